@@ -1,1 +1,4 @@
-pub fn x(){}
+//! x
+pub mod clock;
+pub mod secret;
+pub mod section;
