@@ -1,4 +1,7 @@
-//! x
+//! Portcullis: a reverse-proxy authentication gateway.
+
+pub mod audit;
 pub mod clock;
 pub mod secret;
 pub mod section;
+pub mod session;
