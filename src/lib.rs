@@ -2,6 +2,9 @@
 
 pub mod audit;
 pub mod clock;
+pub mod headers;
+pub mod policy;
 pub mod secret;
 pub mod section;
 pub mod session;
+pub mod timer;
