@@ -1,1 +1,2 @@
-pub fn x(){}
+//! Portcullis.
+pub mod pages;
