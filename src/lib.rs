@@ -1,5 +1,6 @@
 //! Portcullis: a reverse-proxy authentication gateway.
 
+pub mod api;
 pub mod audit;
 pub mod clock;
 pub mod headers;

@@ -47,11 +47,7 @@ const fn hex(mut value: u64) -> [u8; 16] {
     let mut left: &mut [u8] = &mut digits;
     while let Some((last, rest)) = left.split_last_mut() {
         let digit = (value & 0xf) as u8;
-        *last = if digit < 10 {
-            b'0' + digit
-        } else {
-            b'a' + digit - 10
-        };
+        *last = if digit < 10 { b'0' + digit } else { b'a' + digit - 10 };
         value >>= 4;
         left = rest;
     }
@@ -87,14 +83,7 @@ mod tests {
         for forbidden in ["@import", "url(", "expression(", "//"] {
             assert!(!style.contains(forbidden), "{forbidden}");
         }
-        for forbidden in [
-            "eval(",
-            "innerHTML",
-            "fetch(",
-            "XMLHttp",
-            "import",
-            "document.write",
-        ] {
+        for forbidden in ["eval(", "innerHTML", "fetch(", "XMLHttp", "import", "document.write"] {
             assert!(!script.contains(forbidden), "{forbidden}");
         }
     }

@@ -71,10 +71,7 @@ pub fn device_name(user_agent: &str) -> String {
     let end = user_agent.floor_char_boundary(LOOKED_AT);
     let looked_at = user_agent.get(..end).unwrap_or_default();
     let find = |words: &[(&str, &'static str)]| {
-        words
-            .iter()
-            .find(|(word, _)| has_token(looked_at, word))
-            .map(|(_, name)| *name)
+        words.iter().find(|(word, _)| has_token(looked_at, word)).map(|(_, name)| *name)
     };
     match (find(&PROGRAMS), find(&SYSTEMS)) {
         (Some(program), Some(system)) => format!("{program} on {system}"),
@@ -104,10 +101,7 @@ mod tests {
                 "Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0",
                 "Firefox on Linux",
             ),
-            (
-                &*format!("Mozilla/5.0 (Windows NT 10.0; Win64; x64) {chrome}"),
-                "Chrome on Windows",
-            ),
+            (&*format!("Mozilla/5.0 (Windows NT 10.0; Win64; x64) {chrome}"), "Chrome on Windows"),
             (
                 &*format!("Mozilla/5.0 (Windows NT 10.0; Win64; x64) {chrome} Edg/141.0"),
                 "Edge on Windows",
@@ -136,19 +130,13 @@ mod tests {
                 "Mozilla/5.0 (Android 15; Mobile; rv:144.0) Gecko/144.0 Firefox/144.0",
                 "Firefox on Android",
             ),
-            (
-                &*format!("Mozilla/5.0 (Linux; Android 10; K) {chrome}"),
-                "Chrome on Android",
-            ),
+            (&*format!("Mozilla/5.0 (Linux; Android 10; K) {chrome}"), "Chrome on Android"),
             ("curl/8.14.1", "curl"),
             ("python-requests/2.32.5", "Python"),
             ("Wget/1.25.0 (linux-gnu)", "Wget on Linux"),
             ("Go-http-client/2.0", "Go program"),
             ("node", "Node.js"),
-            (
-                "Mozilla/5.0 (X11; CrOS x86_64 14541.0.0)",
-                "ChromeOS device",
-            ),
+            ("Mozilla/5.0 (X11; CrOS x86_64 14541.0.0)", "ChromeOS device"),
         ];
         for (user_agent, name) in cases {
             assert_eq!(device_name(user_agent), name, "{user_agent}");
@@ -160,10 +148,7 @@ mod tests {
         assert_eq!(device_name(""), "Unknown device");
         assert_eq!(device_name("digit/1 <script>"), "Unknown device");
         assert_eq!(device_name(&"é".repeat(100_000)), "Unknown device");
-        assert_eq!(
-            device_name(&format!("{}curl/8", " ".repeat(LOOKED_AT))),
-            "Unknown device"
-        );
+        assert_eq!(device_name(&format!("{}curl/8", " ".repeat(LOOKED_AT))), "Unknown device");
         assert_eq!(device_name(&"curl/".repeat(10_000)), "curl");
     }
 }

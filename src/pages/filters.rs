@@ -54,18 +54,13 @@ fn disguises(c: char) -> bool {
 /// and everything that browsers silently repair (controls, spaces, backslashes, `//`).
 fn href(url: &str) -> String {
     let scheme_is = |scheme: &str| {
-        url.get(..scheme.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+        url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
     };
     let known = scheme_is("https://")
         || scheme_is("http://")
         || (url.starts_with('/') && !url.starts_with("//"));
     let repaired = |c: char| c == ' ' || c == '\\' || disguises(c);
-    if known && !url.contains(repaired) {
-        url.to_owned()
-    } else {
-        "/".to_owned()
-    }
+    if known && !url.contains(repaired) { url.to_owned() } else { "/".to_owned() }
 }
 
 /// One value of a query string.
@@ -84,10 +79,7 @@ fn duration(seconds: u64) -> String {
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX).max(1);
     // A larger unit is used where it is exact, or where rounding up hardly shows.
     let fits = |unit: i64| seconds >= unit && (seconds % unit == 0 || seconds > 2 * unit);
-    let unit = [DAY, HOUR, MINUTE]
-        .into_iter()
-        .find(|unit| fits(*unit))
-        .unwrap_or(1);
+    let unit = [DAY, HOUR, MINUTE].into_iter().find(|unit| fits(*unit)).unwrap_or(1);
     units(seconds / unit + i64::from(seconds % unit != 0), unit)
 }
 
@@ -161,13 +153,7 @@ mod tests {
 
     #[test]
     fn links_only_navigate() {
-        for good in [
-            "/",
-            "/a?b=c#d",
-            "https://app.example.com/x",
-            "HTTP://h/",
-            "/%2e%2e/%5c",
-        ] {
+        for good in ["/", "/a?b=c#d", "https://app.example.com/x", "HTTP://h/", "/%2e%2e/%5c"] {
             assert_eq!(href(good), good);
         }
         for bad in [
@@ -226,10 +212,7 @@ mod tests {
     fn moments_are_written_in_utc() {
         assert_eq!(iso(1_773_324_186), "2026-03-12T14:03:06Z");
         assert_eq!(stamp(1_773_324_186), "12 Mar 2026, 14:03 UTC");
-        assert_eq!(
-            (iso(i64::MAX), stamp(i64::MIN)),
-            (String::new(), "unknown".to_owned())
-        );
+        assert_eq!((iso(i64::MAX), stamp(i64::MIN)), (String::new(), "unknown".to_owned()));
     }
 
     #[test]

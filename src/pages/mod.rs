@@ -57,10 +57,7 @@ pub struct Brand {
 
 impl Default for Brand {
     fn default() -> Self {
-        Self {
-            name: "Portcullis".to_owned(),
-            mount: "/auth".to_owned(),
-        }
+        Self { name: "Portcullis".to_owned(), mount: "/auth".to_owned() }
     }
 }
 
@@ -92,10 +89,7 @@ impl Pages {
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|_| AutoEscape::Html);
         environment.set_formatter(filters::format);
-        let syntax = SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build()?;
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
         environment.set_syntax(syntax);
         filters::register(&mut environment);
         environment.add_global("brand", brand.name.clone());
@@ -179,11 +173,7 @@ fn plain_path(mount: &str) -> Result<String, PageError> {
             && !path.contains("//")
             && path.chars().all(plain)
             && !path.split('/').any(dots));
-    if good {
-        Ok(path.to_owned())
-    } else {
-        Err(PageError::Mount(mount.to_owned()))
-    }
+    if good { Ok(path.to_owned()) } else { Err(PageError::Mount(mount.to_owned())) }
 }
 
 #[cfg(test)]

@@ -205,11 +205,7 @@ impl<'a> ErrorPage<'a> {
     /// The page with the standing words for `status`. Fields may be replaced afterwards.
     #[must_use]
     pub fn new(status: u16, request_id: &'a str) -> Self {
-        let wording::Wording {
-            title,
-            happened,
-            remedy,
-        } = wording::for_status(status);
+        let wording::Wording { title, happened, remedy } = wording::for_status(status);
         Self {
             status,
             title,

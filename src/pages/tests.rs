@@ -29,47 +29,21 @@ fn every_page(pages: &Pages, s: &str) -> Vec<(String, String)> {
     let logout = LogoutPage { name: s, next: s };
     all.push(("logout".into(), pages.logout(&logout)));
     for everywhere in [false, true] {
-        let page = LoggedOutPage {
-            next: s,
-            everywhere,
-        };
+        let page = LoggedOutPage { next: s, everywhere };
         all.push((format!("logged-out-{everywhere}"), pages.logged_out(&page)));
     }
     all.extend(accounts(pages, s));
     all.extend(errors(pages, s));
     all.extend(loops(pages, s));
     for signed_in in [false, true] {
-        let row = |identity| HeaderRow {
-            name: s,
-            value: s,
-            identity,
-            meaning: Some(s),
-        };
-        let headers = if signed_in {
-            vec![row(true), row(false)]
-        } else {
-            vec![row(false)]
-        };
-        let page = WhoamiPage {
-            method: s,
-            target: s,
-            version: s,
-            client: s,
-            signed_in,
-            headers,
-        };
+        let row = |identity| HeaderRow { name: s, value: s, identity, meaning: Some(s) };
+        let headers = if signed_in { vec![row(true), row(false)] } else { vec![row(false)] };
+        let page = WhoamiPage { method: s, target: s, version: s, client: s, signed_in, headers };
         all.push((format!("whoami-{signed_in}"), pages.whoami(&page)));
     }
     for (automatic, form_lost) in [(false, false), (true, false), (false, true)] {
-        let page = ContinuePage {
-            url: s,
-            automatic,
-            form_lost,
-        };
-        all.push((
-            format!("continue-{automatic}-{form_lost}"),
-            pages.continue_to(&page),
-        ));
+        let page = ContinuePage { url: s, automatic, form_lost };
+        all.push((format!("continue-{automatic}-{form_lost}"), pages.continue_to(&page)));
     }
     all
 }
@@ -104,43 +78,23 @@ fn logins(pages: &Pages, s: &str) -> Vec<(String, String)> {
         ("login-full".to_owned(), pages.login(&full)),
     ];
     for reason in reasons {
-        let page = LoginPage {
-            reason: Some(reason),
-            ..full.clone()
-        };
+        let page = LoginPage { reason: Some(reason), ..full.clone() };
         all.push((format!("login-{reason:?}"), pages.login(&page)));
     }
     for problem in problems {
-        let page = LoginPage {
-            problem: Some(problem),
-            ..full.clone()
-        };
+        let page = LoginPage { problem: Some(problem), ..full.clone() };
         all.push((format!("login-{problem:?}"), pages.login(&page)));
     }
-    let current = Some(Current {
-        name: s,
-        continue_url: s,
-    });
+    let current = Some(Current { name: s, continue_url: s });
     let page = LoginPage { current, ..full };
     all.push(("login-current".to_owned(), pages.login(&page)));
     all
 }
 
 fn accounts(pages: &Pages, s: &str) -> Vec<(String, String)> {
-    let claim = |claim, parent, depth| ClaimChoice {
-        claim,
-        label: s,
-        parent,
-        depth,
-    };
-    let session = |current| SessionRow {
-        id: s,
-        user_agent: s,
-        ip: s,
-        created: 1,
-        last_seen: 2,
-        current,
-    };
+    let claim = |claim, parent, depth| ClaimChoice { claim, label: s, parent, depth };
+    let session =
+        |current| SessionRow { id: s, user_agent: s, ip: s, created: 1, last_seen: 2, current };
     let full = AccountPage {
         now: 1_000,
         name: s,
@@ -150,11 +104,7 @@ fn accounts(pages: &Pages, s: &str) -> Vec<(String, String)> {
         actor: Some(s),
         groups: vec![s, s],
         active_claim: "user/own",
-        claims: vec![
-            claim("user/own", None, 0),
-            claim(s, Some(s), 1),
-            claim(s, None, 200),
-        ],
+        claims: vec![claim("user/own", None, 0), claim(s, Some(s), 1), claim(s, None, 200)],
         sessions: vec![session(true), session(false)],
         sessions_left_out: 7,
         expires: 5_000,
@@ -169,24 +119,16 @@ fn accounts(pages: &Pages, s: &str) -> Vec<(String, String)> {
         AccountNotice::NotFound,
         AccountNotice::NotAllowed,
     ] {
-        let page = AccountPage {
-            notice: Some(notice),
-            ..full.clone()
-        };
+        let page = AccountPage { notice: Some(notice), ..full.clone() };
         all.push((format!("account-{notice:?}"), pages.account(&page)));
-        let page = AccountPage {
-            active_claim: s,
-            ..page
-        };
+        let page = AccountPage { active_claim: s, ..page };
         all.push((format!("account-claim-{notice:?}"), pages.account(&page)));
     }
     all
 }
 
 fn errors(pages: &Pages, s: &str) -> Vec<(String, String)> {
-    let statuses = [
-        400, 401, 403, 404, 405, 413, 414, 421, 429, 431, 500, 502, 503, 504, 418,
-    ];
+    let statuses = [400, 401, 403, 404, 405, 413, 414, 421, 429, 431, 500, 502, 503, 504, 418];
     let mut all = Vec::new();
     for status in statuses {
         let plain = ErrorPage::new(status, s);
@@ -225,13 +167,7 @@ fn loops(pages: &Pages, s: &str) -> Vec<(String, String)> {
         LoopCause::Store,
         LoopCause::Unknown,
     ];
-    let page = |cause| LoopPage {
-        cause,
-        host: s,
-        expected_url: Some(s),
-        next: s,
-        request_id: s,
-    };
+    let page = |cause| LoopPage { cause, host: s, expected_url: Some(s), next: s, request_id: s };
     let render = |cause| (format!("loop-{cause:?}"), pages.sign_in_loop(&page(cause)));
     causes.map(render).into()
 }
@@ -245,10 +181,7 @@ struct Tag {
 
 impl Tag {
     fn get(&self, name: &str) -> Option<&str> {
-        self.attributes
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.as_str())
+        self.attributes.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -262,10 +195,7 @@ fn parse(html: &str) -> (Vec<Tag>, String) {
         let word = |c: char| !(c.is_ascii_alphanumeric() || "/!-".contains(c));
         let end = rest.find(word).unwrap();
         assert!(end > 0, "stray < before {:?}", rest.get(..20));
-        let mut tag = Tag {
-            name: rest[..end].to_owned(),
-            attributes: Vec::new(),
-        };
+        let mut tag = Tag { name: rest[..end].to_owned(), attributes: Vec::new() };
         rest = &rest[end..];
         loop {
             rest = rest.trim_start();
@@ -278,19 +208,12 @@ fn parse(html: &str) -> (Vec<Tag>, String) {
                 break;
             }
             let end = rest.find(['=', ' ', '>', '"', '\'', '<']).unwrap();
-            assert!(
-                end > 0,
-                "no attribute name in <{}> at {:?}",
-                tag.name,
-                rest.get(..20)
-            );
+            assert!(end > 0, "no attribute name in <{}> at {:?}", tag.name, rest.get(..20));
             let name = rest[..end].to_owned();
             rest = &rest[end..];
             let mut value = String::new();
             if let Some(after) = rest.strip_prefix('=') {
-                let after = after
-                    .strip_prefix('"')
-                    .expect("attribute values are in quotes");
+                let after = after.strip_prefix('"').expect("attribute values are in quotes");
                 let end = after.find('"').unwrap();
                 value = after[..end].to_owned();
                 assert!(!value.contains(['<', '>']), "raw < or > in {name}={value}");
@@ -308,11 +231,7 @@ fn parse(html: &str) -> (Vec<Tag>, String) {
 fn skeleton(html: &str) -> Vec<String> {
     let (tags, _) = parse(html);
     let names = |tag: &Tag| {
-        let names: Vec<_> = tag
-            .attributes
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .collect();
+        let names: Vec<_> = tag.attributes.iter().map(|(name, _)| name.as_str()).collect();
         format!("{} {}", tag.name, names.join(" "))
     };
     tags.iter().map(names).collect()
@@ -327,17 +246,11 @@ fn every_template_renders() {
         assert!(html.len() < 20_000, "{name} has {} bytes", html.len());
         assert!(!html.contains("{{") && !html.contains("{%"), "{name}");
     }
-    let titles = |part: &str| {
-        all.iter()
-            .filter(|(name, _)| name.starts_with(part))
-            .count()
-    };
+    let titles = |part: &str| all.iter().filter(|(name, _)| name.starts_with(part)).count();
     assert!(
-        [
-            "login", "logout", "account", "error", "loop", "whoami", "continue"
-        ]
-        .iter()
-        .all(|part| titles(part) > 0)
+        ["login", "logout", "account", "error", "loop", "whoami", "continue"]
+            .iter()
+            .all(|part| titles(part) > 0)
     );
 }
 
@@ -349,10 +262,7 @@ fn hostile_text_never_becomes_markup() {
         for ((name, html), (_, plain)) in every_page(&pages, hostile).iter().zip(&friendly) {
             assert_ne!(html, FALLBACK, "{name}: {hostile:?}");
             assert_eq!(skeleton(html), skeleton(plain), "{name}: {hostile:?}");
-            assert!(
-                !html.contains("<script>") && !html.contains("<img"),
-                "{name}: {hostile:?}"
-            );
+            assert!(!html.contains("<script>") && !html.contains("<img"), "{name}: {hostile:?}");
             let (_, text) = parse(html);
             assert!(!text.contains(['>', '"']), "{name}: {hostile:?}\n{text}");
         }
@@ -362,16 +272,10 @@ fn hostile_text_never_becomes_markup() {
 #[test]
 fn hostile_brand_is_text() {
     for hostile in HOSTILE {
-        let brand = Brand {
-            name: hostile.to_owned(),
-            ..Brand::default()
-        };
+        let brand = Brand { name: hostile.to_owned(), ..Brand::default() };
         let marked = Pages::new(&brand).unwrap();
         let html = marked.login(&LoginPage::default());
-        assert_eq!(
-            skeleton(&html),
-            skeleton(&pages().login(&LoginPage::default()))
-        );
+        assert_eq!(skeleton(&html), skeleton(&pages().login(&LoginPage::default())));
     }
 }
 
@@ -386,24 +290,15 @@ fn control_and_bidi_characters_are_made_visible() {
         };
         assert!(!html.contains(hidden), "{name}");
     }
-    let page = LogoutPage {
-        name: "a\u{202e}b",
-        next: "",
-    };
+    let page = LogoutPage { name: "a\u{202e}b", next: "" };
     assert!(pages.logout(&page).contains("a\u{fffd}b"));
 }
 
 #[test]
 fn escaped_text_is_still_what_was_given() {
-    let page = LoginPage {
-        next: "a\"b<c>&'/d",
-        ..LoginPage::default()
-    };
+    let page = LoginPage { next: "a\"b<c>&'/d", ..LoginPage::default() };
     let html = pages().login(&page);
-    assert!(
-        html.contains("name=\"next\" value=\"a&quot;b&lt;c&gt;&amp;&#x27;&#x2f;d\""),
-        "{html}"
-    );
+    assert!(html.contains("name=\"next\" value=\"a&quot;b&lt;c&gt;&amp;&#x27;&#x2f;d\""), "{html}");
 }
 
 #[test]
@@ -414,10 +309,7 @@ fn nothing_inline_that_the_policy_would_block() {
         for (at, tag) in tags.iter().enumerate() {
             assert_ne!(tag.name, "style", "{name}");
             for (attribute, _) in &tag.attributes {
-                assert!(
-                    !attribute.starts_with("on") && attribute != "style",
-                    "{name}: {tag:?}"
-                );
+                assert!(!attribute.starts_with("on") && attribute != "style", "{name}: {tag:?}");
             }
             if tag.name == "script" {
                 let expected = format!("/auth/static/{}.js", script().0);
@@ -425,10 +317,8 @@ fn nothing_inline_that_the_policy_would_block() {
                 assert_eq!(tags[at + 1].name, "/script", "{name}");
             }
         }
-        let styles = format!(
-            "<link rel=\"stylesheet\" href=\"/auth/static/{}.css\">",
-            stylesheet().0
-        );
+        let styles =
+            format!("<link rel=\"stylesheet\" href=\"/auth/static/{}.css\">", stylesheet().0);
         assert_eq!(html.matches(&styles).count(), 1, "{name}");
     }
     assert!(!CSP.contains("unsafe") && !CSP.contains('*'));
@@ -437,12 +327,7 @@ fn nothing_inline_that_the_policy_would_block() {
 #[test]
 fn links_and_forms_stay_where_they_belong() {
     let pages = pages();
-    for text in [
-        "some text",
-        "javascript:alert(1)",
-        "//evil.example/",
-        "/\\evil.example",
-    ] {
+    for text in ["some text", "javascript:alert(1)", "//evil.example/", "/\\evil.example"] {
         for (name, html) in every_page(&pages, text) {
             let (tags, _) = parse(&html);
             for tag in &tags {
@@ -460,26 +345,15 @@ fn links_and_forms_stay_where_they_belong() {
             }
         }
     }
-    let page = ContinuePage {
-        url: "javascript:alert(1)",
-        automatic: true,
-        form_lost: false,
-    };
-    assert!(
-        pages
-            .continue_to(&page)
-            .contains("content=\"0;url=&#x2f;\"")
-    );
+    let page = ContinuePage { url: "javascript:alert(1)", automatic: true, form_lost: false };
+    assert!(pages.continue_to(&page).contains("content=\"0;url=&#x2f;\""));
 }
 
 #[test]
 fn each_page_is_a_whole_document() {
     let pages = pages();
     for (name, html) in every_page(&pages, "some text") {
-        assert!(
-            html.starts_with("<!doctype html>\n<html lang=\"en\">"),
-            "{name}"
-        );
+        assert!(html.starts_with("<!doctype html>\n<html lang=\"en\">"), "{name}");
         let (tags, _) = parse(&html);
         let count = |wanted: &str| tags.iter().filter(|tag| tag.name == wanted).count();
         for once in ["title", "h1", "main", "head", "body"] {
@@ -532,13 +406,7 @@ fn headings_inputs_and_references_serve_a_screen_reader() {
             .map(|t| &*t.name)
             .collect();
         assert_eq!(levels.first(), Some(&"h1"), "{name}");
-        assert!(
-            tags.iter()
-                .filter(|tag| tag.get("autofocus").is_some())
-                .count()
-                <= 1,
-            "{name}"
-        );
+        assert!(tags.iter().filter(|tag| tag.get("autofocus").is_some()).count() <= 1, "{name}");
     }
 }
 
@@ -568,44 +436,19 @@ fn login_says_what_matters() {
     assert!(html.contains("Wait 90 seconds, then try again."));
     assert!(html.contains("<title>Error: Sign in · Portcullis</title>"));
     let (tags, _) = parse(&html);
-    let focused = tags
-        .iter()
-        .find(|tag| tag.get("autofocus").is_some())
-        .unwrap();
+    let focused = tags.iter().find(|tag| tag.get("autofocus").is_some()).unwrap();
     assert_eq!(focused.get("id"), Some("password"));
-    assert!(
-        !html.contains("aria-invalid"),
-        "a wait is not a mistake in the fields"
-    );
+    assert!(!html.contains("aria-invalid"), "a wait is not a mistake in the fields");
 }
 
 #[test]
 fn account_offers_every_claim_but_the_active_one() {
     let claims = vec![
-        ClaimChoice {
-            claim: "user/1",
-            label: "Ada",
-            parent: None,
-            depth: 0,
-        },
-        ClaimChoice {
-            claim: "group/a",
-            label: "A",
-            parent: None,
-            depth: 0,
-        },
-        ClaimChoice {
-            claim: "group/b",
-            label: "B",
-            parent: Some("A"),
-            depth: 9,
-        },
+        ClaimChoice { claim: "user/1", label: "Ada", parent: None, depth: 0 },
+        ClaimChoice { claim: "group/a", label: "A", parent: None, depth: 0 },
+        ClaimChoice { claim: "group/b", label: "B", parent: Some("A"), depth: 9 },
     ];
-    let page = AccountPage {
-        active_claim: "group/a",
-        claims,
-        ..AccountPage::default()
-    };
+    let page = AccountPage { active_claim: "group/a", claims, ..AccountPage::default() };
     let html = pages().account(&page);
     assert!(html.contains("name=\"claim\" value=\"user&#x2f;1\""));
     assert!(html.contains("name=\"claim\" value=\"group&#x2f;b\""));
@@ -617,37 +460,17 @@ fn account_offers_every_claim_but_the_active_one() {
 
 #[test]
 fn mount_must_be_plain() {
-    for (mount, action) in [
-        ("/auth", "/auth/login"),
-        ("/a/b-c_d/", "/a/b-c_d/login"),
-        ("", "/login"),
-        ("/", "/login"),
-    ] {
-        let brand = Brand {
-            mount: mount.to_owned(),
-            ..Brand::default()
-        };
+    for (mount, action) in
+        [("/auth", "/auth/login"), ("/a/b-c_d/", "/a/b-c_d/login"), ("", "/login"), ("/", "/login")]
+    {
+        let brand = Brand { mount: mount.to_owned(), ..Brand::default() };
         let html = Pages::new(&brand).unwrap().login(&LoginPage::default());
         assert!(html.contains(&format!("action=\"{action}\"")), "{mount}");
     }
-    for mount in [
-        "auth",
-        "//evil.example",
-        "/a//b",
-        "/a\"b",
-        "/a b",
-        "/../a",
-        "https://h/",
-        "/é",
-    ] {
-        let brand = Brand {
-            mount: mount.to_owned(),
-            ..Brand::default()
-        };
-        assert!(
-            matches!(Pages::new(&brand), Err(PageError::Mount(_))),
-            "{mount}"
-        );
+    for mount in ["auth", "//evil.example", "/a//b", "/a\"b", "/a b", "/../a", "https://h/", "/é"]
+    {
+        let brand = Brand { mount: mount.to_owned(), ..Brand::default() };
+        assert!(matches!(Pages::new(&brand), Err(PageError::Mount(_))), "{mount}");
     }
 }
 
@@ -656,16 +479,9 @@ fn a_page_that_cannot_be_rendered_is_still_a_page() {
     let html = pages().render("no such page", &());
     assert_eq!(html, FALLBACK);
     let html = pages().render("login.html", &LogoutPage::default());
-    assert_eq!(
-        html, FALLBACK,
-        "a missing field is an error, not an empty string"
-    );
+    assert_eq!(html, FALLBACK, "a missing field is an error, not an empty string");
     let (tags, _) = parse(FALLBACK);
-    assert!(
-        ["title", "h1"]
-            .iter()
-            .all(|wanted| tags.iter().any(|tag| tag.name == *wanted))
-    );
+    assert!(["title", "h1"].iter().all(|wanted| tags.iter().any(|tag| tag.name == *wanted)));
 }
 
 /// Writes the pages with sample data to `PORTCULLIS_PAGES_DIR`, to be looked at in a browser.
@@ -679,11 +495,7 @@ fn samples_for_the_eye() {
     let directory = std::path::PathBuf::from(directory);
     let assets = directory.join("auth/static");
     std::fs::create_dir_all(&assets).unwrap();
-    std::fs::write(
-        assets.join(format!("{}.css", stylesheet().0)),
-        stylesheet().1,
-    )
-    .unwrap();
+    std::fs::write(assets.join(format!("{}.css", stylesheet().0)), stylesheet().1).unwrap();
     std::fs::write(assets.join(format!("{}.js", script().0)), script().1).unwrap();
     for (name, html) in samples {
         std::fs::write(directory.join(format!("{name}.html")), html).unwrap();

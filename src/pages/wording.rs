@@ -11,11 +11,7 @@ pub(super) struct Wording {
 }
 
 const fn words(title: &'static str, happened: &'static str, remedy: &'static str) -> Wording {
-    Wording {
-        title,
-        happened,
-        remedy,
-    }
+    Wording { title, happened, remedy }
 }
 
 /// What happened and what to do, for any status.
@@ -119,10 +115,7 @@ pub fn header_meaning(name: &str) -> Option<&'static str> {
         ("x-auth-groups", "groups of the user, comma-separated"),
         ("x-auth-roles", "roles of the active claim"),
         ("x-auth-active-claim", "what the user acts as now"),
-        (
-            "x-auth-session",
-            "public id of the session; it opens nothing",
-        ),
+        ("x-auth-session", "public id of the session; it opens nothing"),
         ("x-auth-method", "how the user signed in"),
         ("x-auth-actor", "who acts for the user"),
         ("x-auth-assertion", "the identity, signed"),
@@ -136,10 +129,7 @@ pub fn header_meaning(name: &str) -> Option<&'static str> {
         ("x-real-ip", "address of the client"),
         ("x-request-id", "the same id in the logs of the gateway"),
     ];
-    MEANINGS
-        .iter()
-        .find(|(known, _)| known.eq_ignore_ascii_case(name))
-        .map(|(_, text)| *text)
+    MEANINGS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, text)| *text)
 }
 
 #[cfg(test)]
@@ -149,11 +139,7 @@ mod tests {
     #[test]
     fn every_status_has_words() {
         for status in 0..=u16::MAX {
-            let Wording {
-                title,
-                happened,
-                remedy,
-            } = for_status(status);
+            let Wording { title, happened, remedy } = for_status(status);
             assert!(!title.is_empty() && happened.ends_with('.') && remedy.ends_with('.'));
         }
         let titles = [400, 401, 403, 404, 413, 421, 429, 431, 500, 502, 503, 504]
