@@ -91,6 +91,14 @@ impl Clock {
         }
     }
 
+    /// Microseconds since some point in the past: for measuring how long something takes.
+    pub fn micros(&self) -> u64 {
+        match &self.0 {
+            Source::System { .. } => boot_nanos() / 1000,
+            Source::Manual(now) => now.load(Ordering::Relaxed).saturating_mul(1000),
+        }
+    }
+
     /// The current time.
     pub fn now(&self) -> UnixMs {
         match &self.0 {
@@ -102,10 +110,14 @@ impl Clock {
     }
 }
 
-fn boot_ms() -> u64 {
+fn boot_nanos() -> u64 {
     let at = clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(at.tv_sec).unwrap_or(0);
-    seconds.saturating_mul(1000).saturating_add(u64::try_from(at.tv_nsec).unwrap_or(0) / 1_000_000)
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(at.tv_nsec).unwrap_or(0))
+}
+
+fn boot_ms() -> u64 {
+    boot_nanos() / 1_000_000
 }
 
 impl fmt::Debug for Clock {

@@ -73,6 +73,12 @@ impl Deadline {
         self.at = self.timer.now().plus(self.after);
     }
 
+    /// Starts anew with another time.
+    pub fn reset(&mut self, after: Duration) {
+        self.after = after;
+        self.push_back();
+    }
+
     /// Ready once the time has come.
     pub fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
         if self.at <= self.timer.now() {

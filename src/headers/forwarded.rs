@@ -77,6 +77,18 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Whether this is the peer of the connection itself.
+    pub fn is_peer(&self) -> bool {
+        self.chain.is_none()
+    }
+
+    /// The address as a header value.
+    pub fn value(&self) -> HeaderValue {
+        HeaderValue::from_str(&self.ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"))
+    }
+}
+
 /// An address as proxies write it: bare, `[v6]`, or with a port.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text.parse::<IpAddr>();
@@ -100,6 +112,8 @@ pub struct Forwarding<'a> {
     pub id: HeaderValue,
     /// Version of the client's side, for `Via`.
     pub version: http::Version,
+    /// Whether the client opens a WebSocket: the one upgrade that is forwarded (RFC 9110 7.8).
+    pub websocket: bool,
 }
 
 impl Forwarding<'_> {
@@ -114,6 +128,10 @@ impl Forwarding<'_> {
         headers.insert(X_REAL_IP, self.ip.clone());
         headers.insert(X_REQUEST_ID, self.id.clone());
         headers.append(header::VIA, via(self.version));
+        if self.websocket {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        }
     }
 }
 

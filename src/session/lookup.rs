@@ -28,7 +28,7 @@ pub enum Cached {
 const ATTEMPTS: usize = 4;
 
 impl Authority {
-    /// The hot path: no store call, no allocation, no lock.
+    /// The hot path: no store call, no allocation, no lock. The caller notes the use, if it is one.
     pub fn cached(&self, token: &Token, now: UnixMs) -> Cached {
         if !self.lease.holds(now) {
             return Cached::Unknown;
@@ -40,7 +40,6 @@ impl Authority {
         if live.pulse().is_over(now) || !live.opens(token, now) {
             return Cached::Worthless;
         }
-        live.pulse().note(now);
         Cached::Live(live)
     }
 
@@ -54,7 +53,6 @@ impl Authority {
         if live.pulse().is_over(now) || !live.opens(token, now) {
             return Ok(None);
         }
-        live.pulse().note(now);
         Ok(Some(live))
     }
 

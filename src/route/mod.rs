@@ -1,0 +1,258 @@
+//! Which route a request belongs to: host, then the longest path prefix, then the method.
+//!
+//! Decides on the canonical target only; never on query, headers or anything else a client adds.
+
+pub mod target;
+
+use std::collections::HashMap;
+
+use http::Method;
+
+use crate::section::Section;
+
+pub use self::target::{Leniency, Prefix, Target, TargetError};
+
+/// A route as far as finding it needs; rules and upstreams are kept beside, under the same index.
+#[derive(Debug)]
+pub struct Route {
+    /// Index in the order of the configuration.
+    pub index: usize,
+    /// Host: exact, `*.` and one label more, or the gateway's own names when absent.
+    pub host: Option<String>,
+    /// Path prefix.
+    pub prefix: Prefix,
+    /// The prefix as written.
+    pub path: String,
+    /// Methods; all when empty.
+    pub methods: Vec<Method>,
+    /// Name of the upstream.
+    pub upstream: String,
+    /// What ambiguous targets the app needs.
+    pub leniency: Leniency,
+    /// Whether pages of other sites may open WebSockets.
+    pub cross_site_websocket: bool,
+    /// Whether requests leave the idle time of the session as it is: for polling.
+    pub passive: bool,
+}
+
+impl Route {
+    /// Reads one `[[route]]`, but for its rule.
+    pub fn read(section: &mut Section, index: usize) -> Option<Self> {
+        let path = section.required("path", "/");
+        let host = section.text("host");
+        let mut methods = Vec::new();
+        for method in section.texts("methods") {
+            match Method::from_bytes(method.value.as_bytes()) {
+                Ok(parsed) if method.value.bytes().all(|byte| byte.is_ascii_uppercase()) => {
+                    methods.push(parsed);
+                }
+                _ => section.problem_at(
+                    &method,
+                    format!("\"{}\" is not a method", method.value),
+                    "write it in capitals, such as \"GET\"",
+                ),
+            }
+        }
+        let upstream = section.required("upstream", "app").value;
+        let leniency = Leniency {
+            encoded_slash: section.flag("allow_encoded_slash", false),
+            double_slash: section.flag("allow_double_slash", false),
+            params: section.flag("allow_params", false),
+        };
+        let cross_site_websocket = section.flag("allow_cross_site_websocket", false);
+        let passive = section.flag("passive", false);
+        if let Some(host) = &host
+            && let Err(what) = check_pattern(&host.value)
+        {
+            section.problem_at(host, what, "write \"app.example.com\" or \"*.example.com\"");
+        }
+        let host = host.map(|host| host.value.to_ascii_lowercase());
+        let prefix = match Prefix::new(&path.value) {
+            Ok(prefix) => prefix,
+            Err(_) if path.value.is_empty() => return None,
+            Err(what) => {
+                section.problem_at(&path, what, "write a plain path such as \"/\" or \"/app/\"");
+                return None;
+            }
+        };
+        let path = path.value;
+        Some(Self {
+            index,
+            host,
+            prefix,
+            path,
+            methods,
+            upstream,
+            leniency,
+            cross_site_websocket,
+            passive,
+        })
+    }
+
+    fn is_lenient(&self) -> bool {
+        let Leniency { encoded_slash, double_slash, params } = self.leniency;
+        encoded_slash || double_slash || params
+    }
+
+    fn shares_host(&self, other: &Self) -> bool {
+        self.host == other.host || self.host.is_none() || other.host.is_none()
+    }
+}
+
+fn check_pattern(host: &str) -> Result<(), String> {
+    let name = host.strip_prefix("*.").unwrap_or(host);
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+    if name.is_empty() || !name.chars().all(plain) || name.ends_with('.') || host == "*" {
+        return Err(format!("\"{host}\" is not a host"));
+    }
+    if !name.starts_with('[') && name.contains(':') {
+        return Err(format!("\"{host}\" must not have a port"));
+    }
+    Ok(())
+}
+
+/// What the table says.
+#[derive(Debug)]
+pub enum Found<'a> {
+    /// This route.
+    Route(&'a Route),
+    /// Routes for the path exist, for these methods only.
+    WrongMethod(Vec<&'a Method>),
+    /// Nothing is configured for the path.
+    NoPath,
+    /// Nothing is configured for the host.
+    NoHost,
+}
+
+/// All routes, by host, longest prefix first.
+#[derive(Debug)]
+pub struct Router {
+    routes: Vec<Route>,
+    exact: HashMap<String, Vec<usize>>,
+    wildcard: Vec<(String, Vec<usize>)>,
+}
+
+impl Router {
+    /// A table of `routes`; those without a host serve `own_hosts`.
+    ///
+    /// # Errors
+    /// Pairs of a route's index and what is wrong with it.
+    pub fn new(routes: Vec<Route>, own_hosts: &[String]) -> Result<Self, Vec<(usize, String)>> {
+        let mut problems = Vec::new();
+        check_pairs(&routes, &mut problems);
+        let mut exact: HashMap<String, Vec<usize>> = HashMap::new();
+        let mut wildcard: Vec<(String, Vec<usize>)> = Vec::new();
+        for own in own_hosts {
+            exact.entry(own.clone()).or_default();
+        }
+        for (position, route) in routes.iter().enumerate() {
+            match route.host.as_deref() {
+                None => {
+                    for own in own_hosts {
+                        exact.entry(own.clone()).or_default().push(position);
+                    }
+                }
+                Some(host) => match host.strip_prefix('*') {
+                    Some(suffix) => match wildcard.iter_mut().find(|(known, _)| known == suffix) {
+                        Some((_, list)) => list.push(position),
+                        None => wildcard.push((suffix.to_owned(), vec![position])),
+                    },
+                    None => exact.entry(host.to_owned()).or_default().push(position),
+                },
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let rank = |position: &usize| {
+            let route = routes.get(*position);
+            route.map(|route| {
+                let length = std::cmp::Reverse(route.path.trim_end_matches('/').len());
+                (length, route.methods.is_empty(), route.host.is_none())
+            })
+        };
+        exact.values_mut().for_each(|list| list.sort_by_key(rank));
+        wildcard.iter_mut().for_each(|(_, list)| list.sort_by_key(rank));
+        Ok(Self { routes, exact, wildcard })
+    }
+
+    /// Finds the route of a request. `host` is lower-case, without port and trailing dot.
+    pub fn find(&self, host: &str, target: &Target<'_>, method: &Method) -> Found<'_> {
+        let Some(list) = self.list(host) else { return Found::NoHost };
+        let mut others = Vec::new();
+        let mut length = None;
+        for route in list.iter().filter_map(|position| self.routes.get(*position)) {
+            let size = route.path.trim_end_matches('/').len();
+            // A shorter prefix never takes over what a longer one refuses by method.
+            if length.is_some_and(|longest| size < longest) {
+                break;
+            }
+            if !route.prefix.covers(target) {
+                continue;
+            }
+            if route.methods.is_empty() || route.methods.contains(method) {
+                return Found::Route(route);
+            }
+            // HEAD is GET without the body.
+            if *method == Method::HEAD && route.methods.contains(&Method::GET) {
+                return Found::Route(route);
+            }
+            length = Some(size);
+            others.extend(&route.methods);
+        }
+        if others.is_empty() { Found::NoPath } else { Found::WrongMethod(others) }
+    }
+
+    /// Whether anything is served under this host.
+    pub fn knows(&self, host: &str) -> bool {
+        self.list(host).is_some()
+    }
+
+    fn list(&self, host: &str) -> Option<&Vec<usize>> {
+        if let Some(list) = self.exact.get(host) {
+            return Some(list);
+        }
+        let label = host.find('.')?;
+        let suffix = host.get(label..)?;
+        self.wildcard.iter().find(|(known, _)| known == suffix).map(|(_, list)| list)
+    }
+
+    /// All routes, in the order of the configuration.
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+}
+
+/// No two routes for the same requests, and nothing more special below a lenient one: an app that
+/// reads `%2F` as `/` must not be led from one rule to another.
+fn check_pairs(routes: &[Route], problems: &mut Vec<(usize, String)>) {
+    for (position, route) in routes.iter().enumerate() {
+        for other in routes.iter().skip(position + 1) {
+            let overlap = route.methods.is_empty() && other.methods.is_empty()
+                || route.methods.iter().any(|method| other.methods.contains(method));
+            let same = route.path.trim_end_matches('/').eq_ignore_ascii_case(other.path.trim_end_matches('/'));
+            if route.host == other.host && same && overlap {
+                problems.push((other.index, format!("another route for {} comes before", other.path)));
+            }
+        }
+        if !route.is_lenient() {
+            continue;
+        }
+        let below = |other: &&Route| {
+            other.index != route.index
+                && route.shares_host(other)
+                && starts_with(&other.path, route.path.trim_end_matches('/'))
+        };
+        if let Some(other) = routes.iter().find(below) {
+            let what = format!(
+                "allows ambiguous targets, but the route {} below it has a rule of its own",
+                other.path
+            );
+            problems.push((route.index, what));
+        }
+    }
+}
+
+fn starts_with(path: &str, prefix: &str) -> bool {
+    path.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix))
+}

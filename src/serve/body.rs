@@ -1,0 +1,87 @@
+//! Bodies of answers: own ones, and an app's, which is cut when its session ends.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use super::exchange::Exchange;
+use crate::session::Entry;
+use crate::upstream::{BodyError, ResponseBody};
+
+/// The body of an answer; the request is over when it is dropped.
+#[derive(Debug)]
+pub(super) struct Body {
+    source: Source,
+    exchange: Box<Exchange>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Own(Option<Bytes>),
+    App { body: ResponseBody, session: Option<Entry> },
+}
+
+impl Body {
+    /// Own text.
+    pub(super) fn own(bytes: Bytes, exchange: Box<Exchange>) -> Self {
+        Self { source: Source::Own(Some(bytes).filter(|bytes| !bytes.is_empty())), exchange }
+    }
+
+    /// An app's answer that lives as long as `session`.
+    pub(super) fn app(body: ResponseBody, session: Option<Entry>, exchange: Box<Exchange>) -> Self {
+        Self { source: Source::App { body, session }, exchange }
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let polled = match &mut this.source {
+            Source::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::App { body, session } => {
+                let polled = Pin::new(body).poll_frame(cx);
+                match session {
+                    // Asked for every frame: a stream that never pauses must end too.
+                    Some(entry) if !matches!(polled, Poll::Ready(None)) => {
+                        if entry.poll_over(cx, polled.is_pending()).is_ready() {
+                            return Poll::Ready(Some(Err(BodyError::SessionOver)));
+                        }
+                        polled
+                    }
+                    _ => polled,
+                }
+            }
+        };
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            this.exchange.sent(data.len());
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Own(bytes) => bytes.is_none(),
+            Source::App { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(bytes) => {
+                let length = bytes.as_ref().map_or(0, Bytes::len);
+                SizeHint::with_exact(length.try_into().unwrap_or(u64::MAX))
+            }
+            Source::App { body, .. } => body.size_hint(),
+        }
+    }
+}

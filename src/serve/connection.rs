@@ -1,0 +1,297 @@
+//! One connection: HTTP/1.1 or HTTP/2 as agreed in the handshake, bounded in time.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderValue, Response};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::body::Body;
+use super::pipeline;
+use super::stop::Member;
+use super::wire::{Scan, WireHandle};
+use super::worker::Worker;
+use crate::timer::Deadline;
+
+/// How a connection came in.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The client, after PROXY protocol.
+    pub peer: IpAddr,
+    /// The name that the client asked for in the handshake, lower-case.
+    pub sni: Option<String>,
+    /// Whether HTTP/2 was agreed on.
+    pub h2: bool,
+    /// TLS version, for the log.
+    pub tls: Option<&'static str>,
+}
+
+/// What the requests of a connection share.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) worker: Rc<Worker>,
+    pub(super) arrival: Arrival,
+    pub(super) ip: HeaderValue,
+    pub(super) wire: Option<WireHandle>,
+    requests: Cell<u64>,
+    active: Cell<u32>,
+}
+
+impl Connection {
+    /// The number of the request that begins now, from 0.
+    pub(super) fn count(&self) -> u64 {
+        let number = self.requests.get();
+        self.requests.set(number + 1);
+        number
+    }
+
+    /// A request is in progress until the returned value is dropped.
+    pub(super) fn begin(self: &Rc<Self>) -> Active {
+        self.active.set(self.active.get() + 1);
+        Active(Rc::clone(self))
+    }
+
+    fn phase(&self) -> Phase {
+        if self.active.get() > 0 {
+            Phase::Busy
+        } else if self.requests.get() == 0 || self.wire.as_ref().is_some_and(WireHandle::in_head) {
+            Phase::Head
+        } else {
+            Phase::Idle
+        }
+    }
+}
+
+/// A request in progress.
+#[derive(Debug)]
+pub(super) struct Active(Rc<Connection>);
+
+impl Active {
+    pub(super) fn connection(&self) -> &Rc<Connection> {
+        &self.0
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.set(self.0.active.get().saturating_sub(1));
+    }
+}
+
+/// Serves a connection until it ends.
+pub async fn serve<IO>(worker: Rc<Worker>, io: IO, arrival: Arrival)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let view = worker.view();
+    let limits = view.site.limits;
+    let ip = HeaderValue::from_str(&arrival.peer.to_string());
+    let ip = ip.unwrap_or(HeaderValue::from_static("unknown"));
+    let h2 = arrival.h2;
+    let _open = worker.metrics.accepted();
+    let connection = |wire| {
+        let (requests, active) = (Cell::new(0), Cell::new(0));
+        Rc::new(Connection { worker: Rc::clone(&worker), arrival, ip, wire, requests, active })
+    };
+    drop(view);
+    if h2 {
+        let connection = connection(None);
+        let service = service(&connection);
+        let mut builder = http2::Builder::new(LocalExec);
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.streams)
+            .max_header_list_size(u32::try_from(limits.wire.head).unwrap_or(u32::MAX))
+            .initial_stream_window_size(256 << 10)
+            .initial_connection_window_size(1 << 20)
+            .max_pending_accept_reset_streams(20)
+            .max_send_buf_size(64 << 10)
+            .keep_alive_interval(Some(Duration::from_secs(30)))
+            .keep_alive_timeout(Duration::from_secs(20));
+        let serving = builder.serve_connection(TokioIo::new(io), service);
+        run(serving, &connection, limits.head, limits.keep_alive).await;
+    } else {
+        let (scan, handle) = Scan::new(io, limits.wire);
+        let connection = connection(Some(handle));
+        let service = service(&connection);
+        let mut builder = http1::Builder::new();
+        builder
+            // Time is kept below: one coarse deadline for head and idle time.
+            .header_read_timeout(None)
+            .max_headers(limits.wire.fields.saturating_add(8))
+            .max_buf_size(limits.wire.head.saturating_mul(2).max(64 << 10));
+        let serving = builder.serve_connection(TokioIo::new(scan), service).with_upgrades();
+        run(serving, &connection, limits.head, limits.keep_alive).await;
+    }
+}
+
+fn service(
+    connection: &Rc<Connection>,
+) -> impl hyper::service::Service<
+    http::Request<hyper::body::Incoming>,
+    Response = Response<Body>,
+    Error = Infallible,
+    Future = impl Future<Output = Result<Response<Body>, Infallible>> + use<>,
+> + use<> {
+    let connection = Rc::clone(connection);
+    service_fn(move |request| {
+        let active = connection.begin();
+        async move { Ok(pipeline::handle(active, request).await) }
+    })
+}
+
+/// What a connection is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// An answer: the request's own limits hold.
+    Busy,
+    /// The rest of a head, or the first request.
+    Head,
+    /// The next request.
+    Idle,
+}
+
+/// A connection that can be asked to end after what it does.
+trait Graceful: Future {
+    fn finish(self: Pin<&mut Self>);
+}
+
+impl<IO, S, B> Graceful for http1::UpgradeableConnection<IO, S>
+where
+    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    IO: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    B: http_body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<IO, S, B> Graceful for http2::Connection<IO, S, LocalExec>
+where
+    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    IO: hyper::rt::Read + hyper::rt::Write + Unpin,
+    B: http_body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    LocalExec: hyper::rt::bounds::Http2ServerConnExec<S::Future, B>,
+{
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+async fn run<C>(serving: C, connection: &Rc<Connection>, head: Duration, keep_alive: Duration)
+where
+    C: Graceful,
+    C::Output: LogEnd,
+{
+    let mut serving = std::pin::pin!(serving);
+    let worker = &connection.worker;
+    let mut guard = Guard {
+        member: worker.stop.enter(),
+        deadline: worker.timer.deadline(head),
+        phase: Phase::Head,
+        served: 0,
+        asked: false,
+    };
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(end) = serving.as_mut().poll(cx) {
+            end.log();
+            return Poll::Ready(());
+        }
+        match guard.judge(connection, head, keep_alive, cx) {
+            Verdict::GoOn => Poll::Pending,
+            Verdict::Finish => {
+                serving.as_mut().finish();
+                serving.as_mut().poll(cx).map(|_| ())
+            }
+            Verdict::Cut => Poll::Ready(()),
+        }
+    })
+    .await;
+}
+
+/// Keeps the time of a connection and listens for the sign to stop.
+struct Guard {
+    member: Member,
+    deadline: Deadline,
+    phase: Phase,
+    served: u64,
+    asked: bool,
+}
+
+enum Verdict {
+    GoOn,
+    Finish,
+    Cut,
+}
+
+impl Guard {
+    fn judge(
+        &mut self,
+        connection: &Connection,
+        head: Duration,
+        keep_alive: Duration,
+        cx: &Context<'_>,
+    ) -> Verdict {
+        if !self.asked && self.member.poll(cx).is_ready() {
+            self.asked = true;
+            return Verdict::Finish;
+        }
+        let (phase, served) = (connection.phase(), connection.requests.get());
+        if (phase, served) != (self.phase, self.served) {
+            (self.phase, self.served) = (phase, served);
+            self.deadline.reset(if phase == Phase::Head { head } else { keep_alive });
+        }
+        if phase == Phase::Busy || self.deadline.poll(cx).is_pending() {
+            return Verdict::GoOn;
+        }
+        if phase == Phase::Idle && connection.arrival.h2 && !self.asked {
+            // GOAWAY first, so that the client knows which requests it may repeat.
+            self.asked = true;
+            self.deadline.reset(Duration::from_secs(5));
+            let _ = self.deadline.poll(cx);
+            return Verdict::Finish;
+        }
+        Verdict::Cut
+    }
+}
+
+/// The end of a connection, for the log.
+trait LogEnd {
+    fn log(&self);
+}
+
+impl LogEnd for Result<(), hyper::Error> {
+    fn log(&self) {
+        if let Err(error) = self {
+            tracing::debug!(%error, "connection");
+        }
+    }
+}
+
+/// Runs hyper's tasks on the worker that the connection belongs to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LocalExec;
+
+impl<F> hyper::rt::Executor<F> for LocalExec
+where
+    F: Future + 'static,
+{
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(async move {
+            task.await;
+        });
+    }
+}

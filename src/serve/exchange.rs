@@ -1,0 +1,137 @@
+//! One request's context, and its line in the access log when it is over.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{HeaderValue, Method, Request, Uri, Version};
+
+use super::connection::Active;
+use super::host::Host;
+use super::worker::{View, Worker};
+use crate::headers::Client;
+use crate::log::AccessEntry;
+use crate::metrics::RequestKind;
+use crate::session::Live;
+
+/// What is known of a request while it is served.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    active: Active,
+    pub(super) view: Rc<View>,
+    pub(super) number: u64,
+    pub(super) id: HeaderValue,
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) version: Version,
+    pub(super) host: Option<Host>,
+    pub(super) client: Client,
+    pub(super) live: Option<Arc<Live>>,
+    pub(super) stale: bool,
+    pub(super) kind: RequestKind,
+    pub(super) route: Option<usize>,
+    pub(super) status: u16,
+    pub(super) code: Option<&'static str>,
+    pub(super) upstream_us: Option<u64>,
+    started: u64,
+    sent: u64,
+}
+
+impl Exchange {
+    pub(super) fn new<B>(active: Active, request: &Request<B>) -> Self {
+        let connection = active.connection();
+        let worker = &connection.worker;
+        let view = worker.view();
+        let client = Client::find(connection.arrival.peer, request.headers(), &view.site.trust);
+        Self {
+            number: connection.count(),
+            id: worker.request_id(),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            host: None,
+            client,
+            live: None,
+            stale: false,
+            kind: RequestKind::Refused,
+            route: None,
+            status: 0,
+            code: None,
+            upstream_us: None,
+            started: worker.clock.micros(),
+            sent: 0,
+            view,
+            active,
+        }
+    }
+
+    pub(super) fn worker(&self) -> &Rc<Worker> {
+        &self.active.connection().worker
+    }
+
+    pub(super) fn connection(&self) -> &Rc<super::connection::Connection> {
+        self.active.connection()
+    }
+
+    /// Request id as text.
+    pub(super) fn request_id(&self) -> &str {
+        self.id.to_str().unwrap_or("")
+    }
+
+    /// Path and query as asked for.
+    pub(super) fn target(&self) -> &str {
+        self.uri.path_and_query().map_or("/", |target| target.as_str())
+    }
+
+    /// The host as it goes upstream.
+    pub(super) fn host(&self) -> &str {
+        self.host.as_ref().map_or("", |host| &host.full)
+    }
+
+    /// The client's address.
+    pub(super) fn ip(&self) -> IpAddr {
+        self.client.ip
+    }
+
+    /// Counts bytes of the answer's body.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.sent = self.sent.saturating_add(bytes.try_into().unwrap_or(u64::MAX));
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let connection = self.active.connection();
+        let worker = &connection.worker;
+        let duration_us = worker.clock.micros().saturating_sub(self.started);
+        worker.metrics.request(self.kind, self.status, duration_us);
+        worker.metrics.bytes(0, self.sent);
+        let Ok(mut access) = worker.access.try_borrow_mut() else { return };
+        if !access.is_on() {
+            return;
+        }
+        let site = &self.view.site;
+        let route = self.route.and_then(|index| site.router.routes().get(index));
+        let identity = self.live.as_ref().map(|live| live.identity());
+        access.line(&AccessEntry {
+            time: worker.clock.now(),
+            request: self.id.to_str().unwrap_or(""),
+            client: Some(self.client.ip),
+            method: self.method.as_str(),
+            host: self.host(),
+            path: self.uri.path(),
+            // A client that leaves before the answer has none: 499, as nginx writes it.
+            status: if self.status == 0 { 499 } else { self.status },
+            bytes_sent: Some(self.sent),
+            duration_us,
+            user: identity.map(|identity| identity.user.as_str()),
+            session: identity.map(|identity| identity.session.as_str()),
+            route: route.map(|route| route.path.as_str()),
+            upstream: route.map(|route| route.upstream.as_str()),
+            upstream_us: self.upstream_us,
+            protocol: if self.version == Version::HTTP_2 { "h2" } else { "h1" },
+            tls: connection.arrival.tls,
+            refusal: self.code,
+        });
+    }
+}

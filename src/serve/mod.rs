@@ -1,0 +1,24 @@
+//! One connection and its requests: route, session, policy, headers, upstream.
+//!
+//! The wiring of a request; each step's rules are in its own module.
+
+mod body;
+mod connection;
+mod cookie;
+mod exchange;
+mod host;
+mod own;
+mod pipeline;
+mod redirect;
+mod site;
+mod stop;
+mod tunnel;
+mod whoami;
+pub mod wire;
+mod worker;
+
+pub use self::connection::{Arrival, serve};
+pub use self::cookie::CookieName;
+pub use self::redirect::redirect;
+pub use self::site::{Limits, Site};
+pub use self::worker::{Parts, Worker};

@@ -1,0 +1,474 @@
+//! THE function: validate, route, session, policy, headers, upstream.
+//!
+//! The decision comes before any byte goes upstream and before the body is read.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+
+use super::body::Body;
+use super::connection::Active;
+use super::cookie::Carried;
+use super::exchange::Exchange;
+use super::{host, own, tunnel, whoami};
+use crate::api::{Carrier, Context, Fault, Reply, is_cross_site, wants_page};
+use crate::audit::{Event, Origin};
+use crate::headers::{Forwarding, Stamped, clean_response};
+use crate::metrics::{Lookup, RequestKind, UpstreamOutcome};
+use crate::policy::{Decision, Facts, Permit};
+use crate::route::{Found, Route, Target};
+use crate::session::{Cached, Live, Refusal, Token};
+use crate::upstream::{Error, RequestBody};
+
+/// What comes of a request: an answer, or a fault that is still to be worded.
+pub(super) type Outcome = Result<Answer, Box<Fault>>;
+
+/// An answer without its exchange.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Own(Reply),
+    App(Box<Response<crate::upstream::ResponseBody>>),
+}
+
+/// Serves one request.
+pub(super) async fn handle(active: Active, request: Request<Incoming>) -> Response<Body> {
+    let mut exchange = Box::new(Exchange::new(active, &request));
+    let page = wants_page(request.method(), request.headers());
+    let outcome = serve(&mut exchange, request).await;
+    // Bytes behind a request to upgrade wait for this word; a tunnel has taken them already.
+    if let Some(wire) = &exchange.connection().wire {
+        wire.resume(exchange.number);
+    }
+    match outcome {
+        Ok(Answer::App(response)) => app_response(*response, exchange),
+        Ok(Answer::Own(reply)) => own_response(reply, exchange),
+        Err(fault) => {
+            exchange.code = Some(fault.code);
+            let reply = word(&fault, &exchange, page);
+            own_response(reply, exchange)
+        }
+    }
+}
+
+async fn serve(exchange: &mut Exchange, request: Request<Incoming>) -> Outcome {
+    let view = Rc::clone(&exchange.view);
+    let site = &view.site;
+    let (mut parts, incoming) = request.into_parts();
+    let host = validate(exchange, &parts)?;
+    let name = host.name().to_owned();
+    exchange.host = Some(host);
+    let path = exchange.uri.path_and_query().cloned().ok_or_else(|| target_fault("no path"))?;
+    let target = Target::parse(path.as_str()).map_err(|error| target_fault(&error.to_string()))?;
+    if !site.router.knows(&name) {
+        return Err(misdirected(&name, &site.public_url));
+    }
+    if let Some(below) = own::below(&target, &site.mount) {
+        let carried = find_session(exchange, &mut parts.headers).await;
+        return own::answer(exchange, &parts, incoming, below, carried).await;
+    }
+    let route = match site.router.find(&name, &target, &parts.method) {
+        Found::Route(route) => route,
+        Found::WrongMethod(methods) => return Err(wrong_method(&methods)),
+        Found::NoPath | Found::NoHost => {
+            let detail = "Nothing is configured for this path.";
+            return Err(fault(StatusCode::NOT_FOUND, "no-route", detail));
+        }
+    };
+    target.permitted_by(&route.leniency).map_err(|error| target_fault(&error.to_string()))?;
+    exchange.route = Some(route.index);
+    let permit = permit(exchange, route, &mut parts).await?;
+    let websocket = is_websocket(&parts);
+    if websocket && !route.cross_site_websocket {
+        let origin = format!("https://{}", exchange.host());
+        if is_cross_site(&parts.headers, &origin) {
+            return Err(cross_site(exchange));
+        }
+    }
+    forward(exchange, parts, path, incoming, permit, websocket).await
+}
+
+fn fault(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Box<Fault> {
+    Box::new(Fault::new(status, code, detail))
+}
+
+fn target_fault(detail: &str) -> Box<Fault> {
+    fault(StatusCode::BAD_REQUEST, "bad-target", detail)
+}
+
+fn misdirected(name: &str, public_url: &str) -> Box<Fault> {
+    let detail = format!(
+        "The name {name} is not served here. Go to {public_url}, or (operator) give the name to a \
+         [[route]] as `host` or to [server] `hosts`."
+    );
+    fault(StatusCode::MISDIRECTED_REQUEST, "unknown-host", detail)
+}
+
+fn wrong_method(methods: &[&Method]) -> Box<Fault> {
+    let detail = "This path does not take this method.";
+    let mut fault = Fault::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail);
+    let names: Vec<_> = methods.iter().map(|method| method.as_str()).collect();
+    fault.allow = Some(names.join(", "));
+    Box::new(fault)
+}
+
+/// What can be judged without knowing the route.
+fn validate(exchange: &Exchange, parts: &Parts) -> Result<host::Host, Box<Fault>> {
+    let connection = exchange.connection();
+    if let Some((number, violation)) = connection.wire.as_ref().and_then(|wire| wire.violation())
+        && number == exchange.number
+    {
+        exchange.worker().metrics.violation(violation.code());
+        let status = StatusCode::from_u16(violation.status()).unwrap_or(StatusCode::BAD_REQUEST);
+        return Err(fault(status, violation.code(), violation.to_string()));
+    }
+    if matches!(parts.method, Method::TRACE | Method::CONNECT) {
+        let detail = format!("{} is not served.", parts.method);
+        let mut fault = Fault::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail);
+        fault.allow = Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned());
+        return Err(Box::new(fault));
+    }
+    let limits = &exchange.view.site.limits.wire;
+    if exchange.uri.path_and_query().map_or(0, |path| path.as_str().len()) > limits.request_line {
+        let detail = "The request's target is too long.";
+        return Err(fault(StatusCode::URI_TOO_LONG, "uri-too-long", detail));
+    }
+    if parts.headers.len() > limits.fields {
+        let detail = "The request has too many header fields.";
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Err(fault(status, "too-many-fields", detail));
+    }
+    let host = host::find(parts).map_err(Box::new)?;
+    if let Some(sni) = &connection.arrival.sni
+        && host.name() != sni
+    {
+        let detail = format!(
+            "The connection was made for {sni} and cannot carry requests for {}: connect anew.",
+            host.name()
+        );
+        return Err(fault(StatusCode::MISDIRECTED_REQUEST, "wrong-connection", detail));
+    }
+    Ok(host)
+}
+
+/// The session that a request carries. Whatever is ours leaves the headers.
+pub(super) async fn find_session(
+    exchange: &mut Exchange,
+    headers: &mut HeaderMap,
+) -> Result<Option<Arc<Live>>, Box<Fault>> {
+    let Some(token) = take_token(exchange, headers) else { return Ok(None) };
+    let worker = Rc::clone(exchange.worker());
+    let found = match worker.authority.cached(&token, worker.clock.now()) {
+        Cached::Live(live) => {
+            worker.metrics.lookup(Lookup::Hit);
+            Some(live)
+        }
+        Cached::Worthless => None,
+        Cached::Unknown => {
+            worker.metrics.lookup(Lookup::Miss);
+            let loaded = worker.authority.load(&token).await;
+            loaded.map_err(|refusal| Box::new(Fault::from(&refusal)))?
+        }
+    };
+    if found.is_none() {
+        worker.metrics.lookup(Lookup::Worthless);
+        exchange.stale = true;
+    }
+    exchange.live.clone_from(&found);
+    Ok(found)
+}
+
+fn take_token(exchange: &mut Exchange, headers: &mut HeaderMap) -> Option<Token> {
+    let cookie = exchange.view.site.cookie.take(headers);
+    if let Some(token) = bearer(headers) {
+        headers.remove(header::AUTHORIZATION);
+        return Some(token);
+    }
+    match cookie {
+        Carried::Token(token) => Some(token),
+        Carried::Nothing => None,
+        Carried::Unreadable => {
+            exchange.stale = true;
+            None
+        }
+        Carried::Several => {
+            exchange.stale = true;
+            let worker = exchange.worker();
+            worker.authority.audit().record(&origin(exchange), &Event::DuplicateSessionCookie);
+            None
+        }
+    }
+}
+
+/// A bearer token of our form; any other `Authorization` is the app's.
+fn bearer(headers: &HeaderMap) -> Option<Token> {
+    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = value.split_at_checked(7)?;
+    if !scheme.eq_ignore_ascii_case(b"bearer ") {
+        return None;
+    }
+    Token::parse(token.trim_ascii())
+}
+
+pub(super) fn origin(exchange: &Exchange) -> Origin {
+    Origin { ip: Some(exchange.ip()), request: exchange.request_id().to_owned() }
+}
+
+/// The route's rule.
+async fn permit(
+    exchange: &mut Exchange,
+    route: &Route,
+    parts: &mut Parts,
+) -> Result<Permit, Box<Fault>> {
+    let view = Rc::clone(&exchange.view);
+    let Some(rule) = view.site.rules.get(route.index) else {
+        return Err(fault(StatusCode::INTERNAL_SERVER_ERROR, "no-rule", "The route has no rule."));
+    };
+    let session = if rule.needs_session() {
+        find_session(exchange, &mut parts.headers).await?
+    } else {
+        let _ = take_token(exchange, &mut parts.headers);
+        None
+    };
+    let (method, ip) = (parts.method.as_str(), exchange.ip());
+    let decision = rule.decide(&Facts { session: session.as_ref(), method, ip });
+    match decision {
+        Decision::Permit(permit) => {
+            if let Some(live) = permit.session() {
+                exchange.kind = RequestKind::SignedIn;
+                if !route.passive {
+                    live.pulse().note(exchange.worker().clock.now());
+                }
+            } else {
+                exchange.kind = RequestKind::Public;
+            }
+            Ok(permit)
+        }
+        Decision::SignIn => {
+            let mut fault =
+                Fault::new(StatusCode::UNAUTHORIZED, "not-signed-in", "Sign in to go on.");
+            fault.sign_in = true;
+            Err(Box::new(fault))
+        }
+        Decision::Refuse(requirement) => {
+            let user = session.as_ref().map_or("", |live| live.identity().user.as_str());
+            let event = Event::Refusal { user, code: "not-allowed", path: exchange.uri.path() };
+            exchange.worker().authority.audit().record(&origin(exchange), &event);
+            let detail = "You are signed in, but not allowed to open this.";
+            let mut fault = Fault::new(StatusCode::FORBIDDEN, "not-allowed", detail);
+            fault.requirement = Some(requirement);
+            Err(Box::new(fault))
+        }
+    }
+}
+
+fn cross_site(exchange: &Exchange) -> Box<Fault> {
+    let user = exchange.live.as_ref().map_or("", |live| live.identity().user.as_str());
+    let event = Event::Refusal { user, code: "cross-site-websocket", path: exchange.uri.path() };
+    exchange.worker().authority.audit().record(&origin(exchange), &event);
+    let detail = "A page of another site may not open a WebSocket here.";
+    fault(StatusCode::FORBIDDEN, "cross-site-websocket", detail)
+}
+
+/// A WebSocket handshake (RFC 6455 section 4.1); HTTP/2 has none here.
+fn is_websocket(parts: &Parts) -> bool {
+    let has = |name: header::HeaderName, token: &str| {
+        parts.headers.get_all(name).iter().any(|value| {
+            let value = value.to_str().unwrap_or("");
+            value.split(',').any(|word| word.trim().eq_ignore_ascii_case(token))
+        })
+    };
+    parts.version == Version::HTTP_11
+        && parts.method == Method::GET
+        && parts.headers.contains_key(header::UPGRADE)
+        && has(header::UPGRADE, "websocket")
+        && has(header::CONNECTION, "upgrade")
+}
+
+/// Stamps the request and hands it to the app.
+async fn forward(
+    exchange: &mut Exchange,
+    mut parts: Parts,
+    path: PathAndQuery,
+    incoming: Incoming,
+    permit: Permit,
+    websocket: bool,
+) -> Outcome {
+    let view = Rc::clone(&exchange.view);
+    let site = &view.site;
+    let worker = Rc::clone(exchange.worker());
+    let way = exchange.route.and_then(|index| site.ways.get(index)).copied().unwrap_or(usize::MAX);
+    let (Some(upstream), Some(counts)) = (site.upstreams.get(way), view.upstreams.get(way)) else {
+        return Err(fault(StatusCode::BAD_GATEWAY, "no-upstream", "The route leads nowhere."));
+    };
+    // What was judged is byte for byte what the app gets.
+    parts.uri = Uri::from(path);
+    // gRPC streams for as long as it likes, in both directions.
+    let streams = parts.headers.get(header::CONTENT_TYPE).is_some_and(is_grpc);
+    let rate = if streams { 0 } else { site.limits.body_rate };
+    let idle = if streams { Duration::from_secs(24 * 3600) } else { site.limits.body_idle };
+    let body = RequestBody::new(incoming, &worker.timer, idle, rate);
+    let mut request = Request::from_parts(parts, body);
+    let upgrade = websocket.then(|| hyper::upgrade::on(&mut request));
+    let host = HeaderValue::from_str(exchange.host());
+    let ip = &exchange.connection().ip;
+    let forwarding = Forwarding {
+        client: &exchange.client,
+        ip: if exchange.client.is_peer() { ip.clone() } else { exchange.client.value() },
+        tls: exchange.connection().arrival.tls.is_some(),
+        host: host.map_err(|_| target_fault("the host cannot be forwarded"))?,
+        id: exchange.id.clone(),
+        version: exchange.version,
+        websocket,
+    };
+    let stamped = site.headers.stamp(&permit, request, &forwarding).map_err(|error| {
+        tracing::warn!(%error, request = exchange.request_id(), "identity-too-large");
+        let detail = "Your groups and roles do not fit into the request to the app.";
+        fault(StatusCode::BAD_GATEWAY, "identity-too-large", detail)
+    })?;
+    if upstream.settings.whoami {
+        return Ok(Answer::Own(whoami::answer(stamped, exchange)));
+    }
+    let asked = worker.clock.micros();
+    let answer = worker.client.send(stamped, upstream).await.map_err(|error| {
+        counts.outcome(outcome(&error));
+        unanswered(exchange, &error)
+    })?;
+    let waited = worker.clock.micros().saturating_sub(asked);
+    exchange.upstream_us = Some(waited);
+    counts.answered(waited);
+    if answer.retried {
+        counts.outcome(UpstreamOutcome::Retried);
+    }
+    let mut response = answer.response;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let Some(upgrade) = upgrade else {
+            return Err(unanswered(exchange, &Error::BadResponse("unasked 101".to_owned())));
+        };
+        return tunnel::open(exchange, response, upgrade, upstream, &permit);
+    }
+    clean_response(&mut response, site.cookie.as_str());
+    Ok(Answer::App(Box::new(response)))
+}
+
+fn is_grpc(content_type: &HeaderValue) -> bool {
+    content_type.as_bytes().starts_with(b"application/grpc")
+}
+
+fn outcome(error: &Error) -> UpstreamOutcome {
+    match error {
+        Error::BadResponse(_) => UpstreamOutcome::BadResponse,
+        Error::Connect(_) => UpstreamOutcome::ConnectError,
+        Error::Reset => UpstreamOutcome::Reset,
+        Error::Timeout(_) => UpstreamOutcome::Timeout,
+    }
+}
+
+/// An app that gave no answer.
+fn unanswered(exchange: &Exchange, error: &Error) -> Box<Fault> {
+    tracing::warn!(%error, request = exchange.request_id(), path = exchange.uri.path(), "upstream");
+    let (status, code, detail) = match error {
+        Error::BadResponse(_) => {
+            (StatusCode::BAD_GATEWAY, "bad-upstream-response", "The app's answer is not valid.")
+        }
+        Error::Connect(_) => {
+            (StatusCode::BAD_GATEWAY, "upstream-unreachable", "The app cannot be reached.")
+        }
+        Error::Reset => {
+            (StatusCode::BAD_GATEWAY, "upstream-reset", "The app closed the connection.")
+        }
+        Error::Timeout(_) => {
+            (StatusCode::GATEWAY_TIMEOUT, "upstream-timeout", "The app did not answer in time.")
+        }
+    };
+    fault(status, code, detail)
+}
+
+fn app_response(
+    response: Response<crate::upstream::ResponseBody>,
+    mut exchange: Box<Exchange>,
+) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    exchange.status = parts.status.as_u16();
+    parts.version = exchange.version;
+    let session = exchange.live.as_ref().filter(|_| exchange.kind == RequestKind::SignedIn);
+    if session.is_some() && !parts.headers.contains_key(header::CACHE_CONTROL) {
+        // An answer made for one person must not be kept for others.
+        parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+    }
+    let entry = session.map(|live| exchange.worker().streams.enter(Arc::clone(live.pulse())));
+    Response::from_parts(parts, Body::app(body, entry, exchange))
+}
+
+/// Makes an own answer a response: cookie, security headers, length.
+pub(super) fn own_response(reply: Reply, mut exchange: Box<Exchange>) -> Response<Body> {
+    let view = Rc::clone(&exchange.view);
+    let site = &view.site;
+    exchange.status = reply.status.as_u16();
+    if exchange.code.is_none() {
+        exchange.kind = RequestKind::Own;
+    } else {
+        exchange.kind = RequestKind::Refused;
+    }
+    let mut response = Response::new(());
+    *response.status_mut() = reply.status;
+    let headers = response.headers_mut();
+    headers.extend(reply.headers);
+    let cookie = match &reply.carrier {
+        Carrier::Issue(token) => site.cookie.issue(token, site.lifetime.as_secs()),
+        Carrier::Keep => None,
+        Carrier::Revoke => site.cookie.revoke(),
+    };
+    if let Some(cookie) = cookie {
+        headers.append(header::SET_COOKIE, cookie);
+    }
+    if let Some(hsts) = &site.hsts {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+    }
+    headers.insert("x-request-id", exchange.id.clone());
+    if exchange.connection().wire.as_ref().is_some_and(|wire| wire.violation().is_some()) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    let body = if exchange.method == Method::HEAD {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
+        Bytes::new()
+    } else {
+        reply.body
+    };
+    response.map(|()| Body::own(body, exchange))
+}
+
+/// Has a fault worded by the dialect that the request belongs to.
+fn word(fault: &Fault, exchange: &Exchange, page: bool) -> Reply {
+    let mut headers = HeaderMap::new();
+    if page {
+        headers.insert(header::ACCEPT, HeaderValue::from_static("text/html"));
+    }
+    let context = Context {
+        headers: &headers,
+        method: &exchange.method,
+        request: exchange.request_id(),
+        identity: exchange.live.as_ref().map(|live| live.identity()),
+        target: exchange.target(),
+        host: exchange.host(),
+        stale: exchange.stale,
+        now: exchange.worker().clock.now().seconds(),
+    };
+    exchange.view.site.browser.refuse(fault, &context)
+}
+
+/// A refusal of the core as a fault.
+impl From<Refusal> for Box<Fault> {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(Fault::from(&refusal))
+    }
+}
+
+/// A stamped request as text, for the built-in app.
+pub(super) type StampedRequest = Stamped<RequestBody>;

@@ -1,0 +1,74 @@
+//! WebSockets: hands a connection over to a tunnel that lives as long as its session.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use http::{HeaderValue, Response, StatusCode, header};
+use hyper::upgrade::OnUpgrade;
+
+use super::exchange::Exchange;
+use super::pipeline::{Answer, Outcome};
+use crate::api::Fault;
+use crate::headers::clean_response;
+use crate::metrics::OpenKind;
+use crate::policy::Permit;
+use crate::upstream::{Cut, ResponseBody, Upstream, tunnel};
+
+/// The app has agreed: answers 101 and lets the bytes flow.
+pub(super) fn open(
+    exchange: &Exchange,
+    mut response: Response<ResponseBody>,
+    client: OnUpgrade,
+    upstream: &Arc<Upstream>,
+    permit: &Permit,
+) -> Outcome {
+    let agreed = response.headers().get(header::UPGRADE);
+    if !agreed.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        let detail = "The app switched to another protocol than the one asked for.";
+        let fault = Fault::new(StatusCode::BAD_GATEWAY, "bad-upstream-response", detail);
+        return Err(Box::new(fault));
+    }
+    let app = hyper::upgrade::on(&mut response);
+    if let Some(wire) = &exchange.connection().wire {
+        wire.pass_through(exchange.number);
+    }
+    let worker = Rc::clone(exchange.worker());
+    let session = permit.session().map(|live| worker.streams.enter(Arc::clone(live.pulse())));
+    let idle = upstream.settings.tunnel_idle;
+    tokio::task::spawn_local(async move {
+        let _open = worker.metrics.open(OpenKind::Tunnel);
+        let mut member = worker.stop.enter();
+        let (client, app) = match tokio::try_join!(client, app) {
+            Ok(both) => both,
+            Err(error) => {
+                tracing::debug!(%error, "a tunnel did not come about");
+                return;
+            }
+        };
+        let session = std::cell::RefCell::new(session);
+        let cut = poll_fn(|cx| {
+            if let Some(entry) = session.borrow_mut().as_mut()
+                && entry.poll_over(cx, true).is_ready()
+            {
+                return Poll::Ready(Cut::SESSION_OVER);
+            }
+            member.poll(cx).map(|()| Cut::GOING_AWAY)
+        });
+        // What the person sends is use of the session; what the app pushes is not.
+        let sent = || {
+            if let Some(entry) = session.borrow().as_ref() {
+                entry.note();
+            }
+        };
+        if let Err(error) = tunnel(client, app, cut, sent, &worker.timer, idle).await {
+            tracing::debug!(%error, "a tunnel broke off");
+        }
+    });
+    clean_response(&mut response, exchange.view.site.cookie.as_str());
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    Ok(Answer::App(Box::new(response)))
+}

@@ -1,0 +1,164 @@
+//! What one worker thread owns: its connections to apps, its streams, its counters.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::HeaderValue;
+
+use super::site::Site;
+use super::stop::Stop;
+use crate::clock::{Clock, millis};
+use crate::log::AccessLog;
+use crate::metrics::{UpstreamMetrics, WorkerMetrics};
+use crate::secret::random;
+use crate::session::{Authority, Streams};
+use crate::timer::{TICK, Timer};
+use crate::upstream::Client;
+
+/// What all workers share, and what each gets for itself.
+#[derive(Debug)]
+pub struct Parts {
+    /// The configuration in force.
+    pub site: Arc<ArcSwap<Site>>,
+    /// The session core.
+    pub authority: Arc<Authority>,
+    /// Time.
+    pub clock: Clock,
+    /// This worker's access log.
+    pub access: AccessLog,
+    /// This worker's counters.
+    pub metrics: Arc<WorkerMetrics>,
+}
+
+/// One worker.
+#[derive(Debug)]
+pub struct Worker {
+    shared: Arc<ArcSwap<Site>>,
+    view: RefCell<Rc<View>>,
+    pub(super) authority: Arc<Authority>,
+    pub(super) clock: Clock,
+    pub(super) timer: Timer,
+    pub(super) streams: Streams,
+    pub(super) client: Client,
+    pub(super) access: RefCell<AccessLog>,
+    pub(super) metrics: Arc<WorkerMetrics>,
+    pub(super) stop: Stop,
+    ids: Ids,
+    ticks: Cell<u64>,
+}
+
+/// The configuration as this worker sees it, with the counters of each app.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) site: Arc<Site>,
+    pub(super) upstreams: Vec<Arc<UpstreamMetrics>>,
+}
+
+impl Worker {
+    /// A worker without connections. To be made on the thread that it works on.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness to give.
+    pub fn new(parts: Parts) -> Result<Rc<Self>, getrandom::Error> {
+        let timer = Timer::new(parts.clock.clone());
+        let view = RefCell::new(Rc::new(view(parts.site.load_full(), &parts.metrics)));
+        Ok(Rc::new(Self {
+            shared: parts.site,
+            view,
+            authority: parts.authority,
+            streams: Streams::new(parts.clock.clone()),
+            client: Client::new(timer.clone()),
+            timer,
+            clock: parts.clock,
+            access: RefCell::new(parts.access),
+            metrics: parts.metrics,
+            stop: Stop::default(),
+            ids: Ids::new()?,
+            ticks: Cell::new(0),
+        }))
+    }
+
+    /// Runs the worker's clockwork until the future is dropped.
+    pub async fn run(self: Rc<Self>) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.tick();
+        }
+    }
+
+    fn tick(&self) {
+        self.timer.tick();
+        self.streams.sweep(self.clock.now());
+        let current = self.shared.load();
+        if !Arc::ptr_eq(&current, &self.view.borrow().site) {
+            let view = Rc::new(view(Arc::clone(&current), &self.metrics));
+            *self.view.borrow_mut() = view;
+        }
+        let count = self.ticks.get() + 1;
+        self.ticks.set(count);
+        if count.is_multiple_of(2) {
+            self.access.borrow_mut().flush();
+        }
+        if count.is_multiple_of(1000 / millis(TICK).max(1)) {
+            self.client.sweep(&current.upstreams);
+        }
+    }
+
+    pub(super) fn view(&self) -> Rc<View> {
+        Rc::clone(&self.view.borrow())
+    }
+
+    /// Tells every connection to finish what it does and end.
+    pub fn stop(&self) {
+        self.stop.stop();
+    }
+
+    /// Connections and tunnels that are still open.
+    pub fn open(&self) -> usize {
+        self.stop.open()
+    }
+
+    /// Hands over what is left in the access log.
+    pub fn flush(&self) {
+        self.access.borrow_mut().flush();
+    }
+
+    pub(super) fn request_id(&self) -> HeaderValue {
+        self.ids.next()
+    }
+}
+
+fn view(site: Arc<Site>, metrics: &WorkerMetrics) -> View {
+    let name = |upstream: &Arc<crate::upstream::Upstream>| metrics.upstream(&upstream.settings.name);
+    let upstreams = site.upstreams.iter().map(name).collect();
+    View { site, upstreams }
+}
+
+/// Request ids: unique over workers and restarts, without asking for randomness each time.
+#[derive(Debug)]
+struct Ids {
+    prefix: u64,
+    next: Cell<u64>,
+}
+
+impl Ids {
+    fn new() -> Result<Self, getrandom::Error> {
+        Ok(Self { prefix: u64::from_be_bytes(random()?), next: Cell::new(0) })
+    }
+
+    fn next(&self) -> HeaderValue {
+        let count = self.next.get();
+        self.next.set(count.wrapping_add(1));
+        let mut text = [b'0'; 24];
+        let digits = (u128::from(self.prefix) << 32) | u128::from(count & 0xffff_ffff);
+        for (place, byte) in text.iter_mut().enumerate() {
+            let digit = (digits >> (4 * (23 - place))) & 0xf;
+            *byte = b"0123456789abcdef".get(digit as usize).copied().unwrap_or(b'0');
+        }
+        HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("none"))
+    }
+}
