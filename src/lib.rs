@@ -2,6 +2,8 @@
 
 pub mod audit;
 pub mod clock;
+pub mod directory;
+pub mod login;
 pub mod secret;
 pub mod section;
 pub mod session;
