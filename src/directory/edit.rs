@@ -308,7 +308,11 @@ fn set(table: &mut dyn TableLike, key: &str, mut value: Value) {
     }
 }
 
-fn append(document: &mut DocumentMut, key: &'static str, mut table: Table) -> Result<(), EditError> {
+fn append(
+    document: &mut DocumentMut,
+    key: &'static str,
+    mut table: Table,
+) -> Result<(), EditError> {
     if !document.is_empty() {
         table.decor_mut().set_prefix("\n");
     }

@@ -246,7 +246,11 @@ fn check_users(
         let Some(id) = &user.id else { continue };
         if let Some(first) = ids.insert(id.value.clone(), name.value.clone()) {
             let what = format!("the id `{}` is taken by `{first}`", id.value);
-            root.problem_at(id, what, format!("give this user another, such as \"{}\"", fresh_id()));
+            root.problem_at(
+                id,
+                what,
+                format!("give this user another, such as \"{}\"", fresh_id()),
+            );
         }
         let account = Account {
             id: id.value.clone(),

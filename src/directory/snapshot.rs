@@ -101,8 +101,9 @@ impl Snapshot {
         self.members.get(group).map_or(&[], Vec::as_slice)
     }
 
+    /// All login names as `fold` leaves them.
     pub(super) fn names(&self) -> Vec<&str> {
-        self.by_name.values().map(|account| account.identifier.as_str()).collect()
+        self.by_name.keys().map(String::as_str).collect()
     }
 
     pub(super) fn group_names(&self) -> Vec<&str> {
@@ -116,9 +117,10 @@ impl Snapshot {
     /// Whether sessions look the same under both: everything but the password hashes is equal.
     pub(super) fn looks_like(&self, other: &Self) -> bool {
         let same_people = self.by_id.len() == other.by_id.len()
-            && self.by_id.values().all(|own| {
-                other.by_id(&own.id).is_some_and(|theirs| shown(own) == shown(theirs))
-            });
+            && self
+                .by_id
+                .values()
+                .all(|own| other.by_id(&own.id).is_some_and(|theirs| shown(own) == shown(theirs)));
         let same_groups = self.groups.len() == other.groups.len()
             && self.groups.values().zip(other.groups.values()).all(|(own, theirs)| {
                 (&own.name, &own.description, &own.parents)

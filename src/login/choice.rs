@@ -53,7 +53,8 @@ mod tests {
         ] {
             assert!(check_new_password(bad).unwrap_err().contains(reason), "{bad}");
         }
-        for good in ["correct horse battery", "b7k-9qz-", "пароль-на-века", &"𝔘x".repeat(64)] {
+        for good in ["correct horse battery", "b7k-9qz-", "пароль-на-века", &"𝔘x".repeat(64)]
+        {
             check_new_password(good).unwrap();
         }
     }

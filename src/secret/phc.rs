@@ -305,9 +305,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_checked_safely_is_refused() {
-        let salted = |head: &str| {
-            format!("{head}$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4")
-        };
+        let salted =
+            |head: &str| format!("{head}$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4");
         for (text, reason) in [
             (String::new(), "not a PHC"),
             ("secret".to_owned(), "not a PHC"),

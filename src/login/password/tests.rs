@@ -173,11 +173,8 @@ async fn hashes_of_other_kinds_are_renewed_at_login() {
     let base64 = |bytes: &[u8]| STANDARD_NO_PAD.encode(bytes);
     let scrypt = format!("$scrypt$ln=4,r=8,p=1${}${}", base64(b"sixteen byte sal"), base64(&out));
     let stronger = Costs { memory_kib: 64, ..CHEAP };
-    for old in [
-        bcrypt::hash("old password", 4).unwrap(),
-        scrypt,
-        hash_of("old password", stronger),
-    ] {
+    for old in [bcrypt::hash("old password", 4).unwrap(), scrypt, hash_of("old password", stronger)]
+    {
         let directory = One::new(Some(&old), true);
         let (method, _) = method(CHEAP, &directory, 4);
         login(&method, "alice", "wrong password").await.unwrap_err();
