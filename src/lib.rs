@@ -3,7 +3,9 @@
 pub mod api;
 pub mod audit;
 pub mod clock;
+pub mod directory;
 pub mod headers;
+pub mod login;
 pub mod pages;
 pub mod policy;
 pub mod secret;

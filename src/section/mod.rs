@@ -329,6 +329,14 @@ impl Section {
         self.entries.contains_key(key)
     }
 
+    /// Reports `key`, when it is given, as one that this version refuses.
+    pub fn refuse(&mut self, key: &'static str, what: &str, remedy: &str) {
+        if self.has(key) {
+            self.known.push(key);
+            self.problem(key, what, remedy);
+        }
+    }
+
     /// Whether `key` holds a string (and not, say, a table): for keys with two forms.
     pub fn is_text(&self, key: &str) -> bool {
         matches!(self.entries.get(key), Some((_, Node { value: Value::Text(_), .. })))

@@ -2,11 +2,15 @@
 //!
 //! Knows nothing of where a secret comes from or what it opens.
 
+mod phc;
+
 use std::fmt;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
 use zeroize::Zeroizing;
+
+pub use self::phc::{Costs, HashError, PasswordHash, hash_password};
 
 /// A secret text. `Debug` prints `***`; there is no `Display`.
 #[derive(Clone)]
