@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod clock;
+pub mod log;
 pub mod metrics;
 pub mod secret;
 pub mod section;
