@@ -1,5 +1,6 @@
 //! Portcullis: a reverse-proxy authentication gateway.
 
+pub mod admin;
 pub mod audit;
 pub mod clock;
 pub mod log;

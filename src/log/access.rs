@@ -142,5 +142,4 @@ impl Stamp {
 }
 
 #[cfg(test)]
-#[path = "access_tests.rs"]
 mod tests;

@@ -356,5 +356,4 @@ impl Sink {
 }
 
 #[cfg(test)]
-#[path = "writer_tests.rs"]
 mod tests;

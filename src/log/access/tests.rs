@@ -4,8 +4,8 @@ use proptest::option;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::testing::{Memory, WAIT, clock};
 use super::*;
+use crate::log::testing::{Memory, WAIT, clock};
 
 fn log() -> (AccessLog, LineWriter, Memory) {
     let memory = Memory::default();

@@ -2,8 +2,8 @@ use std::collections::VecDeque;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::mpsc::{Receiver, channel};
 
-use super::super::testing::{Memory, WAIT, clock};
 use super::*;
+use crate::log::testing::{Memory, WAIT, clock};
 
 /// Answers each write as scripted, and takes everything once the script is over.
 struct Scripted {
