@@ -1,11 +1,14 @@
 //! Portcullis: a reverse-proxy authentication gateway.
 
+pub mod admin;
 pub mod api;
 pub mod audit;
 pub mod clock;
 pub mod directory;
 pub mod headers;
+pub mod log;
 pub mod login;
+pub mod metrics;
 pub mod pages;
 pub mod policy;
 pub mod secret;

@@ -1,0 +1,145 @@
+//! The access log: one JSON line for each request.
+//!
+//! A worker formats into its own buffer and hands over in batches; a line costs no allocation and no
+//! lock. Queries are never written: they may hold secrets.
+
+use std::net::IpAddr;
+
+use super::json::Object;
+use super::writer::{BUFFER, LineWriter};
+use crate::clock::UnixMs;
+
+/// Lines are handed over when they make up this many bytes.
+const BATCH: usize = BUFFER / 2;
+
+/// What is known of a request when its answer is complete. Absent values leave no trace.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AccessEntry<'a> {
+    /// When the answer was complete.
+    pub time: UnixMs,
+    /// Request id.
+    pub request: &'a str,
+    /// Client address.
+    pub client: Option<IpAddr>,
+    /// Method.
+    pub method: &'a str,
+    /// Host that the client asked for.
+    pub host: &'a str,
+    /// Path; what follows a `?` is not written.
+    pub path: &'a str,
+    /// Status of the answer.
+    pub status: u16,
+    /// Bytes of the answer's body.
+    pub bytes_sent: Option<u64>,
+    /// From the head of the request to the end of the answer, in microseconds.
+    pub duration_us: u64,
+    /// Stable id of the user.
+    pub user: Option<&'a str>,
+    /// Public id of the session.
+    pub session: Option<&'a str>,
+    /// Name of the route.
+    pub route: Option<&'a str>,
+    /// Name of the upstream.
+    pub upstream: Option<&'a str>,
+    /// Time until the upstream's response head, in microseconds.
+    pub upstream_us: Option<u64>,
+    /// `h1` or `h2`.
+    pub protocol: &'a str,
+    /// TLS version.
+    pub tls: Option<&'a str>,
+    /// Stable code of the refusal.
+    pub refusal: Option<&'a str>,
+}
+
+/// One worker's access log.
+#[derive(Debug)]
+pub struct AccessLog {
+    out: Option<LineWriter>,
+    buffer: Vec<u8>,
+    stamp: Stamp,
+}
+
+impl AccessLog {
+    /// An access log that writes to `out`, or nothing without it.
+    pub fn new(out: Option<LineWriter>) -> Self {
+        let capacity = if out.is_some() { BUFFER } else { 0 };
+        Self { out, buffer: Vec::with_capacity(capacity), stamp: Stamp::default() }
+    }
+
+    /// Whether lines go anywhere: when not, an entry need not be put together.
+    pub fn is_on(&self) -> bool {
+        self.out.is_some()
+    }
+
+    /// Writes one request.
+    pub fn line(&mut self, entry: &AccessEntry<'_>) {
+        let Some(out) = &self.out else { return };
+        let mut line = Object::open(&mut self.buffer);
+        line.text("time", self.stamp.at(entry.time));
+        line.text("request", entry.request);
+        line.address_if("ip", entry.client);
+        line.text("method", entry.method);
+        line.text("host", entry.host);
+        line.text("path", without_query(entry.path));
+        line.number("status", entry.status.into());
+        line.number_if("bytes_sent", entry.bytes_sent);
+        line.number("duration_us", entry.duration_us);
+        line.text_if("user", entry.user);
+        line.text_if("session", entry.session);
+        line.text_if("route", entry.route);
+        line.text_if("upstream", entry.upstream);
+        line.number_if("upstream_us", entry.upstream_us);
+        line.text("protocol", entry.protocol);
+        line.text_if("tls", entry.tls);
+        line.text_if("refusal", entry.refusal);
+        line.close();
+        self.buffer.push(b'\n');
+        if self.buffer.len() >= BATCH {
+            out.hand_over(&mut self.buffer);
+        }
+    }
+
+    /// Hands over what has gathered. To be called a few times each second.
+    pub fn flush(&mut self) {
+        if let Some(out) = &self.out {
+            out.hand_over(&mut self.buffer);
+        }
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+fn without_query(path: &str) -> &str {
+    path.split_once('?').map_or(path, |(path, _)| path)
+}
+
+/// The text of a time; only the milliseconds are written anew within a second.
+#[derive(Debug, Default)]
+struct Stamp {
+    second: Option<u64>,
+    text: String,
+}
+
+impl Stamp {
+    fn at(&mut self, time: UnixMs) -> &str {
+        if self.second != Some(time.seconds()) {
+            self.second = Some(time.seconds());
+            self.text = time.rfc3339();
+        }
+        // The text ends with three digits and "Z".
+        self.text.truncate(self.text.len().saturating_sub(4));
+        let millis = time.0 % 1000;
+        for digit in [millis / 100, millis / 10 % 10, millis % 10] {
+            self.text.push(char::from(b'0' + u8::try_from(digit).unwrap_or(0)));
+        }
+        self.text.push('Z');
+        &self.text
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! One JSON object, written into a buffer without allocating.
+//!
+//! Keys are text of the program and are not escaped; values are.
+
+use std::io::Write;
+use std::net::IpAddr;
+
+/// An object that is open until [`Object::close`].
+#[derive(Debug)]
+pub(super) struct Object<'a> {
+    out: &'a mut Vec<u8>,
+    separator: u8,
+}
+
+impl<'a> Object<'a> {
+    pub(super) fn open(out: &'a mut Vec<u8>) -> Self {
+        Self { out, separator: b'{' }
+    }
+
+    fn key(&mut self, key: &'static str) {
+        self.out.push(self.separator);
+        self.separator = b',';
+        self.out.push(b'"');
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+
+    pub(super) fn text(&mut self, key: &'static str, value: &str) {
+        self.key(key);
+        self.out.push(b'"');
+        escape(self.out, value);
+        self.out.push(b'"');
+    }
+
+    pub(super) fn text_if(&mut self, key: &'static str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.text(key, value);
+        }
+    }
+
+    pub(super) fn number(&mut self, key: &'static str, value: u64) {
+        self.key(key);
+        number(self.out, value);
+    }
+
+    pub(super) fn number_if(&mut self, key: &'static str, value: Option<u64>) {
+        if let Some(value) = value {
+            self.number(key, value);
+        }
+    }
+
+    pub(super) fn address_if(&mut self, key: &'static str, value: Option<IpAddr>) {
+        if let Some(value) = value {
+            self.key(key);
+            // Writing into a vector cannot fail.
+            let _ = write!(self.out, "\"{value}\"");
+        }
+    }
+
+    pub(super) fn close(self) {
+        if self.separator == b'{' {
+            self.out.push(b'{');
+        }
+        self.out.push(b'}');
+    }
+}
+
+fn number(out: &mut Vec<u8>, mut value: u64) {
+    // 20 digits are enough for any u64.
+    let mut digits = [b'0'; 20];
+    let mut count = 0;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(value % 10).unwrap_or(0);
+        count += 1;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(digits.len() - count..).unwrap_or(&digits));
+}
+
+/// Escapes what JSON asks for, and beyond it what could move a terminal's cursor, reorder the text
+/// on a screen, or pass for the end of a line.
+fn escape(out: &mut Vec<u8>, text: &str) {
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+        out.extend_from_slice(text.as_bytes());
+        return;
+    }
+    for c in text.chars() {
+        match c {
+            '"' => out.extend_from_slice(b"\\\""),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            _ if is_deceptive(c) => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            _ => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+}
+
+/// Control characters (C0, DEL, C1), line and paragraph separators, and marks that change the
+/// direction of text. All lie below U+10000: four hexadecimal digits are enough.
+fn is_deceptive(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_and_number_come_back(text in any::<String>(), value in any::<u64>()) {
+            let mut out = Vec::new();
+            let mut object = Object::open(&mut out);
+            object.text("t", &text);
+            object.number("n", value);
+            object.close();
+            let read: serde_json::Value = serde_json::from_slice(&out).unwrap();
+            prop_assert_eq!(read, serde_json::json!({ "t": text, "n": value }));
+        }
+
+        #[test]
+        fn plain_and_special_characters_mix(text in "[ -~\\x00-\\x1f\\x7f-\\x{9f}\\x{2028}é\"\\\\]*") {
+            let mut out = Vec::new();
+            escape(&mut out, &text);
+            let line = String::from_utf8(out).unwrap();
+            prop_assert!(!line.chars().any(is_deceptive), "{line:?}");
+            let read: String = serde_json::from_str(&format!("\"{line}\"")).unwrap();
+            prop_assert_eq!(read, text);
+        }
+    }
+
+    #[test]
+    fn numbers_have_no_leading_zeros() {
+        for value in [0, 9, 10, 1234, u64::MAX] {
+            let mut out = Vec::new();
+            number(&mut out, value);
+            assert_eq!(String::from_utf8(out).unwrap(), value.to_string());
+        }
+    }
+
+    #[test]
+    fn an_object_may_be_empty_and_absent_values_leave_no_trace() {
+        let mut out = Vec::new();
+        let mut object = Object::open(&mut out);
+        object.text_if("a", None);
+        object.number_if("b", None);
+        object.address_if("c", None);
+        object.close();
+        assert_eq!(out, b"{}");
+    }
+}
