@@ -2,6 +2,8 @@
 
 pub mod audit;
 pub mod clock;
+pub mod listener;
 pub mod secret;
 pub mod section;
 pub mod session;
+pub mod tls;
