@@ -82,6 +82,8 @@ fn write(file: &Path, text: &str, mode: u32) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     let name = file.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
     let draft = directory.join(format!(".{name}.{}", std::process::id()));
+    // Left by a crash: in a container the process number is always the same.
+    let _ = fs::remove_file(&draft);
     let result = (|| {
         let mut out = OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft)?;
         out.write_all(text.as_bytes())?;
