@@ -164,8 +164,13 @@ impl Memory {
     /// sessions, so a second call may find more.
     pub(super) fn expired(&self, now: UnixMs, grace: Duration, limit: usize) -> Vec<SessionId> {
         let is_over = |end: UnixMs| end.plus(grace) <= now;
-        let due: Vec<_> =
-            lock(&self.index).ends.iter().take(limit).take_while(|e| is_over(e.0)).copied().collect();
+        let due: Vec<_> = lock(&self.index)
+            .ends
+            .iter()
+            .take(limit)
+            .take_while(|e| is_over(e.0))
+            .copied()
+            .collect();
         let mut expired = Vec::new();
         for (_, id) in due {
             let mut shard = lock(self.shard(id));

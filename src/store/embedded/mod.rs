@@ -96,9 +96,7 @@ impl Embedded {
             max_sessions,
         );
         let thread = Builder::new().name("session-store".to_owned());
-        let writer = thread
-            .spawn(move || writer.run(&ops, tick))
-            .map_err(redb::Error::Io)?;
+        let writer = thread.spawn(move || writer.run(&ops, tick)).map_err(redb::Error::Io)?;
         Ok(Self { memory, health, clock, queue: Some(queue), writer: Some(writer) })
     }
 

@@ -256,8 +256,13 @@ impl Writer {
     fn write(&mut self, batch: Batch, now: UnixMs) {
         let Batch { after, writes, answers, .. } = batch;
         let mut changes: Vec<_> = writes.into_iter().collect();
-        let owed: Vec<_> =
-            self.owed.iter().filter(|id| !after.contains_key(id)).take(OWED_STEP).copied().collect();
+        let owed: Vec<_> = self
+            .owed
+            .iter()
+            .filter(|id| !after.contains_key(id))
+            .take(OWED_STEP)
+            .copied()
+            .collect();
         changes.extend(owed.iter().filter_map(|id| self.as_in_memory(*id)));
         if !changes.is_empty()
             && let Err(error) = self.commit(&changes)
