@@ -5,6 +5,7 @@
 //! holds, but for the last uses of the last second, and sessions that are just about to end.
 //! About 1 KiB of memory and of disk per session.
 
+mod batch;
 mod disk;
 mod memory;
 #[cfg(test)]
@@ -21,9 +22,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use self::batch::Op;
 use self::disk::Disk;
 use self::memory::Memory;
-use self::writer::{Health, Op, Writer};
+use self::writer::{Health, Writer};
 use super::{Open, OpenError};
 use crate::clock::{Clock, UnixMs};
 use crate::section::Section;
@@ -170,7 +172,8 @@ impl Store for Embedded {
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(ready(self.health.state()))
+        let alive = self.writer.as_ref().is_some_and(|writer| !writer.is_finished());
+        Box::pin(ready(if alive { self.health.state() } else { Err(stopped()) }))
     }
 }
 

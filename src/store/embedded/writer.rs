@@ -1,46 +1,32 @@
-//! The one thread that changes sessions: it judges each change, writes a batch in one commit, makes
-//! the batch visible, and only then answers.
+//! The one thread that changes sessions: it has changes judged (see `batch`), writes them in one
+//! commit, makes them visible, and only then answers.
 //!
 //! A failed commit changes nothing in memory. Since redb cannot say whether it is in the file, its
 //! sessions are *owed*: once the file can be written again, each is written as memory has it, before
 //! any new change. Uses (touches) are owed the same way, in good times too.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::oneshot::Sender;
-
+use super::batch::{Answer, BATCH, Batch, Bench, Op, tell};
 use super::disk::{Change, Disk, DiskError};
 use super::memory::{Memory, lock};
 use crate::clock::{Clock, UnixMs};
-use crate::session::{Record, Replaced, SessionId, StoreError};
+use crate::session::{Record, SessionId, StoreError};
 
 /// How often the writer looks after owed and expired sessions, and after a failed disk.
 pub(super) const TICK: Duration = Duration::from_millis(500);
 /// How long uses may be owed while other requests keep the writer busy.
 const FLUSH: Duration = Duration::from_secs(1);
-/// Changes in one commit: bounds what one answer waits for.
-const BATCH: usize = 1024;
 /// Owed sessions written along with one commit.
 const OWED_STEP: usize = 1024;
 /// Expired sessions removed along with one commit.
 const SWEEP_STEP: usize = 256;
 /// How long an expired session is kept: its last use may be noted, but not yet written.
 const SWEEP_GRACE: Duration = Duration::from_secs(60);
-
-type Ack<T> = Sender<Result<T, StoreError>>;
-
-/// A change that somebody asks for.
-#[derive(Debug)]
-pub(super) enum Op {
-    Create(Box<Record>, Ack<()>),
-    End(SessionId, Ack<Option<Record>>),
-    Replace(Box<Record>, Ack<Replaced>),
-    Touched(Vec<SessionId>),
-}
 
 /// How the disk is, and how much was asked of it.
 #[derive(Debug, Default)]
@@ -79,27 +65,6 @@ pub(super) struct Writer {
     flushed: UnixMs,
     /// When a failed disk was last tried.
     tried: UnixMs,
-}
-
-/// Changes that are judged but not written.
-#[derive(Debug, Default)]
-struct Batch {
-    /// The state of each session after the batch.
-    after: HashMap<SessionId, Option<Arc<Record>>>,
-    writes: HashMap<SessionId, Option<Vec<u8>>>,
-    answers: Vec<Answer>,
-    added: usize,
-    removed: usize,
-    /// Whether expired sessions were looked for because the store is full.
-    made_room: bool,
-}
-
-/// What to tell whom when the batch is written.
-#[derive(Debug)]
-enum Answer {
-    Created(SessionId, Ack<()>),
-    Ended(SessionId, Ack<Option<Record>>, Option<Arc<Record>>),
-    Replaced(Ack<Replaced>, Replaced),
 }
 
 impl Writer {
@@ -150,107 +115,22 @@ impl Writer {
             return false;
         }
         let mut batch = Batch::default();
+        let by = Bench { memory: &self.memory, max_sessions: self.max_sessions, now };
         for op in asked {
-            self.judge(op, &mut batch, now);
+            match op {
+                Op::Touched(ids) => self.owed.extend(ids),
+                op => batch.judge(op, by),
+            }
         }
         let mut swept = 0;
         if idle || !batch.writes.is_empty() {
-            swept = self.sweep(&mut batch, now, SWEEP_GRACE, SWEEP_STEP);
+            swept = batch.sweep(by, SWEEP_GRACE, SWEEP_STEP);
         }
         let flush = !self.owed.is_empty() && (idle || now.since(self.flushed) >= FLUSH);
         if flush || !batch.writes.is_empty() || !batch.answers.is_empty() {
             self.write(batch, now);
         }
         self.health.state().is_ok() && (swept == SWEEP_STEP || (flush && !self.owed.is_empty()))
-    }
-
-    fn judge(&mut self, op: Op, batch: &mut Batch, now: UnixMs) {
-        match op {
-            Op::Touched(ids) => self.owed.extend(ids),
-            // Whoever does not wait any more was told, or will find, that nothing has changed.
-            Op::Create(_, ack) if ack.is_closed() => {}
-            Op::Replace(_, ack) if ack.is_closed() => {}
-            Op::Create(record, ack) => match self.judge_create(*record, batch, now) {
-                Ok(id) => batch.answers.push(Answer::Created(id, ack)),
-                Err(error) => tell(ack, Err(error)),
-            },
-            Op::Replace(record, ack) => match self.judge_replace(*record, batch, now) {
-                Ok(done) => batch.answers.push(Answer::Replaced(ack, done)),
-                Err(error) => tell(ack, Err(error)),
-            },
-            Op::End(id, ack) => {
-                let ended = self.current(id, batch);
-                if ended.is_some() {
-                    batch.remove(id);
-                }
-                batch.answers.push(Answer::Ended(id, ack, ended));
-            }
-        }
-    }
-
-    fn judge_create(
-        &self,
-        record: Record,
-        batch: &mut Batch,
-        now: UnixMs,
-    ) -> Result<SessionId, StoreError> {
-        let id = record.id;
-        if self.current(id, batch).is_some() {
-            return Err(StoreError::Unavailable("the session id is in use".to_owned()));
-        }
-        if self.is_full(batch) && !batch.made_room {
-            // Once is enough: there are not more creations in a batch.
-            batch.made_room = true;
-            self.sweep(batch, now, Duration::ZERO, BATCH);
-        }
-        if self.is_full(batch) {
-            return Err(StoreError::Full { limit: self.max_sessions });
-        }
-        batch.put(record)?;
-        batch.added += 1;
-        Ok(id)
-    }
-
-    fn judge_replace(
-        &self,
-        record: Record,
-        batch: &mut Batch,
-        now: UnixMs,
-    ) -> Result<Replaced, StoreError> {
-        let Some(current) = self.current(record.id, batch).filter(|found| found.expires > now)
-        else {
-            return Ok(Replaced::Gone);
-        };
-        if current.generation.checked_add(1) != Some(record.generation) {
-            return Ok(Replaced::Conflict);
-        }
-        batch.put(record)?;
-        Ok(Replaced::Done)
-    }
-
-    fn is_full(&self, batch: &Batch) -> bool {
-        let count = (self.memory.len() + batch.added).saturating_sub(batch.removed);
-        u64::try_from(count).unwrap_or(u64::MAX) >= self.max_sessions
-    }
-
-    /// The record as it is after what was judged so far.
-    fn current(&self, id: SessionId, batch: &Batch) -> Option<Arc<Record>> {
-        match batch.after.get(&id) {
-            Some(after) => after.clone(),
-            None => self.memory.get(id),
-        }
-    }
-
-    /// Adds the removal of expired sessions to the batch; how many were found.
-    fn sweep(&self, batch: &mut Batch, now: UnixMs, grace: Duration, limit: usize) -> usize {
-        let expired = self.memory.expired(now, grace, limit);
-        for id in &expired {
-            // What the batch has just replaced may live on.
-            if !batch.after.contains_key(id) {
-                batch.remove(*id);
-            }
-        }
-        expired.len()
     }
 
     fn write(&mut self, batch: Batch, now: UnixMs) {
@@ -389,25 +269,4 @@ impl Writer {
             }
         }
     }
-}
-
-impl Batch {
-    fn put(&mut self, record: Record) -> Result<(), StoreError> {
-        let document =
-            serde_json::to_vec(&record).map_err(|e| StoreError::Unavailable(e.to_string()))?;
-        self.writes.insert(record.id, Some(document));
-        self.after.insert(record.id, Some(Arc::new(record)));
-        Ok(())
-    }
-
-    fn remove(&mut self, id: SessionId) {
-        self.removed += 1;
-        self.writes.insert(id, None);
-        self.after.insert(id, None);
-    }
-}
-
-/// Answers; whoever has stopped waiting does not need the answer.
-fn tell<T>(ack: Ack<T>, answer: Result<T, StoreError>) {
-    let _ = ack.send(answer);
 }
