@@ -15,6 +15,7 @@ pub mod policy;
 pub mod secret;
 pub mod section;
 pub mod session;
+pub mod store;
 pub mod timer;
 pub mod tls;
 pub mod upstream;
