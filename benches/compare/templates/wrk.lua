@@ -1,0 +1,9 @@
+-- One fixed request (wrk renders it once), and a result line that a program can read.
+{{headers}}
+
+function done(summary)
+  local e = summary.errors
+  io.write(string.format(
+    'RESULT {"requests":%d,"micros":%d,"connect":%d,"read":%d,"write":%d,"status":%d,"timeout":%d}\n',
+    summary.requests, summary.duration, e.connect, e.read, e.write, e.status, e.timeout))
+end
