@@ -106,12 +106,15 @@ class Stand:
 
         Returns whether the group's leader ended by itself in time.
         """
-        _signal_group(child, signal.SIGTERM)
-        try:
-            child.wait(limit)
-            in_time = True
-        except subprocess.TimeoutExpired:
-            in_time = False
+        deadline = time.monotonic() + limit
+        while child.poll() is None and time.monotonic() < deadline:
+            # Again every few seconds: a single nginx process can miss one just before it sleeps.
+            _signal_group(child, signal.SIGTERM)
+            try:
+                child.wait(min(5.0, limit))
+            except subprocess.TimeoutExpired:
+                continue
+        in_time = child.poll() is not None
         _signal_group(child, signal.SIGKILL)
         child.wait()
         self._children = [entry for entry in self._children if entry[1] is not child]

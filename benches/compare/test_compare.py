@@ -15,13 +15,18 @@ import textwrap
 import time
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import load
 import proc
 import report
-from stand import Failure
+import tools
+from stand import Failure, Stand
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+import instructions  # noqa: E402 (the folder above must be known first)
 
 FAKE = """#!@PYTHON@
 import os, sys, tomllib
@@ -198,12 +203,44 @@ class Parts(unittest.TestCase):
         self.assertEqual(proc.strangers(port, child.pid), 0)
         self.assertEqual(proc.strangers(port, 1 << 30), 1)
 
+    def test_a_template_with_an_unfilled_hole_is_refused(self):
+        with Stand() as stand, self.assertRaises(KeyError):
+            stand.render("wrk.lua", "wrk.lua")
+
+    def test_missing_tools_are_installed_or_asked_for(self):
+        with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, PATH=folder):
+            with self.assertRaisesRegex(Failure, "please install: wrk"):
+                tools.require("wrk")
+            apt = f'#!/bin/sh\n[ "$1" = install ] && /bin/cp "$0" {folder}/"$4"\nexit 0\n'
+            for name, text in (("apt-get", apt), ("sudo", '#!/bin/sh\nexec "$@"\n')):
+                path = Path(folder) / name
+                path.write_text(text, encoding="utf-8")
+                path.chmod(0o755)
+            tools.require("wrk")
+            with self.assertRaisesRegex(Failure, "not found: h2load"):
+                tools.require("h2load")
+
+    def test_instruction_limits(self):
+        counts = {"h1-public": (100.0, 90.0)}
+        self.assertEqual(instructions.gate(counts, {"h1-public": 90}), 0)
+        self.assertEqual(instructions.gate(counts, {"h1-public": 89}), 1)
+        self.assertEqual(instructions.gate(counts, {"h2-public": 1000}), 1)
+
+    def test_callgrind_totals(self):
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "callgrind.out"
+            self.assertIsNone(instructions.read_total(out))
+            out.write_text("events: Ir\n5 5\n")
+            self.assertIsNone(instructions.read_total(out))
+            out.write_text("events: Ir\nsummary: 12\n5 5\n")
+            self.assertEqual(instructions.read_total(out), 12)
+
     def test_h2load_redirects_are_problems(self):
         said = textwrap.dedent(
             """\
             Application protocol: h2
             finished in 1.00s, 90.00 req/s, 1MB/s
-            requests: 100 total, 100 started, 100 done, 90 succeeded, 10 failed, 0 errored, 0 timeout
+            requests: 100 total, 90 succeeded, 10 failed, 0 errored, 0 timeout
             status codes: 90 2xx, 10 3xx, 0 4xx, 0 5xx
             """
         )

@@ -15,6 +15,9 @@ from contenders import nginx_path
 from stand import Failure
 
 ROOT = Path(__file__).resolve().parents[2]
+# Seconds. An optimised build with LTO on a small machine takes long.
+INSTALL_LIMIT = 600
+BUILD_LIMIT = 3600
 PACKAGES = {
     "h2load": "nghttp2-client",
     "nghttp": "nghttp2-client",
@@ -42,11 +45,9 @@ def require(*names):
     print(f"installing {', '.join(packages)}", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for argv in (["apt-get", "update", "-q"], install):
-        ran = subprocess.run(
-            sudo + argv, capture_output=True, text=True, check=False, env=environment
-        )
-        if ran.returncode != 0:
-            raise Failure(f"{' '.join(argv)} failed:\n{(ran.stdout + ran.stderr)[-800:]}")
+        code, said = _bounded(sudo + argv, INSTALL_LIMIT, stderr=subprocess.STDOUT, env=environment)
+        if code != 0:
+            raise Failure(f"{' '.join(argv)} failed:\n{said[-800:]}")
     still = [name for name in missing if not _path(name)]
     if still:
         raise Failure(f"installed, and yet not found: {', '.join(still)}")
@@ -56,16 +57,11 @@ def build():
     """Build the gateway as packages ship it; returns the binary."""
     print("building the gateway: cargo build --profile dist", flush=True)
     argv = ["cargo", "build", "--profile", "dist", "--locked", "--bin", "portcullis"]
-    ran = subprocess.run(
-        [*argv, "--message-format=json-render-diagnostics"],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
-    if ran.returncode != 0:
+    argv.append("--message-format=json-render-diagnostics")
+    code, said = _bounded(argv, BUILD_LIMIT, cwd=ROOT)
+    if code != 0:
         raise Failure("the gateway does not build")
-    for line in ran.stdout.splitlines():
+    for line in said.splitlines():
         message = json.loads(line)
         if message.get("executable") and message["target"]["name"] == "portcullis":
             return Path(message["executable"])
@@ -90,6 +86,19 @@ def machine():
         f"{os.cpu_count()} CPUs ({model.strip()}), {memory} GiB, Linux {kernel}",
         ", ".join(version for version in versions if version),
     ]
+
+
+def _bounded(argv, limit, **options):
+    """(exit code, standard output) of a command that gets `limit` seconds."""
+    try:
+        ran = subprocess.run(
+            argv, stdout=subprocess.PIPE, text=True, timeout=limit, check=False, **options
+        )
+    except FileNotFoundError as missing:
+        raise Failure(f"{argv[0]} is not installed") from missing
+    except subprocess.TimeoutExpired as late:
+        raise Failure(f"{argv[0]} was not done after {limit} s") from late
+    return ran.returncode, ran.stdout
 
 
 def _path(name):

@@ -3,7 +3,8 @@
 
 function done(summary)
   local e = summary.errors
-  io.write(string.format(
-    'RESULT {"requests":%d,"micros":%d,"connect":%d,"read":%d,"write":%d,"status":%d,"timeout":%d}\n',
-    summary.requests, summary.duration, e.connect, e.read, e.write, e.status, e.timeout))
+  local form = 'RESULT {"requests":%d,"micros":%d,'
+    .. '"connect":%d,"read":%d,"write":%d,"status":%d,"timeout":%d}\n'
+  io.write(string.format(form, summary.requests, summary.duration,
+    e.connect, e.read, e.write, e.status, e.timeout))
 end
