@@ -101,6 +101,8 @@ class Site:
             answer = connection.getresponse()
             text = answer.read().decode("utf-8", "replace")
             return answer.status, answer.headers, text
+        except (OSError, http.client.HTTPException) as error:
+            raise Failure(f"{method} {path} got no answer: {error}") from error
         finally:
             connection.close()
 
@@ -142,7 +144,7 @@ class Site:
     def _answers(self, port):
         try:
             return self.fetch(port, "/public/page")[0] == 200
-        except (OSError, http.client.HTTPException):
+        except Failure:
             return False
 
 
@@ -164,16 +166,19 @@ def make_certificate(folder):
 
 def hash_password(binary, password, folder):
     """The PHC hash that `portcullis hash-password` prints for a password on standard input."""
-    ran = subprocess.run(
-        [str(binary), "hash-password"],
-        input=password + "\n",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=folder,
-        env=clean_environment(folder),
-    )
+    try:
+        ran = subprocess.run(
+            [str(binary), "hash-password"],
+            input=password + "\n",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            cwd=folder,
+            env=clean_environment(folder),
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Failure(f"hash-password does not run: {error}") from error
     lines = [line.strip() for line in ran.stdout.splitlines() if line.strip().startswith("$")]
     if ran.returncode != 0 or not lines:
         said = (ran.stderr or ran.stdout)[-300:]

@@ -8,7 +8,7 @@ import re
 import subprocess
 from dataclasses import dataclass, field
 
-from stand import Failure, clean_environment
+from stand import Failure, clean_environment, end_with_parent
 
 CONNECTIONS_H1 = 64
 CONNECTIONS_H2 = 16
@@ -136,6 +136,7 @@ def _output(site, argv, seconds):
             timeout=seconds + 60,
             check=False,
             env=client_environment(site),
+            preexec_fn=end_with_parent,
         )
     except subprocess.TimeoutExpired as late:
         raise Failure(f"{argv[0]} did not end in time") from late

@@ -77,7 +77,7 @@ class Stand:
                 stderr=subprocess.STDOUT,
                 # Not the terminal's group: Ctrl-C reaches only this program, which then cleans up.
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
             )
         self._children.append((name, child))
         return child
@@ -155,6 +155,12 @@ def guard(limit):
     signal.alarm(int(limit) + 1)
 
 
+def end_with_parent():
+    """For `preexec_fn`: the child gets SIGTERM when this program dies, even by kill -9."""
+    # SIGTERM, not SIGKILL: the master of a process group passes it on to its workers.
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def reachable(port):
     """Whether something accepts connections on the loopback port."""
     try:
@@ -169,8 +175,3 @@ def _signal_group(child, number):
         os.killpg(child.pid, number)
     except ProcessLookupError:
         pass
-
-
-def _end_with_parent():
-    # SIGTERM, not SIGKILL: the master of a process group passes it on to its workers.
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

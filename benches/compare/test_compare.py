@@ -46,8 +46,9 @@ values = {
 conf = '''@CONF@'''
 for name, value in values.items():
     conf = conf.replace(f"%{name}%", value)
-open("fake.conf", "w").write(conf)
-os.execvp("nginx", ["nginx", "-e", "fake.err", "-c", os.path.abspath("fake.conf")])
+folder = values["DIR"]
+open(folder + "/fake.conf", "w").write(conf)
+os.execvp("nginx", ["nginx", "-e", folder + "/fake.err", "-c", folder + "/fake.conf"])
 """
 
 CONF = """
