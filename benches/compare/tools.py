@@ -1,0 +1,123 @@
+"""Installs what is missing, builds the gateway and describes the machine.
+
+Descriptions name kinds and versions only: no host name and no path.
+"""
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from contenders import nginx_path
+from stand import Failure
+
+ROOT = Path(__file__).resolve().parents[2]
+# Seconds. An optimised build with LTO on a small machine takes long.
+INSTALL_LIMIT = 600
+BUILD_LIMIT = 3600
+PACKAGES = {
+    "h2load": "nghttp2-client",
+    "nghttp": "nghttp2-client",
+    "nginx": "nginx-light",
+    "openssl": "openssl",
+    "valgrind": "valgrind",
+    "wrk": "wrk",
+}
+
+
+def require(*names):
+    """Make the named tools available, by apt where it exists."""
+    missing = [name for name in names if not _path(name)]
+    if not missing:
+        return
+    packages = sorted({PACKAGES[name] for name in missing})
+    install = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
+    if not shutil.which("apt-get"):
+        raise Failure(f"please install: {', '.join(missing)}")
+    sudo = []
+    if os.geteuid() != 0:
+        if not shutil.which("sudo"):
+            raise Failure(f"please run as root: {' '.join(install)}")
+        sudo = ["sudo"]
+    print(f"installing {', '.join(packages)}", flush=True)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for argv in (["apt-get", "update", "-q"], install):
+        code, said = _bounded(sudo + argv, INSTALL_LIMIT, stderr=subprocess.STDOUT, env=environment)
+        if code != 0:
+            raise Failure(f"{' '.join(argv)} failed:\n{said[-800:]}")
+    still = [name for name in missing if not _path(name)]
+    if still:
+        raise Failure(f"installed, and yet not found: {', '.join(still)}")
+
+
+def build():
+    """Build the gateway as packages ship it; returns the binary."""
+    print("building the gateway: cargo build --profile dist", flush=True)
+    argv = ["cargo", "build", "--profile", "dist", "--locked", "--bin", "portcullis"]
+    argv.append("--message-format=json-render-diagnostics")
+    code, said = _bounded(argv, BUILD_LIMIT, cwd=ROOT)
+    if code != 0:
+        raise Failure("the gateway does not build")
+    for line in said.splitlines():
+        message = json.loads(line)
+        if message.get("executable") and message["target"]["name"] == "portcullis":
+            return Path(message["executable"])
+    raise Failure("cargo named no binary")
+
+
+def machine():
+    """Lines that say what the figures were measured on."""
+    model = _search("/proc/cpuinfo", r"model name\s*:\s*(.+)") or platform.machine()
+    memory = int(_search("/proc/meminfo", r"MemTotal:\s*(\d+)") or 0) // (1024 * 1024)
+    kernel = ".".join(re.findall(r"\d+", platform.release())[:2])
+    nginx = _said([nginx_path(), "-V"])
+    h2load = _said(["h2load", "--version"])
+    versions = [
+        _first(r"nginx version: (\S+)", nginx),
+        # What runs, not what it was built with, when nginx tells the two apart.
+        _first(r"running with (OpenSSL \S+)", nginx) or _first(r"built with (OpenSSL \S+)", nginx),
+        _first(r"(wrk \S+)", _said(["wrk", "-v"])),
+        h2load.strip().splitlines()[0] if h2load.strip() else "",
+    ]
+    return [
+        f"{os.cpu_count()} CPUs ({model.strip()}), {memory} GiB, Linux {kernel}",
+        ", ".join(version for version in versions if version),
+    ]
+
+
+def _bounded(argv, limit, **options):
+    """(exit code, standard output) of a command that gets `limit` seconds."""
+    try:
+        ran = subprocess.run(
+            argv, stdout=subprocess.PIPE, text=True, timeout=limit, check=False, **options
+        )
+    except FileNotFoundError as missing:
+        raise Failure(f"{argv[0]} is not installed") from missing
+    except subprocess.TimeoutExpired as late:
+        raise Failure(f"{argv[0]} was not done after {limit} s") from late
+    return ran.returncode, ran.stdout
+
+
+def _path(name):
+    return nginx_path() if name == "nginx" else shutil.which(name)
+
+
+def _said(argv):
+    ran = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    return ran.stdout + ran.stderr
+
+
+def _first(pattern, text):
+    found = re.search(pattern, text)
+    return found.group(1) if found else ""
+
+
+def _search(path, pattern):
+    try:
+        with open(path, encoding="utf-8") as text:
+            return _first(pattern, text.read())
+    except OSError:
+        return ""
