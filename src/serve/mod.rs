@@ -1,0 +1,3 @@
+//! Serving one client connection. It decides nothing about who may do what.
+
+pub mod wire;
