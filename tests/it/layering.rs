@@ -256,10 +256,8 @@ fn imports(path: &str, text: &str) -> Vec<String> {
 /// The modules that follow `crate::`: one name, or all names of a brace group.
 fn targets(rest: &str) -> Vec<&str> {
     let name = |text: &str| {
-        let end = text
-            .find(|c: char| !c.is_alphanumeric() && c != '_')
-            .unwrap_or(text.len());
-        end
+        let end = text.find(|c: char| !c.is_alphanumeric() && c != '_');
+        end.unwrap_or(text.len())
     };
     let Some(group) = rest.strip_prefix('{') else {
         let end = name(rest);

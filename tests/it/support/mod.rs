@@ -8,6 +8,7 @@ pub(crate) mod h2raw;
 pub(crate) mod html;
 pub(crate) mod process;
 pub(crate) mod raw;
+mod selftest;
 pub(crate) mod source;
 pub(crate) mod tls;
 pub(crate) mod tools;

@@ -2,6 +2,7 @@
 //! `tests/run.sh` installs them and says where they are.
 
 use std::env;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,16 +12,16 @@ use tempfile::TempDir;
 
 use super::process::{Finished, Proc, free_port};
 
+/// The target folder of this build.
+fn target() -> &'static Path {
+    let program = Path::new(env!("CARGO_BIN_EXE_portcullis"));
+    program.parent().and_then(Path::parent).unwrap()
+}
+
 /// The path in the variable, or where `tests/run.sh` puts it in this build's target folder.
 fn tool(variable: &str, fallback: &str) -> PathBuf {
-    let path = env::var_os(variable).map_or_else(
-        || {
-            let program = Path::new(env!("CARGO_BIN_EXE_portcullis"));
-            let target = program.parent().and_then(Path::parent).unwrap();
-            target.join("test-env").join(fallback)
-        },
-        PathBuf::from,
-    );
+    let path = env::var_os(variable)
+        .map_or_else(|| target().join("test-env").join(fallback), PathBuf::from);
     assert!(
         path.exists(),
         "{} is missing: run `tests/run.sh --setup` (or set {variable})",
@@ -69,14 +70,18 @@ pub(crate) fn run_python(script: &str, args: &[&str], limit: Duration) -> Finish
 }
 
 /// Runs `tests/browser/SCRIPT ARGS` to its end. The script finds the browser and its library by
-/// the environment, and keeps its profile and screenshots in a folder of its own.
+/// the environment; its screenshots of failures outlive the run, in `test-artifacts` of the target
+/// folder.
 pub(crate) fn run_browser(script: &str, args: &[&str], limit: Duration) -> Finished {
     let dir = tempfile::tempdir().unwrap();
+    let artifacts = target().join("test-artifacts");
+    fs::create_dir_all(&artifacts).unwrap();
     let mut command = Command::new(node());
     command
         .current_dir(source("browser"))
         .env("PORTCULLIS_TEST_NODE_MODULES", node_modules())
         .env("PORTCULLIS_TEST_CHROMIUM", chromium())
+        .env("PORTCULLIS_TEST_ARTIFACTS", artifacts)
         .env("HOME", dir.path())
         .arg(script)
         .args(args);
