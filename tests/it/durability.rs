@@ -76,9 +76,11 @@ async fn kill_9_loses_no_login_and_revives_no_logout() {
             dead.len()
         );
         for client in &mut alive {
+            client.reconnect();
             client.get("/auth/session").await.expect(200);
         }
         for client in &mut dead {
+            client.reconnect();
             client.get("/auth/session").await.expect(401);
         }
     }
@@ -92,7 +94,7 @@ async fn a_session_outlives_a_restart_with_its_claim() {
     client.post_json("/auth/switch", &claim).await.expect(200);
     gateway.kill9();
     let gateway = gateway.restart();
-    // The clients of before go on with a new connection to the same port.
+    client.reconnect();
     let json = [("accept", "application/json")];
     let seen = client.get_with("/x", &json).await.expect(200).text();
     assert!(seen.contains("group/eng"), "{seen}");

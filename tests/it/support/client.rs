@@ -96,6 +96,12 @@ impl Client {
         }
     }
 
+    /// Closes the connection; the next request opens one. For after a restart: an old connection
+    /// that died unnoticed would fail the request.
+    pub(crate) fn reconnect(&mut self) {
+        self.sender = None;
+    }
+
     pub(crate) fn cookie(&self, name: &str) -> Option<&str> {
         self.jar.get(name).map(String::as_str)
     }
