@@ -1,0 +1,331 @@
+//! Session APIs: each dialect decodes requests into commands and words the outcomes.
+//!
+//! Speaks [`Command`] only: cannot reach store, login methods or directory, so dialects cannot differ
+//! in their rules. A dialect words every failure under its mount, also those that are not its own.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+
+use crate::session::{Authority, Caller, Command, Identity, Outcome, Refusal, Token};
+
+/// A future of this worker.
+pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// The session core as dialects see it: commands, and nothing behind them.
+#[derive(Clone, Copy, Debug)]
+pub struct Core<'a>(&'a Authority);
+
+impl<'a> Core<'a> {
+    /// The core behind `authority`.
+    pub fn new(authority: &'a Authority) -> Self {
+        Self(authority)
+    }
+
+    /// Carries out a command.
+    ///
+    /// # Errors
+    /// A [`Refusal`]; nothing has changed then.
+    pub async fn execute(&self, command: Command, caller: &Caller) -> Result<Outcome, Refusal> {
+        self.0.execute(command, caller).await
+    }
+
+    /// The claims that somebody may switch to, themselves first.
+    pub fn claims(&self, identity: &Identity) -> Vec<String> {
+        self.0.claims(identity)
+    }
+}
+
+/// A request to an own route, with its bounded body.
+#[derive(Debug)]
+pub struct Ask<'a> {
+    /// Method.
+    pub method: &'a Method,
+    /// Path below the mount, such as `/login`; `/` for the mount itself.
+    pub path: &'a str,
+    /// Query without its `?`.
+    pub query: Option<&'a str>,
+    /// Headers as the client sent them.
+    pub headers: &'a HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+    /// Who asks.
+    pub caller: Caller,
+    /// Origin that the client talks to, such as `https://app.example.com`, without a trailing slash.
+    pub origin: &'a str,
+    /// Whether the client carried a session cookie that opens nothing (any more).
+    pub stale: bool,
+    /// Now, in whole seconds since the epoch.
+    pub now: u64,
+}
+
+/// What happens to the session carrier (for browsers: the cookie) with an answer.
+#[derive(Debug, Default)]
+pub enum Carrier {
+    /// Hand out this token.
+    Issue(Token),
+    /// Leave it.
+    #[default]
+    Keep,
+    /// Take it back.
+    Revoke,
+}
+
+/// An answer of an own route.
+#[derive(Debug)]
+pub struct Reply {
+    /// Status.
+    pub status: StatusCode,
+    /// Headers besides the length, the carrier and the security headers that every own answer gets.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Body.
+    pub body: Bytes,
+    /// What happens to the carrier.
+    pub carrier: Carrier,
+}
+
+impl Reply {
+    /// An answer with a body of the given content type.
+    pub fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        let content_type = (header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        Self { status, headers: vec![content_type], body: body.into(), carrier: Carrier::Keep }
+    }
+
+    /// An answer without a body.
+    pub fn empty(status: StatusCode) -> Self {
+        Self { status, headers: Vec::new(), body: Bytes::new(), carrier: Carrier::Keep }
+    }
+
+    /// JSON.
+    pub fn json(status: StatusCode, value: &serde_json::Value) -> Self {
+        Self::new(status, "application/json", value.to_string())
+    }
+
+    /// An HTML page.
+    pub fn page(status: StatusCode, html: String) -> Self {
+        Self::new(status, "text/html; charset=utf-8", html)
+    }
+
+    /// 303 See Other. `location` must have been judged; a value that no header can hold becomes `/`.
+    pub fn see_other(location: &str) -> Self {
+        let location = HeaderValue::from_str(location).unwrap_or(HeaderValue::from_static("/"));
+        Self::empty(StatusCode::SEE_OTHER).with(header::LOCATION, location)
+    }
+
+    /// The same with one more header.
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The same with another carrier.
+    pub fn carrying(mut self, carrier: Carrier) -> Self {
+        self.carrier = carrier;
+        self
+    }
+}
+
+/// A request that is not served, before anybody words it.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// HTTP status, where the dialect has no convention of its own.
+    pub status: StatusCode,
+    /// Stable code for programs, in kebab-case.
+    pub code: &'static str,
+    /// What happened, for people.
+    pub detail: String,
+    /// When to try again.
+    pub retry_after: Option<Duration>,
+    /// Whether signing in would help.
+    pub sign_in: bool,
+    /// The requirement that was not met (403).
+    pub requirement: Option<String>,
+    /// For 405.
+    pub allow: Option<String>,
+}
+
+impl Fault {
+    /// A fault with this status, code and text.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            retry_after: None,
+            sign_in: false,
+            requirement: None,
+            allow: None,
+        }
+    }
+
+    /// The same with a time to wait.
+    pub fn after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+}
+
+impl From<&Refusal> for Fault {
+    fn from(refusal: &Refusal) -> Self {
+        let (status, code) = match refusal {
+            Refusal::Busy => (StatusCode::SERVICE_UNAVAILABLE, "login-busy"),
+            Refusal::ClaimNotAllowed(_) => (StatusCode::FORBIDDEN, "claim-not-allowed"),
+            Refusal::Conflict => (StatusCode::CONFLICT, "session-conflict"),
+            Refusal::InvalidCredentials => (StatusCode::UNAUTHORIZED, "invalid-credentials"),
+            Refusal::NotFound => (StatusCode::NOT_FOUND, "session-not-found"),
+            Refusal::NotSignedIn => (StatusCode::UNAUTHORIZED, "not-signed-in"),
+            Refusal::Throttled { .. } => (StatusCode::TOO_MANY_REQUESTS, "login-throttled"),
+            Refusal::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "session-store-unavailable"),
+            Refusal::Unsupported => (StatusCode::BAD_REQUEST, "login-method-not-enabled"),
+        };
+        let mut fault = Self::new(status, code, refusal.to_string());
+        fault.sign_in = matches!(refusal, Refusal::NotSignedIn);
+        fault.retry_after = match refusal {
+            Refusal::Busy | Refusal::Unavailable => Some(Duration::from_secs(2)),
+            // Rounded up: a client that comes back too early would only be refused again.
+            Refusal::Throttled { retry_after } => Some(Duration::from_secs(
+                retry_after.as_millis().div_ceil(1000).try_into().unwrap_or(1),
+            )),
+            _ => None,
+        };
+        fault
+    }
+}
+
+/// The request that a fault answers, as far as wording it needs.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// Request headers.
+    pub headers: &'a HeaderMap,
+    /// Method.
+    pub method: &'a Method,
+    /// Request id.
+    pub request: &'a str,
+    /// The session, if there is one.
+    pub identity: Option<&'a Identity>,
+    /// Path and query as asked for: where a sign-in comes back to.
+    pub target: &'a str,
+    /// Host as asked for, with its port.
+    pub host: &'a str,
+    /// Whether the client carried a session cookie that opens nothing (any more).
+    pub stale: bool,
+    /// Now, in whole seconds since the epoch.
+    pub now: u64,
+}
+
+/// One session API.
+pub trait Dialect: fmt::Debug + Send + Sync {
+    /// Name in configuration and logs.
+    fn name(&self) -> &'static str;
+
+    /// Answers a request to one of its routes. The carrier's session, if any, is validated.
+    fn answer<'a>(&'a self, ask: Ask<'a>, core: Core<'a>) -> LocalFuture<'a, Reply>;
+
+    /// Words a failure under its mount.
+    fn refuse(&self, fault: &Fault, context: &Context<'_>) -> Reply;
+}
+
+/// Whether a state-changing request may have been made by another site's page.
+///
+/// `Origin` decides; without it `Sec-Fetch-Site`; without that, `Referer`. A request with none of the
+/// three does not come from a current browser.
+pub fn is_cross_site(headers: &HeaderMap, origin: &str) -> bool {
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    if let Some(value) = origins.next() {
+        let same = value.as_bytes().eq_ignore_ascii_case(origin.as_bytes());
+        return !same || origins.next().is_some();
+    }
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return !matches!(site.as_bytes(), b"same-origin" | b"none");
+    }
+    match headers.get(header::REFERER) {
+        None => false,
+        Some(referer) => {
+            let rest = referer.as_bytes().strip_prefix(origin.as_bytes());
+            !rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        }
+    }
+}
+
+/// Whether the client is a browser that shows the answer as a page: then a login page or an HTML
+/// error helps; anything else gets a status and problem+json, never a redirect.
+pub fn wants_page(method: &Method, headers: &HeaderMap) -> bool {
+    let is = |name: &str, value: &[u8]| {
+        headers.get(name).is_none_or(|found| found.as_bytes().eq_ignore_ascii_case(value))
+    };
+    let accepts_html = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .any(|value| value.to_str().unwrap_or("").to_ascii_lowercase().contains("text/html"));
+    let safe_or_form = matches!(*method, Method::GET | Method::HEAD | Method::POST);
+    let document = match headers.get("sec-fetch-dest").map(HeaderValue::as_bytes) {
+        None => true,
+        Some(dest) => matches!(dest, b"document" | b"iframe" | b"frame"),
+    };
+    safe_or_form
+        && accepts_html
+        && document
+        && is("sec-fetch-mode", b"navigate")
+        && !headers.contains_key("x-requested-with")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn only_navigations_want_a_page() {
+        let html = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
+        for (lines, page) in [
+            (&[html][..], true),
+            (&[html, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")], true),
+            (&[html, ("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty")], false),
+            (&[html, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "image")], false),
+            (&[html, ("x-requested-with", "XMLHttpRequest")], false),
+            (&[("accept", "*/*")], false),
+            (&[("accept", "application/json")], false),
+            (&[], false),
+        ] {
+            assert_eq!(wants_page(&Method::GET, &headers(lines)), page, "{lines:?}");
+        }
+        assert!(!wants_page(&Method::DELETE, &headers(&[html])));
+    }
+
+    #[test]
+    fn other_sites_are_recognised() {
+        let origin = "https://app.example.com";
+        for (lines, cross) in [
+            (&[][..], false),
+            (&[("origin", "https://app.example.com")], false),
+            (&[("origin", "https://APP.example.com")], false),
+            (&[("origin", "https://app.example.com:444")], true),
+            (&[("origin", "http://app.example.com")], true),
+            (&[("origin", "null")], true),
+            (&[("origin", "https://app.example.com.evil.org")], true),
+            (&[("origin", "https://app.example.com"), ("origin", "https://evil.org")], true),
+            (&[("sec-fetch-site", "same-origin")], false),
+            (&[("sec-fetch-site", "none")], false),
+            (&[("sec-fetch-site", "same-site")], true),
+            (&[("sec-fetch-site", "cross-site")], true),
+            (&[("origin", "https://evil.org"), ("sec-fetch-site", "same-origin")], true),
+            (&[("referer", "https://app.example.com/auth/login")], false),
+            (&[("referer", "https://app.example.com.evil.org/")], true),
+            (&[("referer", "https://evil.org/https://app.example.com/")], true),
+        ] {
+            assert_eq!(is_cross_site(&headers(lines), origin), cross, "{lines:?}");
+        }
+    }
+}

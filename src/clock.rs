@@ -1,0 +1,135 @@
+//! Time as a value that is handed in; the only file that reads a clock.
+//!
+//! Wall-clock time is anchored once and then follows the boot-time clock, so a step of the
+//! machine's wall clock neither extends nor cuts a session, while a suspended machine still ages them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds since the Unix epoch.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct UnixMs(pub u64);
+
+impl UnixMs {
+    /// A time that never comes.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    /// This time plus `by`, saturating.
+    pub fn plus(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(millis(by)))
+    }
+
+    /// How long after `earlier` this time is; zero when it is before.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// Whole seconds since the epoch.
+    pub fn seconds(self) -> u64 {
+        self.0 / 1000
+    }
+
+    /// RFC 3339 in UTC with milliseconds, such as `2026-01-02T03:04:05.678Z`.
+    pub fn rfc3339(self) -> String {
+        let nanos = i128::from(self.0).saturating_mul(1_000_000);
+        let Ok(at) = time::OffsetDateTime::from_unix_timestamp_nanos(nanos) else {
+            return "9999-12-31T23:59:59.999Z".to_owned();
+        };
+        format!(
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+            at.year(),
+            u8::from(at.month()),
+            at.day(),
+            at.hour(),
+            at.minute(),
+            at.second(),
+            at.millisecond()
+        )
+    }
+}
+
+/// `by` in whole milliseconds, saturating.
+pub fn millis(by: Duration) -> u64 {
+    u64::try_from(by.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A source of the current time; cheap to clone.
+#[derive(Clone)]
+pub struct Clock(Source);
+
+#[derive(Clone)]
+enum Source {
+    System { wall_ms: u64, boot_ms: u64 },
+    Manual(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// The machine's clock, anchored at this call.
+    pub fn system() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(Source::System { wall_ms: millis(wall), boot_ms: boot_ms() })
+    }
+
+    /// A clock that stands at `start` until it is advanced: for tests.
+    pub fn manual(start: UnixMs) -> Self {
+        Self(Source::Manual(Arc::new(AtomicU64::new(start.0))))
+    }
+
+    /// Moves a manual clock forward; no effect on the system's clock.
+    pub fn advance(&self, by: Duration) {
+        if let Source::Manual(now) = &self.0 {
+            now.fetch_add(millis(by), Ordering::Relaxed);
+        }
+    }
+
+    /// The current time.
+    pub fn now(&self) -> UnixMs {
+        match &self.0 {
+            Source::System { wall_ms, boot_ms: start } => {
+                UnixMs(wall_ms.saturating_add(boot_ms().saturating_sub(*start)))
+            }
+            Source::Manual(now) => UnixMs(now.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+fn boot_ms() -> u64 {
+    let at = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(at.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1000).saturating_add(u64::try_from(at.tv_nsec).unwrap_or(0) / 1_000_000)
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Clock").field(&self.now()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn manual_clock_moves_only_when_told() {
+        let clock = Clock::manual(UnixMs(1_000));
+        let copy = clock.clone();
+        assert_eq!(copy.now(), UnixMs(1_000));
+        clock.advance(Duration::from_secs(2));
+        assert_eq!(copy.now(), UnixMs(3_000));
+    }
+
+    #[test]
+    fn times_are_written_in_utc_with_milliseconds() {
+        assert_eq!(UnixMs(951_782_400_007).rfc3339(), "2000-02-29T00:00:00.007Z");
+        assert_eq!(UnixMs::NEVER.rfc3339(), "9999-12-31T23:59:59.999Z");
+    }
+}

@@ -1,0 +1,127 @@
+//! Where a request came from: believed only from trusted proxies, told anew to the app.
+
+use std::net::IpAddr;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use ipnet::IpNet;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Bound on the addresses that are read from `X-Forwarded-For`.
+const HOPS: usize = 32;
+
+/// Whether a (lower-case) name belongs to the classes that clients may not send: `x-forwarded-*`,
+/// `x-original-*`, `forwarded`, `x-real-ip`, `x-request-id`, `via` (which we continue ourselves).
+pub(super) fn is_class(name: &str) -> bool {
+    match name.as_bytes().first() {
+        Some(b'x') => {
+            name.starts_with("x-forwarded-")
+                || name.starts_with("x-original-")
+                || matches!(name, "x-real-ip" | "x-request-id" | "x-forwarded")
+        }
+        Some(b'f') => name == "forwarded",
+        _ => false,
+    }
+}
+
+/// The networks whose forwarding headers are believed.
+#[derive(Clone, Debug, Default)]
+pub struct Trust(pub Vec<IpNet>);
+
+impl Trust {
+    fn includes(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        self.0.iter().any(|network| network.contains(&ip))
+    }
+}
+
+/// The client behind a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Its address: the rightmost one that is not a trusted proxy.
+    pub ip: IpAddr,
+    /// What goes into `X-Forwarded-For`, when that is more than the address.
+    chain: Option<String>,
+}
+
+impl Client {
+    /// The client of a request that came from `peer`.
+    pub fn find(peer: IpAddr, headers: &HeaderMap, trust: &Trust) -> Self {
+        let peer = peer.to_canonical();
+        if trust.0.is_empty() || !trust.includes(peer) || !headers.contains_key(X_FORWARDED_FOR) {
+            return Self { ip: peer, chain: None };
+        }
+        let mut hops: Vec<&str> = headers
+            .get_all(X_FORWARDED_FOR)
+            .iter()
+            .flat_map(|value| value.to_str().unwrap_or("").split(','))
+            .map(str::trim)
+            .collect();
+        hops.drain(..hops.len().saturating_sub(HOPS));
+        let (mut ip, mut chain) = (peer, vec![peer]);
+        for hop in hops.iter().rev() {
+            // What stands left of something unreadable proves nothing.
+            let Some(address) = address(hop) else { break };
+            chain.push(address);
+            ip = address;
+            if !trust.includes(address) {
+                break;
+            }
+        }
+        let words: Vec<_> = chain.iter().rev().map(ToString::to_string).collect();
+        Self { ip, chain: Some(words.join(", ")) }
+    }
+}
+
+/// An address as proxies write it: bare, `[v6]`, or with a port.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text.parse::<IpAddr>();
+    let ip = bare.or_else(|_| text.parse::<std::net::SocketAddr>().map(|socket| socket.ip()));
+    let ip = ip.or_else(|_| text.trim_matches(['[', ']']).parse());
+    ip.ok().map(|ip| ip.to_canonical())
+}
+
+/// What the app is told about the way of a request.
+#[derive(Debug)]
+pub struct Forwarding<'a> {
+    /// The client.
+    pub client: &'a Client,
+    /// The client's address as a value, made once per connection.
+    pub ip: HeaderValue,
+    /// Whether the client's side is TLS.
+    pub tls: bool,
+    /// The host that the client asked for, with its port.
+    pub host: HeaderValue,
+    /// Request id.
+    pub id: HeaderValue,
+    /// Version of the client's side, for `Via`.
+    pub version: http::Version,
+}
+
+impl Forwarding<'_> {
+    pub(super) fn add(&self, headers: &mut HeaderMap) {
+        let chain =
+            self.client.chain.as_deref().and_then(|chain| HeaderValue::from_str(chain).ok());
+        headers.insert(X_FORWARDED_FOR, chain.unwrap_or_else(|| self.ip.clone()));
+        let proto = if self.tls { "https" } else { "http" };
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
+        headers.insert(X_FORWARDED_HOST, self.host.clone());
+        headers.insert(header::HOST, self.host.clone());
+        headers.insert(X_REAL_IP, self.ip.clone());
+        headers.insert(X_REQUEST_ID, self.id.clone());
+        headers.append(header::VIA, via(self.version));
+    }
+}
+
+/// Our entry in `Via` (RFC 9110 section 7.6.3).
+fn via(version: http::Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
+        http::Version::HTTP_2 => "2.0 portcullis",
+        http::Version::HTTP_10 => "1.0 portcullis",
+        _ => "1.1 portcullis",
+    })
+}

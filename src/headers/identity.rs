@@ -1,0 +1,250 @@
+//! Identity headers: which there are, and their values, rendered once per session.
+//!
+//! A header that is in the list is also removed from every client's request: there is no second list.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use crate::section::{Section, closest};
+use crate::session::{Identity, Live, user_claim};
+
+/// Bound on the bytes of all identity headers together: apps commonly refuse heads over 16 KiB.
+const LIMIT: usize = 12 * 1024;
+
+/// What must be coded so that any text is one plain ASCII value that decodes to itself.
+const CODED: &AsciiSet = &CONTROLS.add(b'%');
+
+/// The identity does not fit into its headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the identity headers of this session take {bytes} bytes, more than {LIMIT}")]
+pub struct Oversize {
+    /// What they would take.
+    pub bytes: usize,
+}
+
+/// A value that identity headers are made of.
+#[derive(Debug)]
+struct Field {
+    /// Name in `[headers]` and in templates.
+    key: &'static str,
+    /// Default header name.
+    header: &'static str,
+    value: fn(&Identity) -> Option<String>,
+}
+
+/// Every field; adding one here also guards its default header name.
+const FIELDS: &[Field] = &[
+    Field { key: "user", header: "x-auth-user", value: |id| some(&id.user) },
+    Field { key: "identifier", header: "x-auth-identifier", value: |id| some(&id.identifier) },
+    Field { key: "name", header: "x-auth-name", value: |id| some(&id.name) },
+    Field { key: "email", header: "x-auth-email", value: |id| some(&id.email) },
+    Field { key: "groups", header: "x-auth-groups", value: |id| list(&id.groups) },
+    Field { key: "roles", header: "x-auth-roles", value: |id| list(&id.roles) },
+    Field { key: "active_claim", header: "x-auth-active-claim", value: |id| some(&id.claim) },
+    Field { key: "session", header: "x-auth-session", value: |id| some(&id.session) },
+    Field { key: "method", header: "x-auth-method", value: |id| some(&id.method) },
+    Field { key: "actor", header: "x-auth-actor", value: |id| id.actor.as_deref().and_then(some) },
+];
+
+/// Names that are ours whatever is configured.
+const RESERVED: [&str; 1] = ["x-auth-assertion"];
+
+fn some(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| utf8_percent_encode(text, CODED).to_string())
+}
+
+fn list(items: &[String]) -> Option<String> {
+    const ITEM: &AsciiSet = &CODED.add(b',');
+    let coded: Vec<_> =
+        items.iter().map(|item| utf8_percent_encode(item, ITEM).to_string()).collect();
+    (!coded.is_empty()).then(|| coded.join(","))
+}
+
+/// A piece of a template.
+#[derive(Debug)]
+enum Piece {
+    Text(String),
+    Claim,
+    Words(fn(&Identity) -> &[String]),
+    Field(fn(&Identity) -> Option<String>),
+}
+
+#[derive(Debug)]
+enum Source {
+    Field(fn(&Identity) -> Option<String>),
+    Template(Vec<Piece>),
+}
+
+impl Source {
+    fn render(&self, identity: &Identity) -> Option<String> {
+        let pieces = match self {
+            Self::Field(value) => return value(identity),
+            Self::Template(pieces) => pieces,
+        };
+        let mut out = String::new();
+        for piece in pieces {
+            match piece {
+                Piece::Text(text) => out.push_str(text),
+                Piece::Claim => out.push_str(&some(&user_claim(&identity.user))?),
+                Piece::Words(items) => {
+                    for (index, item) in items(identity).iter().enumerate() {
+                        let gap = if index > 0 { " " } else { "" };
+                        let _ = write!(out, "{gap}{}", utf8_percent_encode(item, CODED));
+                    }
+                }
+                Piece::Field(value) => out.push_str(&value(identity).unwrap_or_default()),
+            }
+        }
+        Some(out)
+    }
+}
+
+/// The identity headers of a configuration.
+#[derive(Debug)]
+pub struct IdentityHeaders {
+    headers: Vec<(HeaderName, Source)>,
+}
+
+/// The headers of one session, ready to be cloned into requests.
+#[derive(Debug)]
+struct Rendered {
+    bytes: usize,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl IdentityHeaders {
+    /// Reads `[headers]`: a name per field (`""` switches it off) and `[headers.templates]`.
+    pub fn read(section: &mut Section) -> Self {
+        let mut headers = Vec::new();
+        for field in FIELDS {
+            let name = match section.text(field.key) {
+                None => HeaderName::from_static(field.header),
+                Some(text) if text.value.is_empty() => continue,
+                Some(text) => match header_name(&text.value) {
+                    Ok(name) => name,
+                    Err(what) => {
+                        section.problem_at(&text, what, NAME_REMEDY);
+                        continue;
+                    }
+                },
+            };
+            headers.push((name, Source::Field(field.value)));
+        }
+        let mut templates = section.table("templates");
+        for (name, text) in templates.pairs() {
+            match (header_name(&name.value), template(&text)) {
+                (Ok(header), Ok(pieces)) => headers.push((header, Source::Template(pieces))),
+                (Err(what), _) => templates.problem_at(&name, what, NAME_REMEDY),
+                (_, Err((what, remedy))) => templates.problem_at(&name, what, remedy),
+            }
+        }
+        let mut seen = Vec::new();
+        for (name, _) in &headers {
+            if seen.contains(&name) {
+                let what = format!("the header {name} is made twice");
+                section.problem("templates", what, "give each identity header its own name");
+            }
+            seen.push(name);
+        }
+        Self { headers }
+    }
+
+    /// Every name that no client may send.
+    pub(super) fn guarded(&self) -> Vec<String> {
+        let configured = self.headers.iter().map(|(name, _)| name.as_str());
+        let defaults = FIELDS.iter().map(|field| field.header);
+        let mut names: Vec<_> =
+            configured.chain(defaults).chain(RESERVED).map(str::to_owned).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.headers.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Adds the headers of `live`; whatever was there under these names has been removed before.
+    pub(super) fn add(&self, live: &Arc<Live>, headers: &mut HeaderMap) -> Result<(), Oversize> {
+        let Some(rendered) = live.rendering(|identity| self.render(identity)) else {
+            return Ok(());
+        };
+        if rendered.bytes > LIMIT {
+            return Err(Oversize { bytes: rendered.bytes });
+        }
+        for (name, value) in &rendered.headers {
+            headers.insert(name.clone(), value.clone());
+        }
+        Ok(())
+    }
+
+    fn render(&self, identity: &Identity) -> Rendered {
+        let headers: Vec<_> = self
+            .headers
+            .iter()
+            .filter_map(|(name, source)| {
+                let value = source.render(identity)?;
+                Some((name.clone(), HeaderValue::from_str(&value).ok()?))
+            })
+            .collect();
+        let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        Rendered { bytes, headers }
+    }
+}
+
+const NAME_REMEDY: &str = "use letters, digits and `-`, such as \"X-Auth-User\"";
+
+fn header_name(text: &str) -> Result<HeaderName, String> {
+    let name = HeaderName::from_bytes(text.as_bytes())
+        .map_err(|_| format!("\"{text}\" is not a header name"))?;
+    if !super::is_plain(name.as_str()) {
+        return Err(format!("\"{text}\" has characters that are dropped from every request"));
+    }
+    let framing = ["host", "cookie", "content-length", "connection", "transfer-encoding", "te"];
+    if framing.contains(&name.as_str()) || super::forwarded::is_class(name.as_str()) {
+        return Err(format!("\"{text}\" has another meaning and cannot carry identity"));
+    }
+    Ok(name)
+}
+
+fn template(text: &str) -> Result<Vec<Piece>, (String, String)> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while let Some((before, tail)) = rest.split_once('{') {
+        let Some((key, after)) = tail.split_once('}') else {
+            return Err((format!("`{{` without `}}` in \"{text}\""), "close it".to_owned()));
+        };
+        pieces.push(Piece::Text(before.to_owned()));
+        pieces.push(piece(key)?);
+        rest = after;
+    }
+    pieces.push(Piece::Text(rest.to_owned()));
+    if !text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        let what = format!("the template {text:?} is not plain ASCII");
+        return Err((what, "use plain ASCII text around the fields".to_owned()));
+    }
+    Ok(pieces)
+}
+
+fn piece(key: &str) -> Result<Piece, (String, String)> {
+    match key {
+        "user_claim" => return Ok(Piece::Claim),
+        "groups" => return Ok(Piece::Words(|id| &id.groups)),
+        "roles" => return Ok(Piece::Words(|id| &id.roles)),
+        "tenant" => return Ok(Piece::Field(|id| id.tenant.as_deref().and_then(some))),
+        _ => {}
+    }
+    if let Some(field) = FIELDS.iter().find(|field| field.key == key) {
+        return Ok(Piece::Field(field.value));
+    }
+    let mut known: Vec<_> = FIELDS.iter().map(|field| field.key).collect();
+    known.extend(["tenant", "user_claim"]);
+    let remedy = match closest(key, &known) {
+        Some(near) => format!("did you mean {{{near}}}?"),
+        None => format!("known fields: {}", known.join(", ")),
+    };
+    Err((format!("unknown field {{{key}}} in a header template"), remedy))
+}

@@ -1,0 +1,214 @@
+//! From a permitted request to a [`Stamped`] one: removes what clients may not send, adds identity.
+//!
+//! The only maker of `Stamped`. Order matters: hop-by-hop names go first, ours are added last, so
+//! nothing that a client nominates can remove them.
+
+mod forwarded;
+mod identity;
+
+use std::sync::Arc;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Request, Response};
+
+use crate::policy::Permit;
+use crate::section::Section;
+use crate::session::Live;
+
+pub use self::forwarded::{Client, Forwarding, Trust};
+pub use self::identity::{IdentityHeaders, Oversize};
+
+/// A request that may go upstream: only [`Rules::stamp`] makes one.
+#[derive(Debug)]
+pub struct Stamped<B> {
+    request: Request<B>,
+    session: Option<Arc<Live>>,
+}
+
+impl<B> Stamped<B> {
+    /// The request as the app will get it.
+    pub fn request(&self) -> &Request<B> {
+        &self.request
+    }
+
+    /// The request and the session under which its streams live.
+    pub fn into_parts(self) -> (Request<B>, Option<Arc<Live>>) {
+        (self.request, self.session)
+    }
+}
+
+/// What is removed and what is added.
+#[derive(Debug)]
+pub struct Rules {
+    identity: IdentityHeaders,
+    guarded: NameSet,
+}
+
+impl Rules {
+    /// Reads `[headers]`.
+    pub fn read(section: &mut Section) -> Self {
+        let identity = IdentityHeaders::read(section);
+        let guarded = NameSet::new(identity.guarded());
+        Self { identity, guarded }
+    }
+
+    /// Makes the request fit for the app behind: see the module's text.
+    ///
+    /// # Errors
+    /// When the identity does not fit into the bound on its headers.
+    pub fn stamp<B>(
+        &self,
+        permit: &Permit,
+        mut request: Request<B>,
+        forwarding: &Forwarding<'_>,
+    ) -> Result<Stamped<B>, Oversize> {
+        let headers = request.headers_mut();
+        remove_hop_by_hop(headers);
+        self.remove_forgeries(headers);
+        forwarding.add(headers);
+        if let Some(live) = permit.session() {
+            self.identity.add(live, headers)?;
+        }
+        Ok(Stamped { request, session: permit.session().cloned() })
+    }
+
+    fn remove_forgeries(&self, headers: &mut HeaderMap) {
+        // Most requests carry nothing to remove: look first, allocate only then.
+        let is_forged = |name: &HeaderName| {
+            let name = name.as_str();
+            !is_plain(name) || forwarded::is_class(name) || self.guarded.contains(name)
+        };
+        while let Some(name) = headers.keys().find(|name| is_forged(name)).cloned() {
+            headers.remove(name);
+        }
+    }
+
+    /// The names of the identity headers in use, for pages that explain them.
+    pub fn identity_names(&self) -> impl Iterator<Item = &str> {
+        self.identity.names()
+    }
+}
+
+/// Whether a (lower-case) header name is made of letters, digits and `-` only. Others are dropped:
+/// an app that reads `_` or `.` as `-` would take `x_auth_user` for ours.
+fn is_plain(name: &str) -> bool {
+    name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
+
+/// Names of hop-by-hop headers (RFC 9110 section 7.6.1) and `Expect`, which we answer ourselves.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::EXPECT,
+];
+
+/// Removes hop-by-hop headers and those that `Connection` nominates.
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    remove_nominated(headers);
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    // gRPC needs `te: trailers`; any other transfer coding concerns one hop only.
+    if headers.contains_key(header::TE) {
+        let trailers = headers.get_all(header::TE).iter().any(asks_for_trailers);
+        headers.remove(header::TE);
+        if trailers {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+    }
+}
+
+fn asks_for_trailers(value: &HeaderValue) -> bool {
+    tokens(value).any(|token| token.eq_ignore_ascii_case("trailers"))
+}
+
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    value.to_str().unwrap_or("").split(',').map(str::trim).filter(|token| !token.is_empty())
+}
+
+fn remove_nominated(headers: &mut HeaderMap) {
+    let mut nominated = Vec::new();
+    for value in headers.get_all(header::CONNECTION) {
+        for token in tokens(value) {
+            if token.eq_ignore_ascii_case("keep-alive") || token.eq_ignore_ascii_case("close") {
+                continue;
+            }
+            let Ok(name) = HeaderName::from_bytes(token.as_bytes()) else { continue };
+            // Framing, routing and the session do not depend on a client's nomination.
+            if ![header::HOST, header::CONTENT_LENGTH, header::COOKIE, header::TE].contains(&name) {
+                nominated.push(name);
+            }
+        }
+    }
+    for name in nominated {
+        headers.remove(name);
+    }
+}
+
+/// Makes an app's answer fit for the client: hop-by-hop headers go, and cookies with our names.
+pub fn clean_response<B>(response: &mut Response<B>, own_cookie: &str) {
+    let headers = response.headers_mut();
+    remove_nominated(headers);
+    for name in HOP_BY_HOP {
+        // An answer carries few of them; `remove` on an absent name is one probe.
+        headers.remove(name);
+    }
+    if !headers.contains_key(header::SET_COOKIE) {
+        return;
+    }
+    let is_ours = |value: &HeaderValue| sets_cookie(value.as_bytes(), own_cookie.as_bytes());
+    if headers.get_all(header::SET_COOKIE).iter().any(is_ours) {
+        let kept: Vec<_> = headers
+            .get_all(header::SET_COOKIE)
+            .iter()
+            .filter(|value| !is_ours(value))
+            .cloned()
+            .collect();
+        headers.remove(header::SET_COOKIE);
+        for value in kept {
+            headers.append(header::SET_COOKIE, value);
+        }
+    }
+}
+
+/// Whether a `Set-Cookie` value sets a cookie of our name or below it, in any case and with any
+/// white space, also as a nameless cookie (`=name=value`), which browsers send back like ours.
+fn sets_cookie(value: &[u8], own: &[u8]) -> bool {
+    let pair = value.split(|byte| *byte == b';').next().unwrap_or(value);
+    let pair = pair.trim_ascii();
+    let pair = pair.strip_prefix(b"=").unwrap_or(pair);
+    let name = pair.split(|byte| *byte == b'=').next().unwrap_or(pair).trim_ascii();
+    let Some((head, tail)) = name.split_at_checked(own.len()) else { return false };
+    head.eq_ignore_ascii_case(own) && (tail.is_empty() || tail.starts_with(b"-"))
+}
+
+/// A small set of lower-case names: most lookups end at the length.
+#[derive(Debug)]
+struct NameSet {
+    lengths: u64,
+    names: Vec<String>,
+}
+
+impl NameSet {
+    fn new(names: Vec<String>) -> Self {
+        let lengths = names.iter().fold(0, |mask, name| mask | bit(name.len()));
+        Self { lengths, names }
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        self.lengths & bit(name.len()) != 0 && self.names.iter().any(|known| known == name)
+    }
+}
+
+fn bit(length: usize) -> u64 {
+    1 << length.min(63)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+use std::path::Path;
+
+use http::Request;
+use proptest::prelude::*;
+
+use super::*;
+use crate::section::Problems;
+
+fn rules(text: &str) -> (Rules, Vec<String>) {
+    let problems = Problems::default();
+    let mut section = Section::parse(Path::new("c.toml"), text.to_owned(), &problems);
+    let rules = Rules::read(&mut section);
+    drop(section);
+    (rules, problems.list().iter().map(ToString::to_string).collect())
+}
+
+fn cleaned(lines: &[(&str, &str)]) -> HeaderMap {
+    let mut request = Request::new(());
+    for (name, value) in lines {
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        request.headers_mut().append(name, HeaderValue::from_str(value).unwrap());
+    }
+    let (rules, problems) = rules("[templates]\nnuvla-authn-info = \"{user_claim} {roles}\"");
+    assert_eq!(problems, [""; 0]);
+    let headers = request.headers_mut();
+    remove_hop_by_hop(headers);
+    rules.remove_forgeries(headers);
+    request.into_parts().0.headers
+}
+
+#[test]
+fn every_copy_of_an_identity_header_is_removed() {
+    for name in [
+        "X-Auth-User",
+        "x_auth_user",
+        "X-Auth_User",
+        "x.auth.user",
+        "x+auth+user",
+        "x!auth-user",
+        "x'auth'user",
+        "X-AUTH-ACTOR",
+        "x-auth-assertion",
+        "Nuvla-Authn-Info",
+        "nuvla_authn_info",
+        "X-Forwarded-User",
+        "X_Forwarded_For",
+        "X-Forwarded-Prefix",
+        "Forwarded",
+        "X-Real-IP",
+        "X-Original-URL",
+        "x-original-uri",
+    ] {
+        let left = cleaned(&[(name, "admin"), (name, "root"), ("accept", "*/*")]);
+        assert_eq!(left.len(), 1, "{name}: {left:?}");
+    }
+}
+
+#[test]
+fn names_of_the_app_pass() {
+    let left = cleaned(&[("x-auth-token", "t"), ("x-api-key", "k"), ("authorization", "Basic x")]);
+    assert_eq!(left.len(), 3);
+}
+
+#[test]
+fn nominated_names_go_but_never_what_holds_the_request_together() {
+    let left = cleaned(&[
+        ("connection", "close, X-Hop, COOKIE"),
+        ("connection", "x-second, content-length, host"),
+        ("x-hop", "1"),
+        ("x-second", "2"),
+        ("cookie", "a=b"),
+        ("host", "h"),
+        ("content-length", "3"),
+        ("keep-alive", "timeout=5"),
+        ("te", "gzip, trailers"),
+        ("proxy-authorization", "Basic x"),
+        ("upgrade", "h2c"),
+        ("expect", "100-continue"),
+    ]);
+    let mut names: Vec<_> = left.keys().map(HeaderName::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["content-length", "cookie", "host", "te"]);
+    assert_eq!(left["te"], "trailers");
+}
+
+#[test]
+fn own_cookies_of_the_app_are_removed() {
+    let own = "__Host-portcullis";
+    for (value, ours) in [
+        ("__Host-portcullis=x; Path=/", true),
+        ("__host-portcullis=x; Domain=example.com", true),
+        (" __Host-portcullis =x", true),
+        ("=__Host-portcullis=x", true),
+        ("__Host-portcullis-next=x", true),
+        ("__Host-portcullis", true),
+        ("__Host-portcullisx=1", false),
+        ("sid=__Host-portcullis=1", false),
+        ("", false),
+    ] {
+        assert_eq!(sets_cookie(value.as_bytes(), own.as_bytes()), ours, "{value}");
+    }
+    let mut response = Response::new(());
+    for value in ["a=1", "__Host-portcullis=evil", "b=2"] {
+        response.headers_mut().append(header::SET_COOKIE, HeaderValue::from_static(value));
+    }
+    clean_response(&mut response, own);
+    let left: Vec<_> = response.headers().get_all(header::SET_COOKIE).iter().collect();
+    assert_eq!(left, ["a=1", "b=2"]);
+}
+
+#[test]
+fn forwarding_headers_are_believed_from_trusted_proxies_only() {
+    let trust = Trust(vec!["10.0.0.0/8".parse().unwrap()]);
+    let find = |peer: &str, chain: &str| {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-for", HeaderValue::from_str(chain).unwrap());
+        Client::find(peer.parse().unwrap(), &headers, &trust).ip.to_string()
+    };
+    assert_eq!(find("203.0.113.9", "1.2.3.4"), "203.0.113.9");
+    assert_eq!(find("10.0.0.1", "1.2.3.4"), "1.2.3.4");
+    assert_eq!(find("10.0.0.1", "6.6.6.6, 1.2.3.4, 10.9.9.9"), "1.2.3.4");
+    assert_eq!(find("::ffff:10.0.0.1", "1.2.3.4:567"), "1.2.3.4");
+    assert_eq!(find("10.0.0.1", "[2001:db8::1]:99"), "2001:db8::1");
+    assert_eq!(find("10.0.0.1", "1.2.3.4, nonsense, 10.2.2.2"), "10.2.2.2");
+    assert_eq!(find("10.0.0.1", ""), "10.0.0.1");
+}
+
+#[test]
+fn header_settings_say_what_is_wrong() {
+    for (text, what) in [
+        ("user = \"X_User\"", "dropped from every request"),
+        ("user = \"a b\"", "not a header name"),
+        ("name = \"Cookie\"", "has another meaning"),
+        ("name = \"X-Forwarded-User\"", "has another meaning"),
+        ("name = \"X-Auth-User\"", "made twice"),
+        ("[templates]\nx-a = \"{usr}\"", "did you mean {user}?"),
+        ("[templates]\nx-a = \"{user\"", "`{` without `}`"),
+        ("usr = \"X-U\"", "did you mean `user`?"),
+    ] {
+        let (_, problems) = rules(text);
+        assert!(problems.concat().contains(what), "{text}: {problems:?}");
+    }
+    let (rules, problems) = rules("actor = \"\"\nuser = \"X-Remote-Id\"");
+    assert_eq!(problems, [""; 0]);
+    let names: Vec<_> = rules.identity_names().collect();
+    assert!(names.contains(&"x-remote-id") && !names.contains(&"x-auth-actor"));
+    assert!(rules.guarded.contains("x-auth-user"), "a default name stays guarded when renamed");
+}
+
+proptest! {
+    #[test]
+    fn forwarded_names_are_unique_however_an_app_folds_them(
+        names in prop::collection::vec("[!#$%&'*+.^_`|~0-9a-zA-Z-]{1,12}", 0..20)
+    ) {
+        let lines: Vec<_> = names.iter().map(|name| (name.as_str(), "v")).collect();
+        let left = cleaned(&lines);
+        let folded = |name: &HeaderName| {
+            name.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+        };
+        let mut seen: Vec<_> = left.keys().map(folded).collect();
+        let all = seen.len();
+        seen.sort_unstable();
+        seen.dedup();
+        prop_assert_eq!(seen.len(), all);
+    }
+}

@@ -1,0 +1,34 @@
+//! The session core: tokens, records, lifetimes, rotation, claims, and the rules over them.
+//!
+//! Knows no HTTP, no TOML and no store client: it defines the ports that `store`, `login` and
+//! `directory` implement.
+
+mod authority;
+mod cache;
+mod command;
+mod identity;
+mod live;
+mod lookup;
+mod ports;
+mod record;
+mod streams;
+#[cfg(test)]
+mod testing;
+mod throttle;
+mod token;
+
+pub use self::authority::{Authority, Settings, shorten};
+pub use self::command::{Caller, Command, Outcome, Refusal};
+pub use self::identity::{
+    GROUP, GroupNode, Identity, USER, claimable, group_claim, may_claim, user_claim,
+};
+pub use self::live::{Live, Pulse};
+pub use self::lookup::Cached;
+pub use self::ports::{
+    Account, BoxFuture, Credentials, Directory, Group, Lease, LoginError, Method, Replaced, Store,
+    StoreError,
+};
+pub use self::record::{Kind, Previous, RECORD_VERSION, Record};
+pub use self::streams::{Entry, Streams};
+pub use self::throttle::Throttle;
+pub use self::token::{SecretHash, SessionId, TOKEN_LENGTH, Token};

@@ -1,0 +1,151 @@
+//! Coarse deadlines of one worker: a cell write to arm or to push back, no timer wheel, no lock.
+//!
+//! Deadlines fire at the worker's next tick after their time (see [`TICK`]): right for time-outs of
+//! seconds, wrong for pacing.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::clock::{Clock, UnixMs};
+
+/// How often a worker calls [`Timer::tick`].
+pub const TICK: Duration = Duration::from_millis(100);
+
+/// One worker's deadlines; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Timer {
+    clock: Clock,
+    now: Rc<Cell<UnixMs>>,
+    slots: Rc<RefCell<Slots>>,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    armed: Vec<Option<(UnixMs, Waker)>>,
+    free: Vec<usize>,
+}
+
+impl Timer {
+    /// A timer without deadlines.
+    pub fn new(clock: Clock) -> Self {
+        let now = Rc::new(Cell::new(clock.now()));
+        Self { clock, now, slots: Rc::default() }
+    }
+
+    /// The time of the last tick.
+    pub fn now(&self) -> UnixMs {
+        self.now.get()
+    }
+
+    /// Wakes what is due.
+    pub fn tick(&self) {
+        let now = self.clock.now();
+        self.now.set(now);
+        let mut due = Vec::new();
+        for (at, waker) in self.slots.borrow().armed.iter().flatten() {
+            if *at <= now {
+                due.push(waker.clone());
+            }
+        }
+        due.into_iter().for_each(Waker::wake);
+    }
+
+    /// A deadline `after` from now.
+    pub fn deadline(&self, after: Duration) -> Deadline {
+        Deadline { timer: self.clone(), after, at: self.now().plus(after), slot: None }
+    }
+}
+
+/// A point in time that can be waited for and pushed back.
+#[derive(Debug)]
+pub struct Deadline {
+    timer: Timer,
+    after: Duration,
+    at: UnixMs,
+    slot: Option<usize>,
+}
+
+impl Deadline {
+    /// Starts the waiting anew.
+    pub fn push_back(&mut self) {
+        self.at = self.timer.now().plus(self.after);
+    }
+
+    /// Ready once the time has come.
+    pub fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if self.at <= self.timer.now() {
+            return Poll::Ready(());
+        }
+        let slots = &mut *self.timer.slots.borrow_mut();
+        let entry = Some((self.at, cx.waker().clone()));
+        match self.slot.and_then(|slot| slots.armed.get_mut(slot)) {
+            Some(place) => *place = entry,
+            None => {
+                let slot = slots.free.pop().unwrap_or(slots.armed.len());
+                match slots.armed.get_mut(slot) {
+                    Some(place) => *place = entry,
+                    None => slots.armed.push(entry),
+                }
+                self.slot = Some(slot);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Waits for `work`; `None` when the deadline comes first.
+    pub async fn limit<F: Future>(&mut self, work: F) -> Option<F::Output> {
+        let mut work = std::pin::pin!(work);
+        std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => self.poll(cx).map(|()| None),
+        })
+        .await
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        let Some(slot) = self.slot else { return };
+        let slots = &mut *self.timer.slots.borrow_mut();
+        if let Some(place) = slots.armed.get_mut(slot) {
+            *place = None;
+            slots.free.push(slot);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_deadline_fires_at_the_tick_after_its_time() {
+        let clock = Clock::manual(UnixMs(0));
+        let timer = Timer::new(clock.clone());
+        let mut deadline = timer.deadline(Duration::from_secs(1));
+        let ticks = async {
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+                clock.advance(Duration::from_millis(400));
+                timer.tick();
+            }
+        };
+        let (limited, ()) = tokio::join!(deadline.limit(std::future::pending::<()>()), ticks);
+        assert_eq!(limited, None);
+        deadline.push_back();
+        assert_eq!(deadline.limit(async { 7 }).await, Some(7));
+    }
+
+    #[tokio::test]
+    async fn slots_are_used_again() {
+        let timer = Timer::new(Clock::manual(UnixMs(0)));
+        for _ in 0..100 {
+            let mut deadline = timer.deadline(Duration::from_secs(1));
+            let pending = std::future::poll_fn(|cx| Poll::Ready(deadline.poll(cx))).await;
+            assert!(pending.is_pending());
+        }
+        assert_eq!(timer.slots.borrow().armed.len(), 1);
+    }
+}

@@ -1,0 +1,193 @@
+//! Bodies on their way: streamed, bounded in silence and slowness, without request trailers.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::pool::Lease;
+use crate::clock::UnixMs;
+use crate::timer::{Deadline, Timer};
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The sender broke off or sent something invalid.
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+    /// The sender was silent for too long.
+    #[error("the body was silent for too long")]
+    Idle,
+    /// The sender was slower than the minimum rate.
+    #[error("the body came slower than {0} bytes a second")]
+    Slow(u64),
+    /// The session under which it went ended.
+    #[error("the session ended")]
+    SessionOver,
+}
+
+/// The body of a request. Trailers are dropped: an app must not take them for our headers.
+#[derive(Debug)]
+pub struct RequestBody {
+    incoming: Option<Incoming>,
+    pace: Option<Pace>,
+}
+
+/// The minimum pace of a request body.
+#[derive(Debug)]
+struct Pace {
+    silence: Deadline,
+    timer: Timer,
+    since: UnixMs,
+    bytes: u64,
+    rate: u64,
+}
+
+/// How long a body may be slower than its minimum rate.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl RequestBody {
+    /// No body.
+    pub fn empty() -> Self {
+        Self { incoming: None, pace: None }
+    }
+
+    /// A body that may be silent for `idle` and must reach `rate` bytes a second over each 10 s;
+    /// 0 switches the rate off, for requests that stream as long as they like (gRPC).
+    pub fn new(incoming: Incoming, timer: &Timer, idle: Duration, rate: u64) -> Self {
+        if incoming.is_end_stream() {
+            return Self::empty();
+        }
+        let (silence, timer) = (timer.deadline(idle), timer.clone());
+        let pace = Pace { since: timer.now(), silence, timer, bytes: 0, rate };
+        Self { incoming: Some(incoming), pace: Some(pace) }
+    }
+
+    /// Whether there is no body.
+    pub fn is_empty(&self) -> bool {
+        self.incoming.is_none()
+    }
+}
+
+impl Pace {
+    fn moved(&mut self, bytes: usize) -> Result<(), BodyError> {
+        self.silence.push_back();
+        self.bytes = self.bytes.saturating_add(bytes.try_into().unwrap_or(u64::MAX));
+        let now = self.timer.now();
+        let passed = now.since(self.since);
+        if passed < PATIENCE {
+            return Ok(());
+        }
+        let due = self.rate.saturating_mul(passed.as_secs());
+        if self.bytes < due {
+            return Err(BodyError::Slow(self.rate));
+        }
+        (self.since, self.bytes) = (now, 0);
+        Ok(())
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
+        loop {
+            match Pin::new(&mut *incoming).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    if let Some(pace) = &mut this.pace {
+                        pace.moved(data.len())?;
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => {
+                    let Some(pace) = &mut this.pace else { return Poll::Pending };
+                    return pace.silence.poll(cx).map(|()| Some(Err(BodyError::Idle)));
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+/// The body of an app's answer; gives its connection back when it has been read to the end.
+#[derive(Debug)]
+pub struct ResponseBody {
+    incoming: Incoming,
+    lease: Option<Lease>,
+    silence: Deadline,
+}
+
+impl ResponseBody {
+    pub(super) fn new(incoming: Incoming, lease: Lease, silence: Deadline) -> Self {
+        Self { incoming, lease: Some(lease), silence }
+    }
+
+    fn finish(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.finish();
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.silence.push_back();
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                // Broken off: the link must not carry another request.
+                self.lease = None;
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(None) => {
+                self.finish();
+                Poll::Ready(None)
+            }
+            Poll::Pending => self.silence.poll(cx).map(|()| Some(Err(BodyError::Idle))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        // hyper stops asking once a body says that it is at its end.
+        if self.incoming.is_end_stream() {
+            self.finish();
+        }
+    }
+}

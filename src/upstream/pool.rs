@@ -1,0 +1,211 @@
+//! One worker's connections to one app.
+//!
+//! A link is leased to one request at a time (HTTP/1.1) or shared (HTTP/2), and comes back only when
+//! the answer has been read to its end.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+
+use super::body::RequestBody;
+use super::settings::Protocol;
+use super::{Address, Error, Failure, Link, Upstream};
+use crate::clock::UnixMs;
+use crate::timer::Timer;
+
+/// Addresses that one request tries.
+const ATTEMPTS: usize = 3;
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    upstream: Arc<Upstream>,
+    timer: Timer,
+    next: Cell<usize>,
+    slots: Vec<RefCell<Slot>>,
+}
+
+/// What a worker keeps for one address.
+#[derive(Debug, Default)]
+struct Slot {
+    idle: Vec<(Link, UnixMs)>,
+    shared: Option<http2::SendRequest<RequestBody>>,
+}
+
+impl Pool {
+    pub(super) fn new(upstream: Arc<Upstream>, timer: Timer) -> Self {
+        let slots = upstream.addresses.iter().map(|_| RefCell::default()).collect();
+        Self { upstream, timer, next: Cell::new(0), slots }
+    }
+
+    pub(super) fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// A link to one of the app's addresses; a new one when `fresh`.
+    pub(super) async fn lease(self: &Rc<Self>, fresh: bool) -> Result<Lease, Error> {
+        let mut error = Error::Connect("the app has no address".to_owned());
+        for _ in 0..self.upstream.addresses.len().min(ATTEMPTS) {
+            let Some((index, address)) = self.pick() else { break };
+            if !fresh && let Some(link) = self.kept(index).await {
+                return Ok(Lease::new(self, index, link, true));
+            }
+            match self.connect(address).await {
+                Ok(link) => {
+                    self.share(index, &link);
+                    return Ok(Lease::new(self, index, link, false));
+                }
+                Err(failure) => {
+                    self.failed(index);
+                    error = failure;
+                }
+            }
+        }
+        Err(error)
+    }
+
+    /// The next available address in turn; when none is, the next one all the same: an app that is
+    /// said to be down may be up, and refusing would be certain.
+    fn pick(&self) -> Option<(usize, &Address)> {
+        let addresses = &self.upstream.addresses;
+        let (now, pause) = (self.timer.now(), self.upstream.settings.eject_for);
+        let start = self.next.get();
+        self.next.set(start.wrapping_add(1));
+        let turn = |step: usize| {
+            let index = start.wrapping_add(step) % addresses.len().max(1);
+            Some((index, addresses.get(index)?))
+        };
+        (0..addresses.len())
+            .filter_map(turn)
+            .find(|(_, address)| address.is_available(now) && address.claim(now, pause))
+            .or_else(|| turn(0))
+    }
+
+    async fn kept(&self, index: usize) -> Option<Link> {
+        let slot = self.slots.get(index)?;
+        let shared = slot.borrow().shared.clone();
+        if let Some(send) = shared {
+            let mut link = Link::Http2(send);
+            if !link.is_closed() && link.ready().await {
+                return Some(link);
+            }
+            slot.borrow_mut().shared = None;
+        }
+        loop {
+            let (mut link, _) = slot.borrow_mut().idle.pop()?;
+            if link.is_closed() {
+                continue;
+            }
+            // Ready at once, but for the moment between the end of an answer and the link's own
+            // turn; the limit covers a request body that the app never read.
+            let mut deadline = self.timer.deadline(self.upstream.settings.connect);
+            if deadline.limit(link.ready()).await == Some(true) {
+                return Some(link);
+            }
+        }
+    }
+
+    async fn connect(&self, address: &Address) -> Result<Link, Error> {
+        let limit = self.upstream.settings.connect;
+        let connect = Link::connect(&self.upstream, &address.target);
+        match self.timer.deadline(limit).limit(connect).await {
+            Some(Ok(link)) => Ok(link),
+            Some(Err(error)) => Err(Error::Connect(error.to_string())),
+            None => Err(Error::Connect(format!("no answer within {limit:?}"))),
+        }
+    }
+
+    fn share(&self, index: usize, link: &Link) {
+        if let (Link::Http2(send), Some(slot)) = (link, self.slots.get(index)) {
+            slot.borrow_mut().shared = Some(send.clone());
+        }
+    }
+
+    fn failed(&self, index: usize) {
+        let Some(address) = self.upstream.addresses.get(index) else { return };
+        let settings = &self.upstream.settings;
+        address.failed(self.timer.now(), settings.max_failures, settings.eject_for);
+    }
+
+    fn give_back(&self, index: usize, link: Link) {
+        let Some(slot) = self.slots.get(index) else { return };
+        let mut slot = slot.borrow_mut();
+        if slot.idle.len() < self.upstream.settings.keep && !link.is_closed() {
+            slot.idle.push((link, self.timer.now()));
+        }
+    }
+
+    pub(super) fn sweep(&self) {
+        let (now, keep_for) = (self.timer.now(), self.upstream.settings.keep_for);
+        for slot in &self.slots {
+            let mut slot = slot.borrow_mut();
+            slot.idle.retain(|(link, since)| now.since(*since) < keep_for && !link.is_closed());
+            if slot.shared.as_ref().is_some_and(http2::SendRequest::is_closed) {
+                slot.shared = None;
+            }
+        }
+    }
+}
+
+/// A link in use by one request.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pool: Rc<Pool>,
+    index: usize,
+    link: Option<Link>,
+    reused: bool,
+}
+
+impl Lease {
+    fn new(pool: &Rc<Pool>, index: usize, link: Link, reused: bool) -> Self {
+        Self { pool: Rc::clone(pool), index, link: Some(link), reused }
+    }
+
+    pub(super) fn upstream(&self) -> &Arc<Upstream> {
+        &self.pool.upstream
+    }
+
+    /// Whether the connection had carried requests before.
+    pub(super) fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    pub(super) fn version(&self) -> Version {
+        match self.pool.upstream.settings.protocol {
+            Protocol::Http1 => Version::HTTP_11,
+            Protocol::Http2 => self.link.as_ref().map_or(Version::HTTP_2, Link::version),
+        }
+    }
+
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, Failure> {
+        match &mut self.link {
+            Some(link) => link.send(request).await,
+            None => Err(Failure { error: Error::Reset, unsent: None, started: false }),
+        }
+    }
+
+    /// The address gave no usable answer.
+    pub(super) fn failed(&self) {
+        self.pool.failed(self.index);
+    }
+
+    /// The address answered.
+    pub(super) fn worked(&self) {
+        if let Some(address) = self.pool.upstream.addresses.get(self.index) {
+            address.worked();
+        }
+    }
+
+    /// The answer was read to its end: the link may carry the next request.
+    pub(super) fn finish(mut self) {
+        if let Some(link @ Link::Http1(_)) = self.link.take() {
+            self.pool.give_back(self.index, link);
+        }
+    }
+}
