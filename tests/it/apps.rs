@@ -29,11 +29,7 @@ async fn wsgi() {
         ("x_forwarded_for", "evil"),
         ("x-forwarded-for", "evil"),
     ];
-    let seen = client
-        .get_with("/a/b?q=1", &spoofed)
-        .await
-        .expect(200)
-        .json();
+    let seen = client.get_with("/a/b?q=1", &spoofed).await.expect(200).json();
     assert!(!seen.to_string().contains("evil"), "{seen}");
     assert_eq!(seen["HTTP_X_AUTH_USER"], "u-alice");
     assert_eq!(seen["HTTP_X_AUTH_EMAIL"], "alice@example.org");
@@ -41,31 +37,16 @@ async fn wsgi() {
     assert_eq!(seen["HTTP_X_FORWARDED_PROTO"], "https");
     assert_eq!(seen["PATH_INFO"], "/a/b");
     assert_eq!(seen["QUERY_STRING"], "q=1");
-    assert!(
-        seen.get("HTTP_COOKIE").is_none_or(|cookie| cookie == ""),
-        "{seen}"
-    );
+    assert!(seen.get("HTTP_COOKIE").is_none_or(|cookie| cookie == ""), "{seen}");
 
-    let public = gateway
-        .client()
-        .get_with("/public/x", &spoofed)
-        .await
-        .expect(200)
-        .json();
+    let public = gateway.client().get_with("/public/x", &spoofed).await.expect(200).json();
     let identity = |document: &Value| {
         let fields = document.as_object().unwrap();
-        fields
-            .keys()
-            .filter(|name| name.starts_with("HTTP_X_AUTH"))
-            .count()
+        fields.keys().filter(|name| name.starts_with("HTTP_X_AUTH")).count()
     };
     assert_eq!(identity(&public), 0, "{public}");
 
-    let posted = client
-        .post_form("/form", &[("a", "1 2"), ("b", "ä")])
-        .await
-        .expect(200)
-        .json();
+    let posted = client.post_form("/form", &[("a", "1 2"), ("b", "ä")]).await.expect(200).json();
     assert_eq!(posted["body"], "a=1+2&b=%C3%A4");
 }
 
@@ -77,17 +58,8 @@ async fn websocket() {
     let url = gateway.origin().replace("https://", "wss://") + "/ws";
     let certificate = gateway.certificate();
     let certificate = certificate.to_str().unwrap();
-    let args = [
-        &url,
-        certificate,
-        &cookie(&client),
-        gateway.origin(),
-        "u-alice",
-    ];
-    assert_eq!(
-        run_python("ws_client.py", &args, LIMIT).success().trim(),
-        "ok"
-    );
+    let args = [&url, certificate, &cookie(&client), gateway.origin(), "u-alice"];
+    assert_eq!(run_python("ws_client.py", &args, LIMIT).success().trim(), "ok");
 }
 
 #[tokio::test]
@@ -98,19 +70,13 @@ async fn server_sent_events() {
     let mut raw = gateway.raw().await;
     let host = gateway.authority().to_owned();
     let cookie = cookie(&client);
-    raw.send(format!(
-        "GET /events HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\n\r\n"
-    ))
-    .await;
+    raw.send(format!("GET /events HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\n\r\n")).await;
     raw.until("data: user u-alice\n\n").await;
     // The next is said only when the one before has come: nothing may be held back.
     for number in 0..20 {
         let event = format!("event {number}");
         let body = bytes::Bytes::from(event.clone());
-        client
-            .request(http::Method::POST, "/say", &[], body)
-            .await
-            .expect(204);
+        client.request(http::Method::POST, "/say", &[], body).await.expect(204);
         raw.until(&format!("data: {event}\n\n")).await;
     }
 }
@@ -119,21 +85,14 @@ async fn server_sent_events() {
 async fn grpc() {
     let app = App::python("grpc_echo.py");
     let gateway = Gateway::builder()
-        .upstream_with("app", &format!("h2c://{}", app.addr()), "")
+        .upstream_with("app", &format!("http://{}", app.addr()), "protocol = \"h2c\"")
         .private("/", "app")
         .start();
     let client = gateway.signed_in("alice").await;
     let certificate = gateway.certificate();
-    let args = [
-        gateway.authority(),
-        certificate.to_str().unwrap(),
-        client.token().unwrap(),
-        "u-alice",
-    ];
-    assert_eq!(
-        run_python("grpc_client.py", &args, LIMIT).success().trim(),
-        "ok"
-    );
+    let args =
+        [gateway.authority(), certificate.to_str().unwrap(), client.token().unwrap(), "u-alice"];
+    assert_eq!(run_python("grpc_client.py", &args, LIMIT).success().trim(), "ok");
 }
 
 /// The largest rise of the gateway's memory while a file passes, in KiB.
@@ -152,12 +111,7 @@ async fn big_files_need_no_memory() {
     let run = |direction: &str, size: &str| {
         let args = [direction, host, port, certificate, &cookie, size];
         let limit = Duration::from_secs(300);
-        assert_eq!(
-            run_python("bigfile_client.py", &args, limit)
-                .success()
-                .trim(),
-            "ok"
-        );
+        assert_eq!(run_python("bigfile_client.py", &args, limit).success().trim(), "ok");
     };
     for direction in ["upload", "download"] {
         // Buffers and thread stacks that are made once are no leak.
@@ -166,16 +120,11 @@ async fn big_files_need_no_memory() {
         let before = gateway.resident();
         run(direction, GIB);
         let rise = gateway.peak().saturating_sub(before);
-        assert!(
-            rise <= MAX_RISE,
-            "{direction}: {before} KiB before, {rise} KiB more at the peak"
-        );
+        assert!(rise <= MAX_RISE, "{direction}: {before} KiB before, {rise} KiB more at the peak");
     }
     // And nothing is left open.
     eventually("the connections to close", || {
-        let sockets = std::fs::read_dir(format!("/proc/{}/fd", gateway.pid()))
-            .unwrap()
-            .count();
+        let sockets = std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).unwrap().count();
         (sockets < 200).then_some(())
     })
     .await;

@@ -21,9 +21,6 @@ async fn a_person_signs_in_switches_and_leaves() {
         "logged out",
         "back button",
     ] {
-        assert!(
-            output.contains(&format!("ok {step}")),
-            "no `{step}` in:\n{output}"
-        );
+        assert!(output.contains(&format!("ok {step}")), "no `{step}` in:\n{output}");
     }
 }

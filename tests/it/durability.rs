@@ -14,10 +14,7 @@ struct Answered {
 }
 
 async fn work(gateway: &Gateway, rounds: usize) -> Answered {
-    let mut answered = Answered {
-        alive: Vec::new(),
-        dead: Vec::new(),
-    };
+    let mut answered = Answered { alive: Vec::new(), dead: Vec::new() };
     for round in 0..rounds {
         let mut client = gateway.client();
         let body = bytes::Bytes::from(
@@ -28,9 +25,7 @@ async fn work(gateway: &Gateway, rounds: usize) -> Answered {
             .to_string(),
         );
         let headers = [("content-type", "application/json")];
-        let login = client
-            .try_request(http::Method::POST, "/auth/session", &headers, body)
-            .await;
+        let login = client.try_request(http::Method::POST, "/auth/session", &headers, body).await;
         if !login.is_ok_and(|answer| answer.status == 201) {
             break;
         }
@@ -42,9 +37,8 @@ async fn work(gateway: &Gateway, rounds: usize) -> Answered {
         let tab = client.tab();
         let origin = [("origin", gateway.origin())];
         let empty = bytes::Bytes::new();
-        let logout = client
-            .try_request(http::Method::DELETE, "/auth/session", &origin, empty)
-            .await;
+        let logout =
+            client.try_request(http::Method::DELETE, "/auth/session", &origin, empty).await;
         if !logout.is_ok_and(|answer| answer.status == 204) {
             // Asked for but not answered: it may be either.
             break;
@@ -69,12 +63,7 @@ async fn kill_9_loses_no_login_and_revives_no_logout() {
         let (mut alive, mut dead) = (one.alive, one.dead);
         alive.extend(two.alive);
         dead.extend(two.dead);
-        assert!(
-            !alive.is_empty() && !dead.is_empty(),
-            "{} and {}",
-            alive.len(),
-            dead.len()
-        );
+        assert!(!alive.is_empty() && !dead.is_empty(), "{} and {}", alive.len(), dead.len());
         for client in &mut alive {
             client.reconnect();
             client.get("/auth/session").await.expect(200);
@@ -107,36 +96,28 @@ async fn a_drain_finishes_what_is_in_flight() {
     let upstream = {
         let gate = gate.clone();
         Upstream::answering(move |_| {
-            Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
-                .wait(&gate)
-                .then("hello")
+            Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").wait(&gate).then("hello")
         })
     };
     let mut gateway = Gateway::in_front_of(upstream.addr());
     let mut raw = gateway.raw().await;
     let host = gateway.authority().to_owned();
-    raw.send(format!("GET /public/x HTTP/1.1\r\nHost: {host}\r\n\r\n"))
-        .await;
+    raw.send(format!("GET /public/x HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
     upstream.received(1).await;
     gateway.signal(rustix::process::Signal::TERM);
     // Draining is said before anything is closed.
     crate::support::process::eventually("readiness to end", || {
         let admin = gateway.admin();
-        let ready = std::net::TcpStream::connect(admin)
-            .ok()
-            .and_then(|mut tcp| {
-                use std::io::{Read, Write};
-                let timeout = Some(Duration::from_secs(1));
-                tcp.set_read_timeout(timeout).ok()?;
-                tcp.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-                    .ok()?;
-                let mut text = String::new();
-                tcp.read_to_string(&mut text).ok()?;
-                Some(text)
-            });
-        ready
-            .filter(|text| text.starts_with("HTTP/1.1 503"))
-            .map(|_| ())
+        let ready = std::net::TcpStream::connect(admin).ok().and_then(|mut tcp| {
+            use std::io::{Read, Write};
+            let timeout = Some(Duration::from_secs(1));
+            tcp.set_read_timeout(timeout).ok()?;
+            tcp.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+            let mut text = String::new();
+            tcp.read_to_string(&mut text).ok()?;
+            Some(text)
+        });
+        ready.filter(|text| text.starts_with("HTTP/1.1 503")).map(|_| ())
     })
     .await;
     gate.open();
@@ -151,8 +132,7 @@ async fn a_second_signal_ends_at_once() {
     let mut gateway = Gateway::in_front_of(upstream.addr());
     let mut raw = gateway.raw().await;
     let host = gateway.authority().to_owned();
-    raw.send(format!("GET /public/x HTTP/1.1\r\nHost: {host}\r\n\r\n"))
-        .await;
+    raw.send(format!("GET /public/x HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
     upstream.received(1).await;
     gateway.signal(rustix::process::Signal::TERM);
     // The first must have been taken, or the two become one.
@@ -184,10 +164,7 @@ async fn a_reload_cuts_nothing_and_a_bad_one_changes_nothing() {
     let end = std::time::Instant::now() + crate::support::process::PATIENCE;
     // On the same connection all the time.
     while raw.get("/new/x", &host, "").await.status != 200 {
-        assert!(
-            std::time::Instant::now() < end,
-            "the new route is not in force"
-        );
+        assert!(std::time::Instant::now() < end, "the new route is not in force");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
@@ -196,10 +173,7 @@ async fn a_reload_cuts_nothing_and_a_bad_one_changes_nothing() {
     gateway.reload();
     crate::support::process::eventually("a word about the bad configuration", || {
         let output = gateway.output();
-        let said = output
-            .lines()
-            .skip(lines)
-            .any(|line| line.contains("sessoin"));
+        let said = output.lines().skip(lines).any(|line| line.contains("sessoin"));
         said.then_some(())
     })
     .await;

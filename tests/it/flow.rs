@@ -25,19 +25,9 @@ fn mentions(json: &Value, text: &str) -> bool {
 /// Checks an error meant for a program (RFC 9457) and gives its document.
 #[track_caller]
 fn problem(answer: &Response, status: u16) -> Value {
-    assert_eq!(
-        answer.status,
-        status,
-        "{:?}\n{}",
-        answer.headers,
-        answer.text()
-    );
+    assert_eq!(answer.status, status, "{:?}\n{}", answer.headers, answer.text());
     let kind = answer.header("content-type").unwrap_or_default();
-    assert!(
-        kind.starts_with("application/problem+json"),
-        "{kind}\n{}",
-        answer.text()
-    );
+    assert!(kind.starts_with("application/problem+json"), "{kind}\n{}", answer.text());
     assert!(answer.header("location").is_none());
     let document = answer.json();
     for member in ["type", "title", "detail", "code", "request_id"] {

@@ -24,9 +24,7 @@ impl Edge {
 
     /// With an upstream that always answers the same.
     fn replying(reply: Reply) -> Self {
-        Self::with(Upstream::answering(move |_| reply.clone()), |builder| {
-            builder
-        })
+        Self::with(Upstream::answering(move |_| reply.clone()), |builder| builder)
     }
 
     fn with(upstream: Upstream, configure: impl FnOnce(Builder) -> Builder) -> Self {
@@ -34,10 +32,7 @@ impl Edge {
             .upstream("app", upstream.addr())
             .public("/public/", "app")
             .private("/", "app");
-        Self {
-            gateway: configure(builder).start(),
-            upstream,
-        }
+        Self { gateway: configure(builder).start(), upstream }
     }
 
     /// Sends the bytes on a connection of their own; `{host}` stands for the right `Host`.
@@ -60,13 +55,7 @@ impl Edge {
         self.upstream.forget();
         let answer = self.open(request).await.response().await;
         let shown = String::from_utf8_lossy(request);
-        assert_eq!(
-            answer.status,
-            200,
-            "{shown}\n{:?}\n{}",
-            answer.headers,
-            answer.text()
-        );
+        assert_eq!(answer.status, 200, "{shown}\n{:?}\n{}", answer.headers, answer.text());
         let seen = self.upstream.requests();
         assert_eq!(seen.len(), 1, "{shown}");
         seen.into_iter().next().unwrap()
@@ -85,9 +74,7 @@ impl Edge {
                 Err(_) => 0,
             };
             if !statuses.contains(&status) {
-                problems.push(format!(
-                    "{name}: answered {status}, not one of {statuses:?}"
-                ));
+                problems.push(format!("{name}: answered {status}, not one of {statuses:?}"));
             }
             if close && !raw.closes_within(CLOSING).await {
                 problems.push(format!("{name}: the connection stays open"));

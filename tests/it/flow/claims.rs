@@ -10,17 +10,11 @@ use crate::support::{Client, Gateway, Upstream};
 
 async fn active(client: &mut Client, upstream: &Upstream) -> String {
     client.get("/x").await.expect(200);
-    upstream
-        .last()
-        .header("x-auth-active-claim")
-        .expect("no active claim")
+    upstream.last().header("x-auth-active-claim").expect("no active claim")
 }
 
 async fn switch(client: &mut Client, claim: &str) -> u16 {
-    client
-        .post_json("/auth/switch", &json!({ "claim": claim }))
-        .await
-        .status
+    client.post_json("/auth/switch", &json!({ "claim": claim })).await.status
 }
 
 #[tokio::test]
@@ -58,10 +52,7 @@ async fn a_claim_must_be_ones_own() {
         assert_eq!(active(&mut bob, &upstream).await, "user/u-bob");
     }
     let claim = json!({ "claim": "group/staff" });
-    problem(
-        &gateway.client().post_json("/auth/switch", &claim).await,
-        401,
-    );
+    problem(&gateway.client().post_json("/auth/switch", &claim).await, 401);
 }
 
 #[tokio::test]
@@ -102,10 +93,7 @@ async fn switches_at_the_same_time_never_mix() {
     for (tab, status, claim) in [(one, both.0, "group/eng"), (two, both.1, "group/staff")] {
         if status == 200 {
             let seen = active(tab, &upstream).await;
-            assert!(
-                ["group/eng", "group/staff"].contains(&seen.as_str()),
-                "{claim}: {seen}"
-            );
+            assert!(["group/eng", "group/staff"].contains(&seen.as_str()), "{claim}: {seen}");
         }
     }
     assert!(both.0 == 200 || both.1 == 200, "{both:?}");

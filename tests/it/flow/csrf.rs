@@ -14,19 +14,14 @@ const FOREIGN: &[&[(&str, &str)]] = &[
     &[("origin", "null")],
     &[("sec-fetch-site", "cross-site")],
     &[("sec-fetch-site", "same-site")],
-    &[
-        ("origin", "https://localhost.evil.example"),
-        ("sec-fetch-site", "cross-site"),
-    ],
+    &[("origin", "https://localhost.evil.example"), ("sec-fetch-site", "cross-site")],
 ];
 
 async fn form(client: &mut Client, path: &str, body: &str, more: &[(&str, &str)]) -> Response {
     let mut headers = vec![("content-type", "application/x-www-form-urlencoded")];
     headers.extend_from_slice(more);
     let body = bytes::Bytes::from(body.to_owned());
-    client
-        .request(http::Method::POST, path, &headers, body)
-        .await
+    client.request(http::Method::POST, path, &headers, body).await
 }
 
 #[tokio::test]
@@ -38,16 +33,8 @@ async fn nobody_is_signed_in_from_elsewhere() {
     for foreign in FOREIGN {
         let answer = form(&mut client, "/auth/login", &body, foreign).await;
         assert_eq!(answer.status, 403, "{foreign:?}");
-        assert!(
-            !answer
-                .all("set-cookie")
-                .iter()
-                .any(|c| c.starts_with(COOKIE)),
-            "{foreign:?}"
-        );
-        let answer = client
-            .post_json_with("/auth/session", &document, foreign)
-            .await;
+        assert!(!answer.all("set-cookie").iter().any(|c| c.starts_with(COOKIE)), "{foreign:?}");
+        let answer = client.post_json_with("/auth/session", &document, foreign).await;
         assert_eq!(answer.status, 403, "{foreign:?}");
         assert!(client.token().is_none());
     }
@@ -55,9 +42,7 @@ async fn nobody_is_signed_in_from_elsewhere() {
     for kind in ["text/plain", "application/x-www-form-urlencoded"] {
         let body = bytes::Bytes::from(document.to_string());
         let headers = [("content-type", kind)];
-        let answer = client
-            .request(http::Method::POST, "/auth/session", &headers, body)
-            .await;
+        let answer = client.request(http::Method::POST, "/auth/session", &headers, body).await;
         assert_eq!(answer.status, 415, "{kind}");
     }
 }
@@ -69,9 +54,7 @@ async fn nothing_is_changed_from_elsewhere() {
     let token = client.token().unwrap().to_owned();
     for foreign in FOREIGN {
         let empty = bytes::Bytes::new();
-        let answer = client
-            .request(http::Method::DELETE, "/auth/session", foreign, empty)
-            .await;
+        let answer = client.request(http::Method::DELETE, "/auth/session", foreign, empty).await;
         assert_eq!(answer.status, 403, "{foreign:?}");
         let answer = form(&mut client, "/auth/logout", "", foreign).await;
         assert_eq!(answer.status, 403, "{foreign:?}");
@@ -80,11 +63,7 @@ async fn nothing_is_changed_from_elsewhere() {
         assert_eq!(answer.status, 403, "{foreign:?}");
     }
     // Reading changes nothing, whoever asks.
-    for path in [
-        "/auth/logout",
-        "/auth/switch?claim=group/eng",
-        "/auth/account",
-    ] {
+    for path in ["/auth/logout", "/auth/switch?claim=group/eng", "/auth/account"] {
         client.navigate(path).await;
     }
     assert_eq!(client.token(), Some(token.as_str()));
@@ -142,26 +121,11 @@ async fn a_login_never_leads_away() {
         if answer.status == 400 {
             continue;
         }
-        assert!(
-            answer.is_redirect(),
-            "{target:?}: {} {}",
-            answer.status,
-            answer.text()
-        );
+        assert!(answer.is_redirect(), "{target:?}: {} {}", answer.status, answer.text());
         let location = answer.header("location").unwrap();
         let base = url::Url::parse(gateway.origin()).unwrap();
         let landed = base.join(&location).unwrap();
-        assert_eq!(
-            landed.origin(),
-            base.origin(),
-            "{target:?} led to {location:?}"
-        );
-        assert!(
-            !answer
-                .all("set-cookie")
-                .iter()
-                .any(|c| c.starts_with("evil")),
-            "{target:?}"
-        );
+        assert_eq!(landed.origin(), base.origin(), "{target:?} led to {location:?}");
+        assert!(!answer.all("set-cookie").iter().any(|c| c.starts_with("evil")), "{target:?}");
     }
 }

@@ -14,14 +14,8 @@ async fn no_secret_is_ever_logged() {
     let mut client = gateway.signed_in("alice").await;
     let first = client.token().unwrap().to_owned();
     client.get("/x?token=canary-in-a-query").await.expect(200);
-    client
-        .try_sign_in("bob", "canary-wrong-password")
-        .await
-        .expect(401);
-    let bearer = [
-        ("authorization", "Bearer canary.bearer"),
-        ("cookie", "app=canary-app-cookie"),
-    ];
+    client.try_sign_in("bob", "canary-wrong-password").await.expect(401);
+    let bearer = [("authorization", "Bearer canary.bearer"), ("cookie", "app=canary-app-cookie")];
     client.get_with("/x", &bearer).await;
     let mut forger = gateway.client();
     forger.set_cookie(COOKIE, "AAAAAAAAAAAAAAAAAAAAAA.canary-forged-secret");
@@ -64,21 +58,12 @@ async fn what_happened_can_be_followed() {
     let gateway = Gateway::in_front_of(upstream.addr());
     let mut client = gateway.client();
     let refused = client.get("/x").await;
-    let id = super::problem(&refused, 401)["request_id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let id = super::problem(&refused, 401)["request_id"].as_str().unwrap().to_owned();
     // A name that tries to write lines of its own.
-    client
-        .try_sign_in("evil\r\n{\"forged\":true}\u{1b}[31m", "x")
-        .await
-        .expect(401);
+    client.try_sign_in("evil\r\n{\"forged\":true}\u{1b}[31m", "x").await.expect(401);
     client.sign_in("alice").await;
     client.get("/seen").await.expect(200);
-    let seen = upstream
-        .last()
-        .header("x-request-id")
-        .expect("no request id upstream");
+    let seen = upstream.last().header("x-request-id").expect("no request id upstream");
     let log = eventually("both requests in the log", || {
         let log = gateway.log();
         let has = |id: &str| log.iter().any(|line| super::mentions(line, id));
@@ -86,8 +71,5 @@ async fn what_happened_can_be_followed() {
     })
     .await;
     assert!(!log.iter().any(|line| line["forged"] == Value::Bool(true)));
-    assert!(
-        !gateway.output().contains('\u{1b}'),
-        "escape sequences in the log"
-    );
+    assert!(!gateway.output().contains('\u{1b}'), "escape sequences in the log");
 }

@@ -24,11 +24,7 @@ async fn navigations_go_to_the_login() {
     for headers in requests {
         for mut client in [gateway.client(), Client::h2(&gateway)] {
             let answer = client.get_with("/deep/page?x=1", headers).await;
-            assert!(
-                matches!(answer.status, 302 | 303),
-                "{headers:?}: {}",
-                answer.status
-            );
+            assert!(matches!(answer.status, 302 | 303), "{headers:?}: {}", answer.status);
             let location = answer.header("location").unwrap();
             let path = location.strip_prefix(gateway.origin()).unwrap_or(&location);
             assert!(path.starts_with("/auth/login"), "{location}");
@@ -44,21 +40,9 @@ async fn programs_are_told() {
         &[("accept", "*/*")],
         &[("accept", "application/json")],
         &[HTML, ("x-requested-with", "XMLHttpRequest")],
-        &[
-            HTML,
-            ("sec-fetch-mode", "cors"),
-            ("sec-fetch-dest", "empty"),
-        ],
-        &[
-            HTML,
-            ("sec-fetch-mode", "same-origin"),
-            ("sec-fetch-dest", "empty"),
-        ],
-        &[
-            ("accept", "image/*"),
-            ("sec-fetch-mode", "no-cors"),
-            ("sec-fetch-dest", "image"),
-        ],
+        &[HTML, ("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty")],
+        &[HTML, ("sec-fetch-mode", "same-origin"), ("sec-fetch-dest", "empty")],
+        &[("accept", "image/*"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")],
         &[("accept", "text/event-stream"), ("sec-fetch-mode", "cors")],
         &[("accept", "application/json, text/plain, */*")],
         &[
@@ -84,29 +68,15 @@ async fn a_body_is_never_asked_for_again_elsewhere() {
     let gateway = Gateway::whoami();
     let mut client = gateway.client();
     let body = bytes::Bytes::from_static(b"{}");
-    let json = [
-        ("content-type", "application/json"),
-        ("accept", "application/json"),
-    ];
-    for method in [
-        http::Method::POST,
-        http::Method::PUT,
-        http::Method::DELETE,
-        http::Method::PATCH,
-    ] {
-        problem(
-            &client.request(method, "/x", &json, body.clone()).await,
-            401,
-        );
+    let json = [("content-type", "application/json"), ("accept", "application/json")];
+    for method in [http::Method::POST, http::Method::PUT, http::Method::DELETE, http::Method::PATCH]
+    {
+        problem(&client.request(method, "/x", &json, body.clone()).await, 401);
     }
     // A form sent by a page may go to the login, but its body must not follow it there.
     let answer = client.post_form("/x", &[("a", "b")]).await;
     assert!(!matches!(answer.status, 307 | 308), "{}", answer.status);
-    assert!(
-        answer.status == 401 || answer.status == 303,
-        "{}",
-        answer.status
-    );
+    assert!(answer.status == 401 || answer.status == 303, "{}", answer.status);
 }
 
 #[tokio::test]

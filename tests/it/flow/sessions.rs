@@ -25,11 +25,7 @@ async fn login_makes_a_session_and_logout_ends_it() {
 
     let old = client.tab();
     let answer = client.delete("/auth/session").await.expect(204);
-    assert!(
-        client.token().is_none(),
-        "cookie kept: {:?}",
-        answer.headers
-    );
+    assert!(client.token().is_none(), "cookie kept: {:?}", answer.headers);
     // The cookie alone is not what counts.
     let mut thief = old;
     problem(&thief.get("/auth/session").await, 401);
@@ -45,18 +41,12 @@ async fn the_cookie_is_as_strict_as_can_be() {
     let token = client.token().unwrap().to_owned();
     assert!(line.starts_with(&format!("{COOKIE}={token}")), "{line}");
     assert!(token.len() < 100, "{} bytes", token.len());
-    let attributes: HashSet<String> = line
-        .split(';')
-        .skip(1)
-        .map(|part| part.trim().to_lowercase())
-        .collect();
+    let attributes: HashSet<String> =
+        line.split(';').skip(1).map(|part| part.trim().to_lowercase()).collect();
     for wanted in ["secure", "httponly", "samesite=lax", "path=/"] {
         assert!(attributes.contains(wanted), "no {wanted} in {line}");
     }
-    assert!(
-        !attributes.iter().any(|a| a.starts_with("domain")),
-        "{line}"
-    );
+    assert!(!attributes.iter().any(|a| a.starts_with("domain")), "{line}");
     let (id, secret) = token.split_once('.').expect("<public id>.<secret>");
     assert!(id.len() >= 22 && secret.len() >= 43, "{token}");
     // The secret is for the cookie jar only.
@@ -79,10 +69,8 @@ async fn every_login_has_a_new_token_and_adopts_none() {
             problem(&before.get("/auth/session").await, 401);
         }
     }
-    for planted in [
-        "planted",
-        "AAAAAAAAAAAAAAAAAAAAAA.BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB",
-    ] {
+    for planted in ["planted", "AAAAAAAAAAAAAAAAAAAAAA.BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB"]
+    {
         let mut victim = gateway.client();
         victim.set_cookie(COOKIE, planted);
         victim.sign_in("bob").await;
@@ -106,11 +94,7 @@ async fn a_login_that_fails_says_nothing_about_why() {
         let mut client = gateway.client();
         let answer = client.try_sign_in(user, password).await;
         let document = problem(&answer, 401);
-        assert!(
-            answer.all("set-cookie").is_empty(),
-            "{user}: {:?}",
-            answer.headers
-        );
+        assert!(answer.all("set-cookie").is_empty(), "{user}: {:?}", answer.headers);
         texts.insert(
             [&document["code"], &document["title"], &document["detail"]].map(|v| v.to_string()),
         );
@@ -122,23 +106,16 @@ async fn a_login_that_fails_says_nothing_about_why() {
 async fn malformed_logins_are_told_so() {
     let gateway = Gateway::whoami();
     let mut client = gateway.client();
-    for body in [
-        json!({}),
-        json!({"username": "alice"}),
-        json!([]),
-        json!({"username": 1, "password": 2}),
-    ] {
+    for body in
+        [json!({}), json!({"username": "alice"}), json!([]), json!({"username": 1, "password": 2})]
+    {
         problem(&client.post_json("/auth/session", &body).await, 400);
     }
     let body = bytes::Bytes::from_static(b"{\"username\":");
     let headers = [("content-type", "application/json")];
-    let answer = client
-        .request(http::Method::POST, "/auth/session", &headers, body)
-        .await;
+    let answer = client.request(http::Method::POST, "/auth/session", &headers, body).await;
     problem(&answer, 400);
-    let answer = client
-        .request(http::Method::PUT, "/auth/session", &[], bytes::Bytes::new())
-        .await;
+    let answer = client.request(http::Method::PUT, "/auth/session", &[], bytes::Bytes::new()).await;
     problem(&answer, 405);
     assert!(answer.header("allow").is_some(), "{:?}", answer.headers);
 }
@@ -154,20 +131,12 @@ async fn the_application_hears_who_it_is() {
         assert!(mentions(&document, value), "no {value} in {document}");
     }
     let text = seen.text().to_lowercase();
-    assert!(
-        text.contains("x-auth-user") && text.contains("x-auth-active-claim"),
-        "{text}"
-    );
+    assert!(text.contains("x-auth-user") && text.contains("x-auth-active-claim"), "{text}");
     assert!(!text.contains(&client.token().unwrap().to_lowercase()));
     // A public route has no login, but knows who is there.
     let public = client.get_with("/public/x", &json).await.expect(200).json();
     assert!(mentions(&public, "u-alice"), "{public}");
-    let nobody = gateway
-        .client()
-        .get_with("/public/x", &json)
-        .await
-        .expect(200)
-        .json();
+    let nobody = gateway.client().get_with("/public/x", &json).await.expect(200).json();
     assert!(!mentions(&nobody, "u-alice"), "{nobody}");
     // A browser gets a page.
     assert!(client.navigate("/some/where").await.expect(200).is_html());
@@ -180,19 +149,10 @@ async fn answers_with_an_identity_are_kept_by_nobody() {
     for path in ["/auth/login", "/auth/session", "/anything"] {
         let answer = client.navigate(path).await;
         let control = answer.header("cache-control").unwrap_or_default();
-        assert!(
-            control.contains("no-store"),
-            "{path}: {} {control}",
-            answer.status
-        );
+        assert!(control.contains("no-store"), "{path}: {} {control}", answer.status);
     }
     let answer = client.sign_in("alice").await;
-    assert!(
-        answer
-            .header("cache-control")
-            .unwrap_or_default()
-            .contains("no-store")
-    );
+    assert!(answer.header("cache-control").unwrap_or_default().contains("no-store"));
     for path in ["/auth/session", "/auth/account", "/auth/logout"] {
         let answer = client.navigate(path).await.expect(200);
         let control = answer.header("cache-control").unwrap_or_default();
@@ -239,10 +199,7 @@ async fn lifetimes_end_sessions() {
     // Constant use does not keep it alive.
     let end = std::time::Instant::now() + PATIENCE;
     while client.get("/auth/session").await.status == 200 {
-        assert!(
-            std::time::Instant::now() < end,
-            "still alive after its lifetime"
-        );
+        assert!(std::time::Instant::now() < end, "still alive after its lifetime");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     problem(&client.get("/x").await, 401);
@@ -260,10 +217,7 @@ async fn a_disabled_user_is_out_at_once() {
     gateway.reload();
     let end = std::time::Instant::now() + PATIENCE;
     while client.get("/x").await.status == 200 {
-        assert!(
-            std::time::Instant::now() < end,
-            "a disabled user is still in"
-        );
+        assert!(std::time::Instant::now() < end, "a disabled user is still in");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     problem(&client.get("/x").await, 401);
@@ -295,30 +249,16 @@ async fn open_streams_end_with_their_session() {
     socket.send(&handshake).await;
     socket.response().await.expect(101);
     let mut events: Raw = gateway.raw().await;
-    events
-        .send(format!(
-            "GET /events HTTP/1.1\r\nHost: {host}\r\n{cookie}\r\n"
-        ))
-        .await;
+    events.send(format!("GET /events HTTP/1.1\r\nHost: {host}\r\n{cookie}\r\n")).await;
     events.until("data: first\n\n").await;
 
     client.delete("/auth/session").await.expect(204);
     let limit = Duration::from_secs(2);
-    let frames = tokio::time::timeout(limit, socket.reader.rest())
-        .await
-        .expect("WebSocket is open");
+    let frames =
+        tokio::time::timeout(limit, socket.reader.rest()).await.expect("WebSocket is open");
     // A close frame with the code 4401 in network order.
     assert_eq!(frames.first(), Some(&0x88), "{frames:02x?}");
-    assert_eq!(
-        frames.get(2..4),
-        Some(&4401_u16.to_be_bytes()[..]),
-        "{frames:02x?}"
-    );
-    let rest = tokio::time::timeout(limit, events.reader.rest())
-        .await
-        .expect("events still flow");
-    assert!(
-        !rest.ends_with(b"0\r\n\r\n"),
-        "a cut stream must not look complete"
-    );
+    assert_eq!(frames.get(2..4), Some(&4401_u16.to_be_bytes()[..]), "{frames:02x?}");
+    let rest = tokio::time::timeout(limit, events.reader.rest()).await.expect("events still flow");
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "a cut stream must not look complete");
 }

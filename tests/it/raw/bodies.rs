@@ -35,16 +35,10 @@ async fn every_doubtful_framing_is_refused() {
         "Content-Length : 5\r\n",
     ];
     let edge = Edge::start();
-    edge.refuses(&[400, 501], true, &cases(&lines, |l| post(l, "0\r\n\r\n")))
-        .await;
+    edge.refuses(&[400, 501], true, &cases(&lines, |l| post(l, "0\r\n\r\n"))).await;
     let old =
         "POST /public/x HTTP/1.0\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
-    edge.refuses(
-        &[400, 501],
-        true,
-        &[("chunked in 1.0", old.as_bytes().to_vec())],
-    )
-    .await;
+    edge.refuses(&[400, 501], true, &[("chunked in 1.0", old.as_bytes().to_vec())]).await;
 }
 
 #[tokio::test]
@@ -56,9 +50,7 @@ async fn a_hidden_second_request_stays_hidden() {
         "Content-Length: 0\r\nContent-Length: 5\r\n",
     ];
     let body = format!("0\r\n\r\n{hidden}");
-    Edge::start()
-        .refuses(&[400, 501], true, &cases(&lines, |l| post(l, &body)))
-        .await;
+    Edge::start().refuses(&[400, 501], true, &cases(&lines, |l| post(l, &body))).await;
 }
 
 /// The upstream answers 200 only when it has read the body to its end, so no 200 means that the
@@ -92,14 +84,8 @@ async fn malformed_chunks_never_make_a_whole_body() {
         }
     }
     let long = format!("3;{}\r\nabc\r\n0\r\n\r\n", "e".repeat(64 * 1024));
-    let mut raw = edge
-        .open(&post("Transfer-Encoding: chunked\r\n", &long))
-        .await;
-    if raw
-        .try_response()
-        .await
-        .is_ok_and(|answer| answer.status < 400)
-    {
+    let mut raw = edge.open(&post("Transfer-Encoding: chunked\r\n", &long)).await;
+    if raw.try_response().await.is_ok_and(|answer| answer.status < 400) {
         problems.push("64 KiB of chunk extension".to_owned());
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
@@ -145,16 +131,8 @@ async fn a_refused_request_brings_no_body_upstream() {
     )
     .await;
     raw.rest().await;
-    let targets: Vec<String> = edge
-        .upstream
-        .requests()
-        .into_iter()
-        .map(|r| r.target)
-        .collect();
-    assert!(
-        !targets.iter().any(|target| target.contains("hidden")),
-        "{targets:?}"
-    );
+    let targets: Vec<String> = edge.upstream.requests().into_iter().map(|r| r.target).collect();
+    assert!(!targets.iter().any(|target| target.contains("hidden")), "{targets:?}");
 }
 
 #[tokio::test]
@@ -185,16 +163,10 @@ async fn own_routes_take_small_bodies_only() {
         "POST /auth/session HTTP/1.1\r\nHost: {{host}}\r\nContent-Type: application/json\r\n\
          Content-Length: {length}\r\n\r\n{body}"
     );
-    assert_eq!(
-        edge.open(request.as_bytes()).await.response().await.status,
-        413
-    );
+    assert_eq!(edge.open(request.as_bytes()).await.response().await.status, 413);
     let chunked = format!(
         "POST /auth/session HTTP/1.1\r\nHost: {{host}}\r\nContent-Type: application/json\r\n\
          Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n"
     );
-    assert_eq!(
-        edge.open(chunked.as_bytes()).await.response().await.status,
-        413
-    );
+    assert_eq!(edge.open(chunked.as_bytes()).await.response().await.status, 413);
 }

@@ -32,16 +32,8 @@ async fn malformed_requests_are_refused() {
     let cases: Vec<Case<'_>> = vec![
         ("connection", with(("connection", "x-a")), b""),
         ("keep-alive", with(("keep-alive", "5")), b""),
-        (
-            "proxy-connection",
-            with(("proxy-connection", "keep-alive")),
-            b"",
-        ),
-        (
-            "transfer-encoding",
-            with(("transfer-encoding", "chunked")),
-            b"",
-        ),
+        ("proxy-connection", with(("proxy-connection", "keep-alive")), b""),
+        ("transfer-encoding", with(("transfer-encoding", "chunked")), b""),
         ("upgrade", with(("upgrade", "websocket")), b""),
         ("te that is not trailers", with(("te", "gzip")), b""),
         ("upper case name", with(("X-Auth-User", "evil")), b""),
@@ -55,11 +47,7 @@ async fn malformed_requests_are_refused() {
         ("another path", with((":path", "/private")), b""),
         ("unknown pseudo-header", with((":foo", "bar")), b""),
         ("response pseudo-header", with((":status", "200")), b""),
-        (
-            "protocol without leave",
-            with((":protocol", "websocket")),
-            b"",
-        ),
+        ("protocol without leave", with((":protocol", "websocket")), b""),
         ("pseudo-header after a field", late, b""),
         ("no method", without(":method"), b""),
         ("no scheme", without(":scheme"), b""),
@@ -69,16 +57,8 @@ async fn malformed_requests_are_refused() {
         ("path without slash", path("public/x"), b""),
         ("other host", with(("host", "evil.example")), b""),
         ("other authority", get("evil.example", "/public/x"), b""),
-        (
-            "user in the authority",
-            get("user@localhost", "/public/x"),
-            b"",
-        ),
-        (
-            "two hosts",
-            [with(("host", "localhost")), vec![("host", "x")]].concat(),
-            b"",
-        ),
+        ("user in the authority", get("user@localhost", "/public/x"), b""),
+        ("two hosts", [with(("host", "localhost")), vec![("host", "x")]].concat(), b""),
         ("too long", with(("content-length", "3")), b"hello"),
         ("too short", with(("content-length", "9")), b"hello"),
         (
@@ -121,8 +101,7 @@ async fn tunnels_and_traces_are_refused() {
     let edge = Edge::start();
     let host = edge.gateway.authority();
     let mut h2 = H2Raw::connect(&edge.gateway).await;
-    h2.request(1, &[(":method", "CONNECT"), (":authority", host)])
-        .await;
+    h2.request(1, &[(":method", "CONNECT"), (":authority", host)]).await;
     assert!(h2.outcome(1).await.refused());
     let mut trace = get(host, "/public/x");
     trace[0].1 = "TRACE";
@@ -138,11 +117,7 @@ async fn cookie_crumbs_are_one_cookie_upstream() {
     let client = edge.gateway.signed_in("alice").await;
     let ours = format!("__Host-portcullis={}", client.token().unwrap());
     let mut fields = get(edge.gateway.authority(), "/private");
-    fields.extend([
-        ("cookie", "a=1"),
-        ("cookie", ours.as_str()),
-        ("cookie", "b=2; c=3"),
-    ]);
+    fields.extend([("cookie", "a=1"), ("cookie", ours.as_str()), ("cookie", "b=2; c=3")]);
     let mut h2 = H2Raw::connect(&edge.gateway).await;
     h2.request(1, &fields).await;
     assert_eq!(h2.outcome(1).await, Outcome::Status(200));
@@ -150,10 +125,7 @@ async fn cookie_crumbs_are_one_cookie_upstream() {
     assert_eq!(seen.aliases("cookie").len(), 1);
     assert_eq!(seen.header("cookie").as_deref(), Some("a=1; b=2; c=3"));
     assert_eq!(seen.header("x-auth-user").as_deref(), Some("u-alice"));
-    assert_eq!(
-        seen.header("host").as_deref(),
-        Some(edge.gateway.authority())
-    );
+    assert_eq!(seen.header("host").as_deref(), Some(edge.gateway.authority()));
 }
 
 #[tokio::test]
@@ -162,10 +134,7 @@ async fn two_session_cookies_are_none() {
     let client = edge.gateway.signed_in("alice").await;
     let ours = format!("__Host-portcullis={}", client.token().unwrap());
     let mut fields = get(edge.gateway.authority(), "/private");
-    fields.extend([
-        ("cookie", ours.as_str()),
-        ("cookie", "__Host-portcullis=x.y"),
-    ]);
+    fields.extend([("cookie", ours.as_str()), ("cookie", "__Host-portcullis=x.y")]);
     let mut h2 = H2Raw::connect(&edge.gateway).await;
     h2.request(1, &fields).await;
     assert!(h2.outcome(1).await.refused());
@@ -181,22 +150,12 @@ async fn both_protocols_have_the_same_view_upstream() {
     two.set_cookie("__Host-portcullis", one.token().unwrap());
     let headers = [("x-a", "1"), ("te", "trailers"), ("x-auth-user", "evil")];
     let body = bytes::Bytes::from_static(b"hello");
-    one.request(http::Method::POST, "/x?y", &headers, body.clone())
-        .await
-        .expect(200);
-    two.request(http::Method::POST, "/x?y", &headers, body)
-        .await
-        .expect(200);
+    one.request(http::Method::POST, "/x?y", &headers, body.clone()).await.expect(200);
+    two.request(http::Method::POST, "/x?y", &headers, body).await.expect(200);
     let [first, second]: [_; 2] = edge.upstream.requests().try_into().unwrap();
     let fields = |seen: &crate::support::upstream::Recorded| {
         // Via names the protocol in which the request came; request ids differ; framing may.
-        let differ = [
-            "via",
-            "x-request-id",
-            "traceparent",
-            "content-length",
-            "transfer-encoding",
-        ];
+        let differ = ["via", "x-request-id", "traceparent", "content-length", "transfer-encoding"];
         let mut fields: Vec<(String, String)> = seen
             .head
             .headers
@@ -208,8 +167,5 @@ async fn both_protocols_have_the_same_view_upstream() {
         fields
     };
     assert_eq!(fields(&first), fields(&second));
-    assert_eq!(
-        (&first.target, &first.body.data),
-        (&second.target, &second.body.data)
-    );
+    assert_eq!((&first.target, &first.body.data), (&second.target, &second.body.data));
 }

@@ -21,10 +21,8 @@ const IDENTITY: &[&str] = &[
 
 /// Ways to write a name that an application may read as the same.
 fn spellings(name: &str) -> Vec<String> {
-    let camel: Vec<String> = name
-        .split('-')
-        .map(|part| part[..1].to_uppercase() + &part[1..])
-        .collect();
+    let camel: Vec<String> =
+        name.split('-').map(|part| part[..1].to_uppercase() + &part[1..]).collect();
     vec![
         name.to_owned(),
         camel.join("-"),
@@ -67,11 +65,7 @@ async fn nobody_can_say_who_they_are_on_a_public_route() {
         let seen = edge.passes(&get(&lines)).await;
         no_evil(&seen);
         for name in IDENTITY {
-            assert!(
-                seen.aliases(name).is_empty(),
-                "{name}: {:?}",
-                seen.head.headers
-            );
+            assert!(seen.aliases(name).is_empty(), "{name}: {:?}", seen.head.headers);
         }
     }
 }
@@ -91,11 +85,8 @@ async fn the_session_says_who_somebody_is() {
             let seen = edge.passes(&get(&format!("{cookie}{hop}{lines}"))).await;
             no_evil(&seen);
             let is = |name: &str, want: &str| {
-                let found: Vec<&str> = seen
-                    .aliases(name)
-                    .iter()
-                    .map(|(_, value)| value.as_str())
-                    .collect();
+                let found: Vec<&str> =
+                    seen.aliases(name).iter().map(|(_, value)| value.as_str()).collect();
                 assert_eq!(found, [want], "{name}");
             };
             is("x-auth-user", "u-alice");
@@ -103,10 +94,7 @@ async fn the_session_says_who_somebody_is() {
             is("x-auth-email", "alice@example.org");
             is("x-auth-active-claim", "user/u-alice");
             let groups = seen.header("x-auth-groups").unwrap();
-            assert!(
-                groups.contains("staff") && groups.contains("eng"),
-                "{groups}"
-            );
+            assert!(groups.contains("staff") && groups.contains("eng"), "{groups}");
             assert!(seen.aliases("x-auth-actor").is_empty());
         }
     }
@@ -120,9 +108,7 @@ async fn values_are_always_ascii() {
     let seen = edge.passes(&get(&cookie)).await;
     let name = seen.header("x-auth-name").unwrap();
     assert!(name.is_ascii(), "{name}");
-    let decoded = percent_encoding::percent_decode_str(&name)
-        .decode_utf8()
-        .unwrap();
+    let decoded = percent_encoding::percent_decode_str(&name).decode_utf8().unwrap();
     assert_eq!(decoded, "Dävid Ünïcode");
 }
 
@@ -149,18 +135,12 @@ async fn forwarding_headers_are_made_anew() {
         "X_Real_IP",
         "x.forwarded.for",
     ];
-    let lines: String = names
-        .iter()
-        .map(|name| format!("{name}: evil\r\n"))
-        .collect();
+    let lines: String = names.iter().map(|name| format!("{name}: evil\r\n")).collect();
     let seen = edge.passes(&get(&lines)).await;
     no_evil(&seen);
     assert_eq!(seen.header("x-forwarded-for").as_deref(), Some("127.0.0.1"));
     assert_eq!(seen.header("x-forwarded-proto").as_deref(), Some("https"));
-    assert_eq!(
-        seen.header("x-forwarded-host").as_deref(),
-        Some(edge.gateway.authority())
-    );
+    assert_eq!(seen.header("x-forwarded-host").as_deref(), Some(edge.gateway.authority()));
 }
 
 #[tokio::test]
@@ -169,9 +149,7 @@ async fn a_trusted_proxy_is_believed() {
         builder.set("server", "trusted_proxies", "[\"127.0.0.0/8\"]")
     });
     // The rightmost address that is not a trusted proxy's is the client.
-    let seen = edge
-        .passes(&get("X-Forwarded-For: 6.6.6.6, 203.0.113.7, 127.0.0.9\r\n"))
-        .await;
+    let seen = edge.passes(&get("X-Forwarded-For: 6.6.6.6, 203.0.113.7, 127.0.0.9\r\n")).await;
     let chain = seen.header("x-forwarded-for").unwrap();
     assert!(chain.contains("203.0.113.7"), "{chain}");
 }
@@ -195,11 +173,7 @@ async fn what_concerns_one_hop_stays_on_it() {
         "x-other",
     ];
     for name in gone {
-        assert!(
-            seen.aliases(name).is_empty(),
-            "{name}: {:?}",
-            seen.head.headers
-        );
+        assert!(seen.aliases(name).is_empty(), "{name}: {:?}", seen.head.headers);
     }
     assert_eq!(seen.header("x-kept").as_deref(), Some("1"));
     let via = seen.header("via").expect("no Via");

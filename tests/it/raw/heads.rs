@@ -25,9 +25,7 @@ async fn malformed_field_lines_are_refused() {
         "X-A: a\x01b\r\n",
         "X-A: a\x7fb\r\n",
     ];
-    Edge::start()
-        .refuses(&[400], true, &cases(&lines, get))
-        .await;
+    Edge::start().refuses(&[400], true, &cases(&lines, get)).await;
 }
 
 #[tokio::test]
@@ -96,9 +94,7 @@ async fn there_is_one_valid_host() {
 #[tokio::test]
 async fn the_absolute_form_is_one_name_for_the_same_thing() {
     let edge = Edge::start();
-    let seen = edge
-        .passes(b"GET https://{host}/public/x?y HTTP/1.1\r\nHost: {host}\r\n\r\n")
-        .await;
+    let seen = edge.passes(b"GET https://{host}/public/x?y HTTP/1.1\r\nHost: {host}\r\n\r\n").await;
     assert_eq!(seen.target, "/public/x?y");
     assert_eq!(seen.aliases("host").len(), 1);
     // A name is the same name in any case.
@@ -110,11 +106,7 @@ async fn the_absolute_form_is_one_name_for_the_same_thing() {
 #[tokio::test]
 async fn a_name_other_than_the_handshakes_is_misdirected() {
     let edge = Edge::start();
-    let connected = Raw::try_tls(
-        edge.gateway.addr(),
-        tls::blind(&["http/1.1"]),
-        "other.example",
-    );
+    let connected = Raw::try_tls(edge.gateway.addr(), tls::blind(&["http/1.1"]), "other.example");
     // Refusing the handshake for a name without certificate is as good.
     if let Ok(mut raw) = connected.await {
         let answer = raw.get("/public/x", edge.gateway.authority(), "").await;
@@ -137,9 +129,7 @@ async fn oversized_heads_are_refused() {
         ("many fields", get(&many)),
         ("many cookie lines", get(&crumbs)),
     ];
-    Edge::start()
-        .refuses(&[400, 414, 431, 501], true, &requests)
-        .await;
+    Edge::start().refuses(&[400, 414, 431, 501], true, &requests).await;
 }
 
 #[tokio::test]
@@ -152,15 +142,11 @@ async fn every_slow_way_to_begin_is_cut() {
     };
     let no_request = async { edge.gateway.raw().await.closes_within(limit).await };
     let half = async {
-        let mut raw = edge
-            .open(b"GET /public/x HTTP/1.1\r\nHost: {host}\r\nX-A: ")
-            .await;
+        let mut raw = edge.open(b"GET /public/x HTTP/1.1\r\nHost: {host}\r\nX-A: ").await;
         raw.closes_within(limit).await
     };
     let trickle = async {
-        let mut raw = edge
-            .open(b"GET /public/x HTTP/1.1\r\nHost: {host}\r\nX-A: ")
-            .await;
+        let mut raw = edge.open(b"GET /public/x HTTP/1.1\r\nHost: {host}\r\nX-A: ").await;
         for _ in 0..15 {
             if raw.closes_within(Duration::from_secs(1)).await {
                 return true;
@@ -170,11 +156,7 @@ async fn every_slow_way_to_begin_is_cut() {
         false
     };
     let cut = tokio::join!(silent, no_request, half, trickle);
-    assert_eq!(
-        cut,
-        (true, true, true, true),
-        "silent, no request, half a head, trickle"
-    );
+    assert_eq!(cut, (true, true, true, true), "silent, no request, half a head, trickle");
 }
 
 #[tokio::test]

@@ -18,10 +18,7 @@ async fn malformed_replies_become_502() {
         format!("{ok}Content-Length: x\r\n\r\nhello"),
         format!("{ok}X-A : b\r\nContent-Length: 0\r\n\r\n"),
         format!("{ok}X-A: a\0b\r\nContent-Length: 0\r\n\r\n"),
-        format!(
-            "{ok}X-A: {}\r\nContent-Length: 0\r\n\r\n",
-            "x".repeat(1 << 20)
-        ),
+        format!("{ok}X-A: {}\r\nContent-Length: 0\r\n\r\n", "x".repeat(1 << 20)),
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n".to_owned(),
         "HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n".to_owned(),
         "HTTP/1.1 abc\r\n\r\n".to_owned(),
@@ -63,17 +60,11 @@ async fn a_reply_cut_short_is_short_for_the_client_too() {
         let edge = Edge::replying(reply.clone());
         // A cut so early that no byte of the body was seen may be a 502.
         let first = edge.open(&get("")).await.response().await;
-        assert!(
-            first.truncated || first.status == 502,
-            "{reply:?}: {first:?}"
-        );
+        assert!(first.truncated || first.status == 502, "{reply:?}: {first:?}");
         let mut h2 = Client::h2(&edge.gateway);
         let second = h2.try_request(http::Method::GET, "/public/x", &[], bytes::Bytes::new());
         if let Ok(second) = second.await {
-            assert!(
-                second.truncated || second.status == 502,
-                "{reply:?}: {second:?}"
-            );
+            assert!(second.truncated || second.status == 502, "{reply:?}: {second:?}");
         }
     }
 }
@@ -82,11 +73,9 @@ async fn a_reply_cut_short_is_short_for_the_client_too() {
 async fn interim_replies_are_not_the_answer() {
     let interim = "HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n";
     let last = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
-    for before in [
-        interim.to_owned(),
-        "HTTP/1.1 100 Continue\r\n\r\n".to_owned(),
-        interim.repeat(3),
-    ] {
+    for before in
+        [interim.to_owned(), "HTTP/1.1 100 Continue\r\n\r\n".to_owned(), interim.repeat(3)]
+    {
         let edge = Edge::replying(Reply::raw(format!("{before}{last}")));
         let answer = edge.open(&get("")).await.response().await.expect(200);
         assert_eq!(answer.text(), "hello");
@@ -104,15 +93,9 @@ async fn bytes_behind_a_reply_are_nobodys_answer() {
     let edge = Edge::with(upstream, |builder| builder);
     let mut raw = edge.gateway.raw().await;
     let host = edge.gateway.authority();
-    assert_eq!(
-        raw.get("/public/first", host, "").await.expect(200).text(),
-        "hello"
-    );
+    assert_eq!(raw.get("/public/first", host, "").await.expect(200).text(), "hello");
     for _ in 0..3 {
-        assert_eq!(
-            raw.get("/public/next", host, "").await.expect(200).text(),
-            "right"
-        );
+        assert_eq!(raw.get("/public/next", host, "").await.expect(200).text(), "right");
     }
 }
 
@@ -120,22 +103,10 @@ async fn bytes_behind_a_reply_are_nobodys_answer() {
 async fn a_dead_upstream_is_502_at_once() {
     let edge = Edge::replying(Reply::reset());
     let start = Instant::now();
-    let answer = edge
-        .open(&post("Content-Length: 0\r\n", ""))
-        .await
-        .response()
-        .await;
+    let answer = edge.open(&post("Content-Length: 0\r\n", "")).await.response().await;
     assert_eq!(answer.status, 502);
-    assert!(
-        start.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        start.elapsed()
-    );
-    assert_eq!(
-        edge.upstream.requests().len(),
-        1,
-        "a POST must not be repeated"
-    );
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert_eq!(edge.upstream.requests().len(), 1, "a POST must not be repeated");
 }
 
 #[tokio::test]
@@ -157,15 +128,9 @@ async fn a_pooled_connection_that_went_stale_is_no_error() {
     }
     // What is not idempotent is sent once, whatever becomes of it.
     edge.upstream.forget();
-    raw.send(edge.filled(&post("Content-Length: 2\r\n", "hi")))
-        .await;
+    raw.send(edge.filled(&post("Content-Length: 2\r\n", "hi"))).await;
     raw.response().await;
-    let posts = edge
-        .upstream
-        .requests()
-        .into_iter()
-        .filter(|r| r.method == "POST")
-        .count();
+    let posts = edge.upstream.requests().into_iter().filter(|r| r.method == "POST").count();
     assert!(posts <= 1, "the POST was sent {posts} times");
 }
 
@@ -175,20 +140,14 @@ async fn a_hanging_upstream_is_504() {
     let addr = upstream.addr();
     let edge = Edge::with(upstream, |builder| {
         builder
-            .upstream_with(
-                "slow",
-                &format!("http://{addr}"),
-                "first_byte_timeout = \"500ms\"",
-            )
+            .upstream_with("slow", &format!("http://{addr}"), "first_byte_timeout = \"500ms\"")
             .public("/slow/", "slow")
     });
     let request = b"GET /slow/x HTTP/1.1\r\nHost: {host}\r\n\r\n";
     let answer = edge.open(request).await.response().await;
     assert_eq!(answer.status, 504);
-    eventually("the request to be given up", || {
-        (edge.upstream.abandoned() == 1).then_some(())
-    })
-    .await;
+    eventually("the request to be given up", || (edge.upstream.abandoned() == 1).then_some(()))
+        .await;
 }
 
 #[tokio::test]
@@ -197,10 +156,8 @@ async fn a_client_that_leaves_takes_its_request_with_it() {
     let raw = edge.open(&get("")).await;
     edge.upstream.received(1).await;
     drop(raw);
-    eventually("the request to be given up", || {
-        (edge.upstream.abandoned() == 1).then_some(())
-    })
-    .await;
+    eventually("the request to be given up", || (edge.upstream.abandoned() == 1).then_some(()))
+        .await;
 }
 
 #[tokio::test]
@@ -211,9 +168,7 @@ async fn an_early_reply_needs_no_body() {
         )
         .then_close(),
     );
-    let mut raw = edge
-        .open(&post("Content-Length: 1000000\r\n", "begin"))
-        .await;
+    let mut raw = edge.open(&post("Content-Length: 1000000\r\n", "begin")).await;
     assert_eq!(raw.response().await.status, 413);
 }
 
@@ -229,15 +184,8 @@ async fn a_reply_without_body_has_none() {
     let host = edge.gateway.authority();
     raw.get("/public/204", host, "").await.expect(204);
     raw.get("/public/304", host, "").await.expect(304);
-    raw.send(edge.filled(b"HEAD /public/x HTTP/1.1\r\nHost: {host}\r\n\r\n"))
-        .await;
-    assert_eq!(
-        raw.head_response()
-            .await
-            .header("content-length")
-            .as_deref(),
-        Some("5")
-    );
+    raw.send(edge.filled(b"HEAD /public/x HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+    assert_eq!(raw.head_response().await.header("content-length").as_deref(), Some("5"));
     raw.get("/public/204", host, "").await.expect(204);
 }
 
@@ -263,10 +211,7 @@ mod websocket {
         assert_eq!(accept.as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
         for bytes in [&b"\x81\x85\0\0\0\0hello"[..], &[0x82, 0x80, 1, 2, 3, 4]] {
             raw.send(bytes).await;
-            assert_eq!(
-                raw.reader.exactly(bytes.len()).await.as_deref(),
-                Some(bytes)
-            );
+            assert_eq!(raw.reader.exactly(bytes.len()).await.as_deref(), Some(bytes));
         }
     }
 
@@ -320,14 +265,7 @@ mod websocket {
         }
         assert!(edge.upstream.requests().is_empty());
         let lines = format!("{cookie}Origin: https://{{host}}\r\n");
-        edge.open(&request("/ws", &lines))
-            .await
-            .response()
-            .await
-            .expect(101);
-        assert_eq!(
-            edge.upstream.last().header("x-auth-user").as_deref(),
-            Some("u-alice")
-        );
+        edge.open(&request("/ws", &lines)).await.response().await.expect(101);
+        assert_eq!(edge.upstream.last().header("x-auth-user").as_deref(), Some("u-alice"));
     }
 }

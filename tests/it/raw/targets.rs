@@ -60,9 +60,7 @@ fn head(target: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn ambiguous_targets_are_refused() {
-    Edge::start()
-        .refuses(&[400], false, &cases(AMBIGUOUS, head))
-        .await;
+    Edge::start().refuses(&[400], false, &cases(AMBIGUOUS, head)).await;
 }
 
 /// The same for somebody who is signed in: a session does not make a bad target good.
@@ -74,8 +72,7 @@ async fn ambiguous_targets_are_refused_with_a_session() {
     let with_cookie = |target: &str| {
         format!("GET {target} HTTP/1.1\r\nHost: {{host}}\r\nCookie: {cookie}\r\n\r\n").into_bytes()
     };
-    edge.refuses(&[400], false, &cases(AMBIGUOUS, with_cookie))
-        .await;
+    edge.refuses(&[400], false, &cases(AMBIGUOUS, with_cookie)).await;
 }
 
 #[tokio::test]
@@ -139,12 +136,7 @@ async fn a_route_may_allow_what_its_application_needs() {
             .route("/double/", "app", "\"anyone\"", "allow_double_slash = true")
             .route("/params/", "app", "\"anyone\"", "allow_params = true")
     });
-    for target in [
-        "/slash/a%2Fb",
-        "/slash/a%2fb",
-        "/double/a//b",
-        "/params/a;v=1/b",
-    ] {
+    for target in ["/slash/a%2Fb", "/slash/a%2fb", "/double/a//b", "/params/a;v=1/b"] {
         assert_eq!(edge.passes(&head(target)).await.target, target);
     }
     let others = [
@@ -167,21 +159,10 @@ async fn a_route_may_allow_what_its_application_needs() {
 #[tokio::test]
 async fn a_route_takes_only_its_methods() {
     let edge = Edge::with(Upstream::start(), |builder| {
-        builder.route(
-            "/read/",
-            "app",
-            "\"anyone\"",
-            "methods = [\"GET\", \"HEAD\"]",
-        )
+        builder.route("/read/", "app", "\"anyone\"", "methods = [\"GET\", \"HEAD\"]")
     });
-    edge.passes(b"GET /read/x HTTP/1.1\r\nHost: {host}\r\n\r\n")
-        .await;
+    edge.passes(b"GET /read/x HTTP/1.1\r\nHost: {host}\r\n\r\n").await;
     // What this route does not take falls to the one for `/`, which wants a session.
     let post = "POST /read/x HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n";
-    edge.refuses(
-        &[401, 403, 405],
-        false,
-        &[("POST", post.as_bytes().to_vec())],
-    )
-    .await;
+    edge.refuses(&[401, 403, 405], false, &[("POST", post.as_bytes().to_vec())]).await;
 }

@@ -28,10 +28,7 @@ pub(crate) const COOKIE: &str = "__Host-portcullis";
 
 /// A page as a browser asks for it when somebody follows a link.
 pub(crate) const NAVIGATION: &[(&str, &str)] = &[
-    (
-        "accept",
-        "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
-    ),
+    ("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
     ("sec-fetch-mode", "navigate"),
     ("sec-fetch-dest", "document"),
     ("sec-fetch-site", "none"),
@@ -55,10 +52,7 @@ pub(crate) struct Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client")
-            .field("origin", &self.origin)
-            .field("jar", &self.jar)
-            .finish()
+        f.debug_struct("Client").field("origin", &self.origin).field("jar", &self.jar).finish()
     }
 }
 
@@ -134,8 +128,7 @@ impl Client {
 
     pub(crate) async fn delete(&mut self, path: &str) -> Response {
         let origin = self.origin.clone();
-        self.request(Method::DELETE, path, &[("origin", &origin)], Bytes::new())
-            .await
+        self.request(Method::DELETE, path, &[("origin", &origin)], Bytes::new()).await
     }
 
     /// POST of a form from a page of our own origin, as a browser sends it.
@@ -149,11 +142,7 @@ impl Client {
     pub(crate) async fn submit(&mut self, page: &str, form: &Form) -> Response {
         let base = url::Url::parse(&self.origin).unwrap().join(page).unwrap();
         let target = base.join(&form.action).unwrap();
-        assert_eq!(
-            target.origin().ascii_serialization(),
-            self.origin,
-            "a form leaves our origin"
-        );
+        assert_eq!(target.origin().ascii_serialization(), self.origin, "a form leaves our origin");
         assert_eq!(form.method, "post", "{form:?}");
         let path = target[url::Position::BeforePath..url::Position::AfterQuery].to_owned();
         self.post_page(&path, form.encoded()).await
@@ -169,8 +158,7 @@ impl Client {
             ("sec-fetch-mode", "navigate"),
             ("sec-fetch-dest", "document"),
         ];
-        self.request(Method::POST, path, &headers, Bytes::from(body))
-            .await
+        self.request(Method::POST, path, &headers, Bytes::from(body)).await
     }
 
     /// POST of JSON as a program that is no browser.
@@ -184,23 +172,15 @@ impl Client {
         body: &Value,
         headers: &[(&str, &str)],
     ) -> Response {
-        let mut all = vec![
-            ("content-type", "application/json"),
-            ("accept", "application/json"),
-        ];
+        let mut all = vec![("content-type", "application/json"), ("accept", "application/json")];
         all.extend_from_slice(headers);
-        self.request(Method::POST, path, &all, Bytes::from(body.to_string()))
-            .await
+        self.request(Method::POST, path, &all, Bytes::from(body.to_string())).await
     }
 
     /// Signs a test user in; fails the test when that is refused.
     pub(crate) async fn sign_in(&mut self, user: &str) -> Response {
         let answer = self.try_sign_in(user, &password(user)).await.expect(201);
-        assert!(
-            self.token().is_some(),
-            "no session cookie: {:?}",
-            answer.headers
-        );
+        assert!(self.token().is_some(), "no session cookie: {:?}", answer.headers);
         answer
     }
 
@@ -254,14 +234,8 @@ impl Client {
         body: Bytes,
     ) -> anyhow::Result<Request<Full<Bytes>>> {
         // HTTP/2 takes :scheme and :authority from the URI; HTTP/1.1 must have the path alone.
-        let target = if self.h2 {
-            format!("{}{path}", self.origin)
-        } else {
-            path.to_owned()
-        };
-        let mut request = Request::builder()
-            .method(method)
-            .uri(target.parse::<Uri>()?);
+        let target = if self.h2 { format!("{}{path}", self.origin) } else { path.to_owned() };
+        let mut request = Request::builder().method(method).uri(target.parse::<Uri>()?);
         let has = |name: &str| headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
         if !self.h2 && !has("host") {
             request = request.header("host", self.origin.trim_start_matches("https://"));
@@ -270,11 +244,8 @@ impl Client {
             request = request.header(*name, *value);
         }
         if !self.jar.is_empty() && !has("cookie") {
-            let pairs: Vec<String> = self
-                .jar
-                .iter()
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect();
+            let pairs: Vec<String> =
+                self.jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
             request = request.header("cookie", pairs.join("; "));
         }
         Ok(request.body(Full::new(body))?)
@@ -294,9 +265,7 @@ impl Client {
         let tcp = TcpStream::connect(self.addr).await?;
         tcp.set_nodelay(true)?;
         let name = ServerName::try_from("localhost")?;
-        let tls = TlsConnector::from(self.tls.clone())
-            .connect(name, tcp)
-            .await?;
+        let tls = TlsConnector::from(self.tls.clone()).connect(name, tcp).await?;
         let io = TokioIo::new(tls);
         Ok(if self.h2 {
             let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
@@ -358,8 +327,5 @@ async fn collect(answer: http::Response<Incoming>) -> Response {
 
 fn pairs(headers: &HeaderMap) -> Vec<(String, String)> {
     let value = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    headers
-        .iter()
-        .map(|(name, v)| (name.as_str().to_owned(), value(v)))
-        .collect()
+    headers.iter().map(|(name, v)| (name.as_str().to_owned(), value(v))).collect()
 }

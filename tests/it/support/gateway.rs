@@ -36,9 +36,7 @@ pub(crate) fn cheap_hash(password: &str) -> String {
     let params = Params::new(8, 1, 1, None).unwrap();
     let hasher = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     let salt = b"salt of the tests";
-    let hash: PasswordHash = hasher
-        .hash_password_with_salt(password.as_bytes(), salt)
-        .unwrap();
+    let hash: PasswordHash = hasher.hash_password_with_salt(password.as_bytes(), salt).unwrap();
     hash.to_string()
 }
 
@@ -60,11 +58,7 @@ static USERS: LazyLock<String> = LazyLock::new(|| {
     user("carol", "Carol Example", "\"staff\"", "disabled = true\n");
     user("dave", "Dävid Ünïcode", "", "");
     for (name, parents) in [("staff", ""), ("eng", ""), ("eng-core", "\"eng\"")] {
-        write!(
-            file,
-            "[[group]]\nname = \"{name}\"\nparents = [{parents}]\n\n"
-        )
-        .unwrap();
+        write!(file, "[[group]]\nname = \"{name}\"\nparents = [{parents}]\n\n").unwrap();
     }
     file
 });
@@ -82,10 +76,7 @@ pub(crate) struct Builder {
 impl Builder {
     /// `key = value` in `[section]`; `value` is TOML, so a string needs its quotes.
     pub(crate) fn set(mut self, section: &'static str, key: &str, value: &str) -> Self {
-        self.keys
-            .entry(section)
-            .or_default()
-            .insert(key.to_owned(), value.to_owned());
+        self.keys.entry(section).or_default().insert(key.to_owned(), value.to_owned());
         self
     }
 
@@ -96,9 +87,7 @@ impl Builder {
 
     /// An upstream with further keys, one a line.
     pub(crate) fn upstream_with(self, name: &str, url: &str, more: &str) -> Self {
-        self.block(&format!(
-            "[[upstream]]\nname = \"{name}\"\nurl = \"{url}\"\n{more}\n"
-        ))
+        self.block(&format!("[[upstream]]\nname = \"{name}\"\nurl = \"{url}\"\n{more}\n"))
     }
 
     /// A route open to everybody.
@@ -138,10 +127,7 @@ impl Builder {
 
     /// Writes the files, starts the gateway and waits until it serves.
     pub(crate) fn start(self) -> Gateway {
-        let dir = tempfile::Builder::new()
-            .prefix("gateway")
-            .tempdir()
-            .unwrap();
+        let dir = tempfile::Builder::new().prefix("gateway").tempdir().unwrap();
         let gateway = self.prepare(dir);
         gateway.spawned()
     }
@@ -166,11 +152,7 @@ impl Builder {
             ("directory", "file", "\"users.toml\"".to_owned()),
         ];
         for (section, key, value) in defaults {
-            self.keys
-                .entry(section)
-                .or_default()
-                .entry(key.to_owned())
-                .or_insert(value);
+            self.keys.entry(section).or_default().entry(key.to_owned()).or_insert(value);
         }
         let mut config = String::new();
         for (section, keys) in &self.keys {
@@ -183,13 +165,7 @@ impl Builder {
         config.push_str(&self.blocks);
         fs::write(dir.path().join("config.toml"), config).unwrap();
         fs::write(dir.path().join("users.toml"), &self.users).unwrap();
-        Gateway {
-            dir,
-            origin,
-            env: self.env,
-            proc: None,
-            ready: Ready::default(),
-        }
+        Gateway { dir, origin, env: self.env, proc: None, ready: Ready::default() }
     }
 }
 
@@ -254,32 +230,18 @@ impl Gateway {
         let mut proc = Proc::start("gateway", self.dir.path(), command);
         let ready = wait_at_most(PATIENCE, || {
             if let Some(status) = proc.ended() {
-                panic!(
-                    "the gateway ended with {status}\n{}\n{}",
-                    proc.report(),
-                    self.config()
-                );
+                panic!("the gateway ended with {status}\n{}\n{}", proc.report(), self.config());
             }
             fs::read(&ready_file).ok()
         });
         let Some(ready) = ready else {
-            panic!(
-                "the gateway is not ready\n{}\n{}",
-                proc.report(),
-                self.config()
-            )
+            panic!("the gateway is not ready\n{}\n{}", proc.report(), self.config())
         };
         let ready: Value = serde_json::from_slice(&ready).unwrap();
-        assert_eq!(
-            ready["pid"],
-            proc.id(),
-            "ready file of another process: {ready}"
-        );
+        assert_eq!(ready["pid"], proc.id(), "ready file of another process: {ready}");
         let addresses = |name: &str| -> Vec<SocketAddr> {
             let list = ready[name].as_array().cloned().unwrap_or_default();
-            list.iter()
-                .map(|addr| addr.as_str().unwrap().parse().unwrap())
-                .collect()
+            list.iter().map(|addr| addr.as_str().unwrap().parse().unwrap()).collect()
         };
         self.ready = Ready {
             listen: addresses("listen"),
@@ -309,9 +271,7 @@ impl Gateway {
     }
 
     pub(crate) fn admin(&self) -> SocketAddr {
-        self.ready
-            .admin
-            .expect("this gateway has no admin listener")
+        self.ready.admin.expect("this gateway has no admin listener")
     }
 
     /// `https://localhost:PORT`, as in the configuration.
@@ -380,10 +340,7 @@ impl Gateway {
 
     /// The printed lines that are JSON: the access log, the audit log and the program's own.
     pub(crate) fn log(&self) -> Vec<Value> {
-        self.output()
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect()
+        self.output().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     /// The metrics as text.
@@ -395,8 +352,7 @@ impl Gateway {
     pub(crate) async fn admin_get(&self, path: &str) -> super::Response {
         let host = self.admin();
         let mut raw = Raw::plain(host).await;
-        raw.get(path, &host.to_string(), "Connection: close\r\n")
-            .await
+        raw.get(path, &host.to_string(), "Connection: close\r\n").await
     }
 
     /// Resident memory in KiB, now.
@@ -415,10 +371,7 @@ impl Gateway {
 
     fn status_kib(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
@@ -441,10 +394,7 @@ impl Gateway {
     pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
         let proc = self.proc.as_mut().unwrap();
         let Some(status) = proc.wait(limit) else {
-            panic!(
-                "the gateway did not end within {limit:?}\n{}",
-                proc.report()
-            )
+            panic!("the gateway did not end within {limit:?}\n{}", proc.report())
         };
         status
     }

@@ -72,14 +72,12 @@ impl H2Raw {
 
     /// A whole request without body.
     pub(crate) async fn request(&mut self, stream: u32, fields: &[(&str, &str)]) {
-        self.frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(fields))
-            .await;
+        self.frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(fields)).await;
     }
 
     /// A request with a body in one frame, or in none when `body` is empty.
     pub(crate) async fn request_with(&mut self, stream: u32, fields: &[(&str, &str)], body: &[u8]) {
-        self.frame(HEADERS, END_HEADERS, stream, &block(fields))
-            .await;
+        self.frame(HEADERS, END_HEADERS, stream, &block(fields)).await;
         self.frame(DATA, END_STREAM, stream, body).await;
     }
 
@@ -155,12 +153,7 @@ fn length(block: &mut Vec<u8>, mut value: usize) {
 
 /// The four pseudo-headers of a GET of `path`.
 pub(crate) fn get<'a>(authority: &'a str, path: &'a str) -> Vec<(&'a str, &'a str)> {
-    vec![
-        (":method", "GET"),
-        (":scheme", "https"),
-        (":authority", authority),
-        (":path", path),
-    ]
+    vec![(":method", "GET"), (":scheme", "https"), (":authority", authority), (":path", path)]
 }
 
 fn number(bytes: &[u8]) -> u32 {
@@ -200,9 +193,7 @@ fn status(block: &[u8]) -> u16 {
 
 /// Three digits in Huffman code: 0, 1 and 2 have five bits, the others six (RFC 7541 appendix B).
 fn digits(code: &[u8]) -> u16 {
-    let mut bits = code
-        .iter()
-        .flat_map(|byte| (0..8).rev().map(move |bit| (byte >> bit) & 1));
+    let mut bits = code.iter().flat_map(|byte| (0..8).rev().map(move |bit| (byte >> bit) & 1));
     let mut value = 0;
     for _ in 0..3 {
         let mut symbol = 0;
@@ -227,8 +218,5 @@ fn reads_a_status_in_every_coding() {
     // 4 = 011010, 2 = 00010, 1 = 00001, padded with ones.
     assert_eq!(status(&[0x48, 0x82, 0b0110_1000, 0b0100_0001]), 421);
     // 3 = 011001, 0 = 00000, 9 = 011111.
-    assert_eq!(
-        status(&[0x48, 0x83, 0b0110_0100, 0b0000_1111, 0b1111_1111]),
-        309
-    );
+    assert_eq!(status(&[0x48, 0x83, 0b0110_0100, 0b0000_1111, 0b1111_1111]), 309);
 }

@@ -24,9 +24,7 @@ impl Form {
 
     /// The body of the POST.
     pub(crate) fn encoded(&self) -> String {
-        url::form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(&self.fields)
-            .finish()
+        url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.fields).finish()
     }
 }
 
@@ -38,17 +36,14 @@ pub(crate) fn forms(page: &str) -> Vec<Form> {
         let (open, rest) = inside.split_once('>').unwrap_or((inside, ""));
         let mut form = Form {
             action: attribute(open, "action").unwrap_or_default(),
-            method: attribute(open, "method")
-                .unwrap_or_else(|| "get".to_owned())
-                .to_lowercase(),
+            method: attribute(open, "method").unwrap_or_else(|| "get".to_owned()).to_lowercase(),
             fields: Vec::new(),
         };
         for tag in ["<input", "<button"] {
             for control in rest.split(tag).skip(1) {
                 let control = control.split('>').next().unwrap_or_default();
                 if let Some(name) = attribute(control, "name") {
-                    form.fields
-                        .push((name, attribute(control, "value").unwrap_or_default()));
+                    form.fields.push((name, attribute(control, "value").unwrap_or_default()));
                 }
             }
         }
@@ -64,9 +59,7 @@ pub(crate) fn form_with(page: &str, field: &str) -> Form {
 }
 
 fn attribute(tag: &str, name: &str) -> Option<String> {
-    let start = tag
-        .find(&format!(" {name}=\""))
-        .or_else(|| tag.find(&format!("\n{name}=\"")))?;
+    let start = tag.find(&format!(" {name}=\"")).or_else(|| tag.find(&format!("\n{name}=\"")))?;
     let value = tag[start + name.len() + 3..].split('"').next()?;
     Some(unescape(value))
 }

@@ -64,10 +64,7 @@ pub(crate) async fn eventually<T>(what: impl Display, mut probe: impl FnMut() ->
         if let Some(value) = probe() {
             return value;
         }
-        assert!(
-            Instant::now() < end,
-            "waited {PATIENCE:?} in vain for {what}"
-        );
+        assert!(Instant::now() < end, "waited {PATIENCE:?} in vain for {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -86,27 +83,12 @@ impl Proc {
     pub(crate) fn start(name: &str, dir: &Path, mut command: Command) -> Self {
         let stdout = dir.join(format!("{name}.out"));
         let stderr = dir.join(format!("{name}.err"));
-        let open = |path: &Path| {
-            File::options()
-                .create(true)
-                .append(true)
-                .open(path)
-                .unwrap()
-        };
-        command
-            .stdin(Stdio::null())
-            .stdout(open(&stdout))
-            .stderr(open(&stderr))
-            .process_group(0);
+        let open = |path: &Path| File::options().create(true).append(true).open(path).unwrap();
+        command.stdin(Stdio::null()).stdout(open(&stdout)).stderr(open(&stderr)).process_group(0);
         let child = command
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {name} ({command:?}): {error}"));
-        Self {
-            name: name.to_owned(),
-            child,
-            stdout,
-            stderr,
-        }
+        Self { name: name.to_owned(), child, stdout, stderr }
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -161,24 +143,14 @@ impl Proc {
             }
             TcpStream::connect(addr).ok()
         });
-        assert!(
-            up.is_some(),
-            "{} does not listen on {addr}\n{}",
-            self.name,
-            self.report()
-        );
+        assert!(up.is_some(), "{} does not listen on {addr}\n{}", self.name, self.report());
     }
 
     /// Waits for `limit` at most; the program is killed when it is not done by then.
     pub(crate) fn finish(mut self, limit: Duration) -> Finished {
         let status = self.wait(limit);
         self.kill();
-        Finished {
-            status,
-            stdout: self.stdout(),
-            stderr: self.stderr(),
-            name: self.name.clone(),
-        }
+        Finished { status, stdout: self.stdout(), stderr: self.stderr(), name: self.name.clone() }
     }
 }
 
@@ -207,8 +179,7 @@ impl Finished {
             self.status.is_some_and(|status| status.success()),
             "{}: {}\n--- stdout\n{}\n--- stderr\n{}\n---",
             self.name,
-            self.status
-                .map_or_else(|| "killed, took too long".to_owned(), |s| s.to_string()),
+            self.status.map_or_else(|| "killed, took too long".to_owned(), |s| s.to_string()),
             tail(&self.stdout),
             tail(&self.stderr),
         );

@@ -30,19 +30,14 @@ pub(crate) struct Raw {
 
 impl std::fmt::Debug for Raw {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Raw")
-            .field("alpn", &self.alpn)
-            .finish_non_exhaustive()
+        f.debug_struct("Raw").field("alpn", &self.alpn).finish_non_exhaustive()
     }
 }
 
 impl Raw {
     pub(crate) async fn plain(addr: SocketAddr) -> Self {
         let tcp = TcpStream::connect(addr).await.unwrap();
-        Self {
-            reader: Reader::new(Box::pin(tcp)),
-            alpn: None,
-        }
+        Self { reader: Reader::new(Box::pin(tcp)), alpn: None }
     }
 
     pub(crate) async fn tls(addr: SocketAddr, config: Arc<ClientConfig>, sni: &str) -> Self {
@@ -68,15 +63,10 @@ impl Raw {
     ) -> io::Result<Self> {
         let name = ServerName::try_from(sni.to_owned()).map_err(io::Error::other)?;
         let handshake = TlsConnector::from(config).connect(name, tcp);
-        let tls = timeout(PATIENCE, handshake)
-            .await
-            .map_err(io::Error::other)??;
+        let tls = timeout(PATIENCE, handshake).await.map_err(io::Error::other)??;
         let alpn = tls.get_ref().1.alpn_protocol();
         let alpn = alpn.map(|name| String::from_utf8_lossy(name).into_owned());
-        Ok(Self {
-            reader: Reader::new(Box::pin(tls)),
-            alpn,
-        })
+        Ok(Self { reader: Reader::new(Box::pin(tls)), alpn })
     }
 
     /// Writes; an error is not one, since a server may close before it has read everything.
@@ -89,9 +79,7 @@ impl Raw {
 
     /// The next response; fails the test when none comes.
     pub(crate) async fn response(&mut self) -> Response {
-        self.try_response()
-            .await
-            .unwrap_or_else(|error| panic!("{error}"))
+        self.try_response().await.unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// The next response, or the error when the connection ends without one.
@@ -101,9 +89,7 @@ impl Raw {
 
     /// The next response to a HEAD request.
     pub(crate) async fn head_response(&mut self) -> Response {
-        self.next(true)
-            .await
-            .unwrap_or_else(|error| panic!("{error}"))
+        self.next(true).await.unwrap_or_else(|error| panic!("{error}"))
     }
 
     async fn next(&mut self, bodyless: bool) -> io::Result<Response> {
@@ -133,10 +119,7 @@ impl Raw {
 
     /// GET with the given lines (each with its CRLF) behind `Host`.
     pub(crate) async fn get(&mut self, target: &str, host: &str, lines: &str) -> Response {
-        self.send(format!(
-            "GET {target} HTTP/1.1\r\nHost: {host}\r\n{lines}\r\n"
-        ))
-        .await;
+        self.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{lines}\r\n")).await;
         self.response().await
     }
 }

@@ -33,14 +33,8 @@ async fn a_short_body_is_seen_to_be_short() {
     let replies = [
         Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello").then_close(),
         Reply::raw(chunked).chunk("hello").then_close(),
-        Reply::raw(chunked)
-            .chunk("hel")
-            .then("5\r\nlo")
-            .then_reset(),
-        Reply::raw(chunked)
-            .chunk("hello")
-            .then("0\r\n")
-            .then_close(),
+        Reply::raw(chunked).chunk("hel").then("5\r\nlo").then_reset(),
+        Reply::raw(chunked).chunk("hello").then("0\r\n").then_close(),
     ];
     for reply in replies {
         let upstream = Upstream::answering(move |_| reply.clone());
@@ -58,9 +52,9 @@ async fn replies_wait_hang_and_end_as_told() {
     let gate = Gate::closed();
     let held = gate.clone();
     let upstream = Upstream::answering(move |request| match request.target.as_str() {
-        "/held" => Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
-            .wait(&held)
-            .then("ok"),
+        "/held" => {
+            Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n").wait(&held).then("ok")
+        }
         "/hang" => Reply::hang(),
         _ => Reply::reset(),
     });
@@ -77,10 +71,7 @@ async fn replies_wait_hang_and_end_as_told() {
     upstream.received(2).await;
     assert_eq!(upstream.abandoned(), 0);
     drop(hanging);
-    eventually("the hang to end", || {
-        (upstream.abandoned() == 1).then_some(())
-    })
-    .await;
+    eventually("the hang to end", || (upstream.abandoned() == 1).then_some(())).await;
 
     let mut reset = Raw::plain(upstream.addr()).await;
     reset.send("GET /reset HTTP/1.1\r\n\r\n").await;
@@ -94,9 +85,6 @@ fn forms_are_read_as_a_browser_reads_them() {
         <input type="hidden" name="state" value="&quot;x&#x27;"><input name="username">
         <input type="password" name="password" required><button>In</button></form>"#;
     let form = form_with(page, "password").fill("username", "a b");
-    assert_eq!(
-        (form.method.as_str(), form.action.as_str()),
-        ("post", "/auth/login?a=1&b=2")
-    );
+    assert_eq!((form.method.as_str(), form.action.as_str()), ("post", "/auth/login?a=1&b=2"));
     assert_eq!(form.encoded(), "state=%22x%27&username=a+b&password=");
 }

@@ -39,11 +39,7 @@ pub(crate) fn code(text: &str) -> String {
             out.push(bytes[at]);
             at += 1;
         } else {
-            out.extend(
-                bytes[at..at + skip]
-                    .iter()
-                    .map(|&b| if b == b'\n' { b } else { b' ' }),
-            );
+            out.extend(bytes[at..at + skip].iter().map(|&b| if b == b'\n' { b } else { b' ' }));
             at += skip;
         }
     }
@@ -54,9 +50,7 @@ pub(crate) fn code(text: &str) -> String {
 fn literal(bytes: &[u8], at: usize) -> usize {
     let rest = &bytes[at..];
     let until = |end: &[u8], from: usize| {
-        let found = rest[from..]
-            .windows(end.len())
-            .position(|window| window == end);
+        let found = rest[from..].windows(end.len()).position(|window| window == end);
         found.map_or(rest.len(), |position| from + position + end.len())
     };
     let word_before = at > 0 && (bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_');
@@ -79,16 +73,9 @@ fn literal(bytes: &[u8], at: usize) -> usize {
         [b'\'', ..] => {
             let text = std::str::from_utf8(&rest[1..rest.len().min(6)]);
             let valid = text.map_or_else(|error| error.valid_up_to(), str::len);
-            let first = std::str::from_utf8(&rest[1..=valid])
-                .unwrap()
-                .chars()
-                .next();
+            let first = std::str::from_utf8(&rest[1..=valid]).unwrap().chars().next();
             let size = first.map_or(0, char::len_utf8);
-            if size > 0 && rest.get(1 + size) == Some(&b'\'') {
-                size + 2
-            } else {
-                0
-            }
+            if size > 0 && rest.get(1 + size) == Some(&b'\'') { size + 2 } else { 0 }
         }
         _ => 0,
     }
@@ -132,10 +119,8 @@ pub(crate) fn without_tests(code: &str) -> String {
     let mut out = code.to_owned();
     while let Some(start) = out.find("#[cfg(test)]") {
         let end = item_end(&out, start);
-        let blank: String = out[start..end]
-            .chars()
-            .map(|c| if c == '\n' { c } else { ' ' })
-            .collect();
+        let blank: String =
+            out[start..end].chars().map(|c| if c == '\n' { c } else { ' ' }).collect();
         out.replace_range(start..end, &blank);
     }
     out
@@ -185,8 +170,5 @@ fn literals_and_tests_are_not_code() {
     assert_eq!(code("'ä' x"), "     x");
     let text = "a\n#[cfg(test)]\n#[allow(x(y))]\nmod tests {\n fn f() {}\n}\nb\n";
     assert_eq!(test_lines(text), 5);
-    assert_eq!(
-        without_tests(text).split_whitespace().collect::<String>(),
-        "ab"
-    );
+    assert_eq!(without_tests(text).split_whitespace().collect::<String>(), "ab");
 }

@@ -47,17 +47,13 @@ pub(crate) fn chromium() -> PathBuf {
 }
 
 fn source(folder: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests")
-        .join(folder)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder)
 }
 
 fn python_command() -> Command {
     let mut command = Command::new(python());
     command.current_dir(source("apps"));
-    command
-        .env("PYTHONUNBUFFERED", "1")
-        .env("PYTHONDONTWRITEBYTECODE", "1");
+    command.env("PYTHONUNBUFFERED", "1").env("PYTHONDONTWRITEBYTECODE", "1");
     command
 }
 
@@ -109,18 +105,9 @@ impl App {
     /// and `-` are one character.
     pub(crate) fn wsgi(module: &str) -> Self {
         Self::start(module, |command, port| {
-            command.args([
-                "-m",
-                "gunicorn",
-                "--header-map",
-                "dangerous",
-                "--workers",
-                "1",
-            ]);
+            command.args(["-m", "gunicorn", "--header-map", "dangerous", "--workers", "1"]);
             command.args(["--threads", "4", "--no-control-socket", "--bind"]);
-            command
-                .arg(format!("127.0.0.1:{port}"))
-                .arg(format!("{module}:app"));
+            command.arg(format!("127.0.0.1:{port}")).arg(format!("{module}:app"));
         })
     }
 
@@ -132,11 +119,7 @@ impl App {
         arguments(&mut command, port);
         let mut proc = Proc::start(name, dir.path(), command);
         proc.wait_listening(addr);
-        Self {
-            proc,
-            addr,
-            _dir: dir,
-        }
+        Self { proc, addr, _dir: dir }
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {

@@ -38,11 +38,7 @@ impl Recorded {
     /// the way in which CGI, WSGI and PHP applications read names.
     pub(crate) fn aliases(&self, name: &str) -> Vec<&(String, String)> {
         let name = normal(name);
-        self.head
-            .headers
-            .iter()
-            .filter(|(field, _)| normal(field) == name)
-            .collect()
+        self.head.headers.iter().filter(|(field, _)| normal(field) == name).collect()
     }
 
     /// Head and body exactly as they came.
@@ -54,11 +50,7 @@ impl Recorded {
 /// A header name as an application may see it.
 pub(crate) fn normal(name: &str) -> String {
     let plain = |c: char| {
-        if c.is_ascii_alphanumeric() {
-            c.to_ascii_lowercase()
-        } else {
-            '-'
-        }
+        if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }
     };
     name.chars().map(plain).collect()
 }
@@ -107,9 +99,7 @@ impl Reply {
     /// A well-formed answer; each of `lines` ends with CRLF.
     pub(crate) fn status(status: &str, lines: &str, body: &str) -> Self {
         let length = body.len();
-        Self::raw(format!(
-            "HTTP/1.1 {status}\r\n{lines}Content-Length: {length}\r\n\r\n{body}"
-        ))
+        Self::raw(format!("HTTP/1.1 {status}\r\n{lines}Content-Length: {length}\r\n\r\n{body}"))
     }
 
     /// Exactly these bytes, after the request's body was read.
@@ -205,9 +195,7 @@ pub(crate) struct Upstream {
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upstream")
-            .field("addr", &self.addr)
-            .finish_non_exhaustive()
+        f.debug_struct("Upstream").field("addr", &self.addr).finish_non_exhaustive()
     }
 }
 
@@ -228,9 +216,7 @@ impl Upstream {
         let (stop, stopped) = oneshot::channel();
         let serving = serve(listener, shared.clone(), Arc::new(responder));
         let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
                 tokio::select! {
                     () = serving => {}
@@ -238,12 +224,7 @@ impl Upstream {
                 }
             });
         });
-        Self {
-            addr,
-            shared,
-            stop: Some(stop),
-            thread: Some(thread),
-        }
+        Self { addr, shared, stop: Some(stop), thread: Some(thread) }
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
@@ -257,9 +238,7 @@ impl Upstream {
 
     /// The last request; fails the test when there was none.
     pub(crate) fn last(&self) -> Recorded {
-        self.requests()
-            .pop()
-            .expect("no request reached the upstream")
+        self.requests().pop().expect("no request reached the upstream")
     }
 
     pub(crate) fn forget(&self) {

@@ -28,11 +28,7 @@ impl Response {
     /// All values of one name, for `Set-Cookie`.
     pub(crate) fn all(&self, name: &str) -> Vec<&str> {
         let same = |(n, _): &&(String, String)| n.eq_ignore_ascii_case(name);
-        self.headers
-            .iter()
-            .filter(same)
-            .map(|(_, value)| value.as_str())
-            .collect()
+        self.headers.iter().filter(same).map(|(_, value)| value.as_str()).collect()
     }
 
     pub(crate) fn trailer(&self, name: &str) -> Option<String> {
@@ -61,23 +57,14 @@ impl Response {
     }
 
     pub(crate) fn is_html(&self) -> bool {
-        self.header("content-type")
-            .is_some_and(|kind| kind.starts_with("text/html"))
+        self.header("content-type").is_some_and(|kind| kind.starts_with("text/html"))
     }
 }
 
 fn joined(headers: &[(String, String)], name: &str) -> Option<String> {
     let same = |(n, _): &&(String, String)| n.eq_ignore_ascii_case(name);
-    let values: Vec<&str> = headers
-        .iter()
-        .filter(same)
-        .map(|(_, v)| v.as_str())
-        .collect();
-    if values.is_empty() {
-        None
-    } else {
-        Some(values.join(", "))
-    }
+    let values: Vec<&str> = headers.iter().filter(same).map(|(_, v)| v.as_str()).collect();
+    if values.is_empty() { None } else { Some(values.join(", ")) }
 }
 
 /// The first line and the header fields of a message.
@@ -95,8 +82,7 @@ impl Head {
     }
 
     fn chunked(&self) -> bool {
-        self.header("transfer-encoding")
-            .is_some_and(|te| te.to_lowercase().contains("chunked"))
+        self.header("transfer-encoding").is_some_and(|te| te.to_lowercase().contains("chunked"))
     }
 
     fn length(&self) -> Option<usize> {
@@ -123,10 +109,7 @@ pub(crate) struct Reader<S> {
 
 impl<S: AsyncRead + Unpin> Reader<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self {
-            stream,
-            buffer: Vec::new(),
-        }
+        Self { stream, buffer: Vec::new() }
     }
 
     /// Whatever was read but not used yet.
@@ -172,11 +155,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         let text = String::from_utf8_lossy(&raw).into_owned();
         let mut lines = text.split("\r\n").take_while(|line| !line.is_empty());
         let first_line = lines.next().unwrap_or_default().to_owned();
-        Some(Head {
-            headers: lines.map(field).collect(),
-            first_line,
-            raw,
-        })
+        Some(Head { headers: lines.map(field).collect(), first_line, raw })
     }
 
     /// The body of a request with this head: no framing = no body.
@@ -193,16 +172,9 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         loop {
             let head = self.head().await.ok_or_else(|| {
                 let got = String::from_utf8_lossy(&self.buffer).into_owned();
-                io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    format!("no response, got {got:?}"),
-                )
+                io::Error::new(io::ErrorKind::UnexpectedEof, format!("no response, got {got:?}"))
             })?;
-            let status = head
-                .first_line
-                .split(' ')
-                .nth(1)
-                .and_then(|code| code.parse().ok());
+            let status = head.first_line.split(' ').nth(1).and_then(|code| code.parse().ok());
             let status: u16 = status.ok_or_else(|| io::Error::other(head.first_line.clone()))?;
             if (100..200).contains(&status) && status != 101 {
                 continue;
@@ -215,11 +187,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
                 self.sized(length).await
             } else {
                 let data = self.rest().await;
-                Body {
-                    raw: data.clone(),
-                    data,
-                    ..Body::default()
-                }
+                Body { raw: data.clone(), data, ..Body::default() }
             };
             return Ok(Response {
                 status,
@@ -233,28 +201,16 @@ impl<S: AsyncRead + Unpin> Reader<S> {
 
     async fn sized(&mut self, length: usize) -> Body {
         match self.exactly(length).await {
-            Some(data) => Body {
-                raw: data.clone(),
-                data,
-                ..Body::default()
-            },
+            Some(data) => Body { raw: data.clone(), data, ..Body::default() },
             None => {
                 let data = self.take_buffer();
-                Body {
-                    raw: data.clone(),
-                    data,
-                    truncated: true,
-                    ..Body::default()
-                }
+                Body { raw: data.clone(), data, truncated: true, ..Body::default() }
             }
         }
     }
 
     async fn chunks(&mut self) -> Body {
-        let mut body = Body {
-            truncated: true,
-            ..Body::default()
-        };
+        let mut body = Body { truncated: true, ..Body::default() };
         loop {
             let Some(line) = self.until(b"\r\n").await else {
                 return body;
@@ -285,17 +241,13 @@ impl<S: AsyncRead + Unpin> Reader<S> {
                 body.truncated = false;
                 return body;
             }
-            body.trailers
-                .push(field(String::from_utf8_lossy(&line).trim_end()));
+            body.trailers.push(field(String::from_utf8_lossy(&line).trim_end()));
         }
     }
 }
 
 fn lower(headers: Vec<(String, String)>) -> Vec<(String, String)> {
-    headers
-        .into_iter()
-        .map(|(name, value)| (name.to_lowercase(), value))
-        .collect()
+    headers.into_iter().map(|(name, value)| (name.to_lowercase(), value)).collect()
 }
 
 fn field(line: &str) -> (String, String) {
@@ -305,6 +257,5 @@ fn field(line: &str) -> (String, String) {
 
 /// Where `needle` starts in `hay`.
 pub(crate) fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
-    hay.windows(needle.len())
-        .position(|window| window == needle)
+    hay.windows(needle.len()).position(|window| window == needle)
 }
