@@ -5,6 +5,7 @@ mod bodies;
 mod h2;
 mod headers;
 mod heads;
+mod listeners;
 mod replies;
 mod targets;
 
@@ -74,14 +75,14 @@ impl Edge {
                 Err(_) => 0,
             };
             if !statuses.contains(&status) {
-                problems.push(format!("{name}: answered {status}, not one of {statuses:?}"));
+                problems.push(format!("{name:?}: answered {status}, not one of {statuses:?}"));
             }
             if close && !raw.closes_within(CLOSING).await {
-                problems.push(format!("{name}: the connection stays open"));
+                problems.push(format!("{name:?}: the connection stays open"));
             }
             if let Some(seen) = self.upstream.requests().first() {
                 let bytes = String::from_utf8_lossy(&seen.bytes()).into_owned();
-                problems.push(format!("{name}: reached the upstream as {bytes:?}"));
+                problems.push(format!("{name:?}: reached the upstream as {bytes:?}"));
             }
         }
         assert!(problems.is_empty(), "{}", problems.join("\n"));

@@ -58,7 +58,6 @@ async fn tunnels_and_traces_are_refused() {
         "TRACE /public/x HTTP/1.1\r\nHost: {host}\r\n\r\n",
         "CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n\r\n",
         "CONNECT /public/x HTTP/1.1\r\nHost: {host}\r\n\r\n",
-        "TRACK /public/x HTTP/1.1\r\nHost: {host}\r\n\r\n",
     ];
     let cases = cases(&heads, |head| head.as_bytes().to_vec());
     Edge::start().refuses(&[400, 405, 501], false, &cases).await;

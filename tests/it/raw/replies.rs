@@ -268,4 +268,16 @@ mod websocket {
         edge.open(&request("/ws", &lines)).await.response().await.expect(101);
         assert_eq!(edge.upstream.last().header("x-auth-user").as_deref(), Some("u-alice"));
     }
+
+    #[tokio::test]
+    async fn a_route_may_be_open_to_other_origins() {
+        let edge = Edge::with(Upstream::answering(Reply::websocket), |builder| {
+            builder.route("/open/", "app", "\"authenticated\"", "allow_cross_site_websocket = true")
+        });
+        let client = edge.gateway.signed_in("alice").await;
+        let cookie = format!("Cookie: __Host-portcullis={}\r\n", client.token().unwrap());
+        let lines = format!("{cookie}Origin: https://elsewhere.example\r\n");
+        edge.open(&request("/open/ws", &lines)).await.response().await.expect(101);
+        edge.open(&request("/ws", &lines)).await.response().await.expect(403);
+    }
 }
