@@ -17,3 +17,4 @@ mod flow;
 mod layering;
 mod raw;
 mod support;
+mod upstreams;
