@@ -1,11 +1,14 @@
 //! What was answered holds, however the process ends.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use rustix::process::Signal;
+
+use crate::support::process::eventually;
 use crate::support::{Client, Gateway, Reply, Upstream};
 
-/// Signs in and out at the same time from several clients until `kill` has happened, keeping only
-/// what was answered.
+/// What was answered before the end, and nothing else.
 struct Answered {
     /// Logins answered with 201 whose logout was never asked for.
     alive: Vec<Client>,
@@ -13,9 +16,10 @@ struct Answered {
     dead: Vec<Client>,
 }
 
-async fn work(gateway: &Gateway, rounds: usize) -> Answered {
+/// Works until the gateway is gone; counts finished rounds in `done`.
+async fn work(gateway: &Gateway, done: &AtomicUsize) -> Answered {
     let mut answered = Answered { alive: Vec::new(), dead: Vec::new() };
-    for round in 0..rounds {
+    for round in 0.. {
         let mut client = gateway.client();
         let body = bytes::Bytes::from(
             serde_json::json!({
@@ -29,6 +33,7 @@ async fn work(gateway: &Gateway, rounds: usize) -> Answered {
         if !login.is_ok_and(|answer| answer.status == 201) {
             break;
         }
+        done.fetch_add(1, Ordering::SeqCst);
         if round % 2 == 0 {
             answered.alive.push(client);
             continue;
@@ -53,10 +58,12 @@ async fn kill_9_loses_no_login_and_revives_no_logout() {
     let mut gateway = Gateway::whoami();
     for _ in 0..3 {
         let pid = gateway.pid();
-        let (one, two, ()) = tokio::join!(work(&gateway, 1_000), work(&gateway, 1_000), async {
-            // Somewhere in the middle of the work, which stops by itself when answers end.
-            tokio::time::sleep(Duration::from_millis(700)).await;
-            gateway.signal(rustix::process::Signal::KILL);
+        let done = AtomicUsize::new(0);
+        let (one, two, ()) = tokio::join!(work(&gateway, &done), work(&gateway, &done), async {
+            // In the middle of the work, which ends when answers do.
+            let enough = || (done.load(Ordering::SeqCst) >= 20).then_some(());
+            eventually("twenty logins", enough).await;
+            gateway.signal(Signal::KILL);
         });
         gateway = gateway.restart();
         assert_ne!(gateway.pid(), pid);
@@ -104,9 +111,9 @@ async fn a_drain_finishes_what_is_in_flight() {
     let host = gateway.authority().to_owned();
     raw.send(format!("GET /public/x HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
     upstream.received(1).await;
-    gateway.signal(rustix::process::Signal::TERM);
+    gateway.signal(Signal::TERM);
     // Draining is said before anything is closed.
-    crate::support::process::eventually("readiness to end", || {
+    eventually("readiness to end", || {
         let admin = gateway.admin();
         let ready = std::net::TcpStream::connect(admin).ok().and_then(|mut tcp| {
             use std::io::{Read, Write};
@@ -134,17 +141,14 @@ async fn a_second_signal_ends_at_once() {
     let host = gateway.authority().to_owned();
     raw.send(format!("GET /public/x HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
     upstream.received(1).await;
-    gateway.signal(rustix::process::Signal::TERM);
+    gateway.signal(Signal::TERM);
     // The first must have been taken, or the two become one.
-    crate::support::process::eventually(
-        "new connections to be refused or readiness to end",
-        || {
-            let output = gateway.output().to_lowercase();
-            (output.contains("drain") || output.contains("shut")).then_some(())
-        },
-    )
+    eventually("new connections to be refused or readiness to end", || {
+        let output = gateway.output().to_lowercase();
+        (output.contains("drain") || output.contains("shut")).then_some(())
+    })
     .await;
-    gateway.signal(rustix::process::Signal::TERM);
+    gateway.signal(Signal::TERM);
     gateway.wait(Duration::from_secs(3));
 }
 
@@ -171,7 +175,7 @@ async fn a_reload_cuts_nothing_and_a_bad_one_changes_nothing() {
     let lines = gateway.output().lines().count();
     gateway.write_config(&format!("{config}\n[sessoin]\nlifetime = 5\n"));
     gateway.reload();
-    crate::support::process::eventually("a word about the bad configuration", || {
+    eventually("a word about the bad configuration", || {
         let output = gateway.output();
         let said = output.lines().skip(lines).any(|line| line.contains("sessoin"));
         said.then_some(())

@@ -12,6 +12,7 @@
 
 mod apps;
 mod browser;
+mod cli;
 mod durability;
 mod flow;
 mod layering;

@@ -19,7 +19,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::client::Client;
-use super::process::{PATIENCE, Proc, free_port, wait_at_most};
+use super::process::{Finished, PATIENCE, Proc, free_port, wait_at_most};
 use super::raw::Raw;
 use super::tls;
 
@@ -69,7 +69,7 @@ static USERS: LazyLock<String> = LazyLock::new(|| {
 pub(crate) struct Builder {
     keys: BTreeMap<&'static str, BTreeMap<String, String>>,
     blocks: String,
-    users: String,
+    users: Option<String>,
     env: Vec<(String, String)>,
 }
 
@@ -116,8 +116,20 @@ impl Builder {
 
     /// Replaces the whole users file.
     pub(crate) fn users(mut self, toml: &str) -> Self {
-        toml.clone_into(&mut self.users);
+        self.users = Some(toml.to_owned());
         self
+    }
+
+    /// Leaves the users file to the gateway, as at the very first start.
+    pub(crate) fn without_users(mut self) -> Self {
+        self.users = None;
+        self
+    }
+
+    /// Writes the files without starting anything: for commands and for starts that must fail.
+    pub(crate) fn written(self) -> Gateway {
+        let dir = tempfile::Builder::new().prefix("gateway").tempdir().unwrap();
+        self.prepare(dir)
     }
 
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
@@ -127,9 +139,7 @@ impl Builder {
 
     /// Writes the files, starts the gateway and waits until it serves.
     pub(crate) fn start(self) -> Gateway {
-        let dir = tempfile::Builder::new().prefix("gateway").tempdir().unwrap();
-        let gateway = self.prepare(dir);
-        gateway.spawned()
+        self.written().spawned()
     }
 
     fn prepare(mut self, dir: TempDir) -> Gateway {
@@ -164,7 +174,9 @@ impl Builder {
         }
         config.push_str(&self.blocks);
         fs::write(dir.path().join("config.toml"), config).unwrap();
-        fs::write(dir.path().join("users.toml"), &self.users).unwrap();
+        if let Some(users) = &self.users {
+            fs::write(dir.path().join("users.toml"), users).unwrap();
+        }
         Gateway { dir, origin, env: self.env, proc: None, ready: Ready::default() }
     }
 }
@@ -193,7 +205,7 @@ impl Gateway {
         Builder {
             keys: BTreeMap::new(),
             blocks: String::new(),
-            users: USERS.clone(),
+            users: Some(USERS.clone()),
             env: Vec::new(),
         }
     }
@@ -216,9 +228,11 @@ impl Gateway {
             .start()
     }
 
-    /// `portcullis ARGS` in this gateway's folder, for commands that end by themselves.
-    pub(crate) fn command(&self, args: &[&str]) -> Command {
-        command(self.dir.path(), args)
+    /// Runs `portcullis ARGS` in this gateway's folder, to its end.
+    pub(crate) fn cli(&self, args: &[&str]) -> Finished {
+        let output = tempfile::tempdir().unwrap();
+        let command = command(self.dir.path(), args);
+        Proc::start("portcullis", output.path(), command).finish(PATIENCE)
     }
 
     fn spawned(mut self) -> Self {

@@ -173,6 +173,17 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
+    /// The exit code; fails the test when the program took too long or was killed.
+    pub(crate) fn code(&self) -> i32 {
+        let code = self.status.and_then(|status| status.code());
+        code.unwrap_or_else(|| panic!("{} did not end by itself\n{}", self.name, self.text()))
+    }
+
+    /// Both outputs.
+    pub(crate) fn text(&self) -> String {
+        format!("{}\n{}", self.stdout, self.stderr)
+    }
+
     /// Fails the test unless the program ended with 0; gives its standard output.
     pub(crate) fn success(self) -> String {
         assert!(
