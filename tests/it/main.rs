@@ -1,1 +1,21 @@
+//! The integration tests: one binary that starts the real gateway and talks to it over sockets.
+//! It must not reach into the library for anything that a user could not see from outside.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::large_futures,
+    reason = "in a test a panic is the report"
+)]
 
+mod apps;
+mod browser;
+mod cli;
+mod durability;
+mod flow;
+mod layering;
+mod raw;
+mod support;
+mod upstreams;

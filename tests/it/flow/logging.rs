@@ -1,0 +1,75 @@
+//! What is written down: enough to follow what happened, and no secret.
+
+use serde_json::Value;
+
+use crate::support::client::COOKIE;
+use crate::support::gateway::password;
+use crate::support::process::eventually;
+use crate::support::{Gateway, Upstream};
+
+#[tokio::test]
+async fn no_secret_is_ever_logged() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::in_front_of(upstream.addr());
+    let mut client = gateway.signed_in("alice").await;
+    let first = client.token().unwrap().to_owned();
+    client.get("/x?token=canary-in-a-query").await.expect(200);
+    client.try_sign_in("bob", "canary-wrong-password").await.expect(401);
+    let bearer = [("authorization", "Bearer canary.bearer"), ("cookie", "app=canary-app-cookie")];
+    client.get_with("/x", &bearer).await;
+    let mut forger = gateway.client();
+    forger.set_cookie(COOKIE, "AAAAAAAAAAAAAAAAAAAAAA.canary-forged-secret");
+    forger.get("/x").await.expect(401);
+    client.delete("/auth/session").await;
+    let metrics = gateway.metrics().await;
+    // The log is written off the request path: wait for the last thing that was done.
+    eventually("the log lines", || (gateway.log().len() > 5).then_some(())).await;
+    let written = gateway.output() + &metrics;
+    let secret = first.split('.').nth(1).unwrap();
+    for canary in [
+        secret,
+        &password("alice"),
+        "canary-wrong-password",
+        "canary.bearer",
+        "canary-app-cookie",
+        "canary-forged-secret",
+    ] {
+        assert!(!written.contains(canary), "{canary} was written");
+    }
+    // Nor does a file on disk hold it in a form that can be used.
+    let mut folders = vec![gateway.dir().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let bytes = std::fs::read(&path).unwrap();
+            let found = crate::support::wire::find(&bytes, secret.as_bytes());
+            assert!(found.is_none(), "the secret is in {}", path.display());
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_happened_can_be_followed() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::in_front_of(upstream.addr());
+    let mut client = gateway.client();
+    let refused = client.get("/x").await;
+    let id = super::problem(&refused, 401)["request_id"].as_str().unwrap().to_owned();
+    // A name that tries to write lines of its own.
+    client.try_sign_in("evil\r\n{\"forged\":true}\u{1b}[31m", "x").await.expect(401);
+    client.sign_in("alice").await;
+    client.get("/seen").await.expect(200);
+    let seen = upstream.last().header("x-request-id").expect("no request id upstream");
+    let log = eventually("both requests in the log", || {
+        let log = gateway.log();
+        let has = |id: &str| log.iter().any(|line| super::mentions(line, id));
+        (has(&id) && has(&seen)).then_some(log.clone())
+    })
+    .await;
+    assert!(!log.iter().any(|line| line["forged"] == Value::Bool(true)));
+    assert!(!gateway.output().contains('\u{1b}'), "escape sequences in the log");
+}

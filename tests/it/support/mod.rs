@@ -1,0 +1,22 @@
+//! What the tests are built from: gateway, upstream, clients, real applications.
+//! Nothing here judges an answer; that is what the tests do.
+#![allow(dead_code, reason = "a tool box: some tools wait for their test")]
+
+pub(crate) mod client;
+pub(crate) mod gateway;
+pub(crate) mod h2raw;
+pub(crate) mod html;
+pub(crate) mod process;
+pub(crate) mod raw;
+mod selftest;
+pub(crate) mod source;
+pub(crate) mod tls;
+pub(crate) mod tools;
+pub(crate) mod upstream;
+pub(crate) mod wire;
+
+pub(crate) use client::Client;
+pub(crate) use gateway::Gateway;
+pub(crate) use raw::Raw;
+pub(crate) use upstream::{Reply, Upstream};
+pub(crate) use wire::Response;

@@ -1,0 +1,131 @@
+//! A connection on which the test decides every byte.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::process::PATIENCE;
+use super::wire::{Reader, Response};
+
+/// Any byte stream.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send {}
+impl<T: AsyncRead + AsyncWrite + Send> Stream for T {}
+
+/// One connection, in plain text or over TLS.
+pub(crate) struct Raw {
+    pub(crate) reader: Reader<Pin<Box<dyn Stream>>>,
+    /// What ALPN chose.
+    pub(crate) alpn: Option<String>,
+}
+
+impl std::fmt::Debug for Raw {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Raw").field("alpn", &self.alpn).finish_non_exhaustive()
+    }
+}
+
+impl Raw {
+    pub(crate) async fn plain(addr: SocketAddr) -> Self {
+        let tcp = TcpStream::connect(addr).await.unwrap();
+        Self { reader: Reader::new(Box::pin(tcp)), alpn: None }
+    }
+
+    pub(crate) async fn tls(addr: SocketAddr, config: Arc<ClientConfig>, sni: &str) -> Self {
+        Self::try_tls(addr, config, sni).await.unwrap()
+    }
+
+    /// As [`Self::tls`], for handshakes that may be refused.
+    pub(crate) async fn try_tls(
+        addr: SocketAddr,
+        config: Arc<ClientConfig>,
+        sni: &str,
+    ) -> io::Result<Self> {
+        let tcp = TcpStream::connect(addr).await?;
+        tcp.set_nodelay(true)?;
+        Self::over(tcp, config, sni).await
+    }
+
+    /// TLS on a connection that has been used already (PROXY protocol).
+    pub(crate) async fn over(
+        tcp: TcpStream,
+        config: Arc<ClientConfig>,
+        sni: &str,
+    ) -> io::Result<Self> {
+        let name = ServerName::try_from(sni.to_owned()).map_err(io::Error::other)?;
+        let handshake = TlsConnector::from(config).connect(name, tcp);
+        let tls = timeout(PATIENCE, handshake).await.map_err(io::Error::other)??;
+        let alpn = tls.get_ref().1.alpn_protocol();
+        let alpn = alpn.map(|name| String::from_utf8_lossy(name).into_owned());
+        Ok(Self { reader: Reader::new(Box::pin(tls)), alpn })
+    }
+
+    /// Writes; an error is not one, since a server may close before it has read everything.
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        let stream = &mut self.reader.stream;
+        if stream.write_all(bytes.as_ref()).await.is_ok() {
+            let _ = stream.flush().await;
+        }
+    }
+
+    /// The next response; fails the test when none comes.
+    pub(crate) async fn response(&mut self) -> Response {
+        self.try_response().await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The next response, or the error when the connection ends without one.
+    pub(crate) async fn try_response(&mut self) -> io::Result<Response> {
+        self.next(false).await
+    }
+
+    /// The next response to a HEAD request.
+    pub(crate) async fn head_response(&mut self) -> Response {
+        self.next(true).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    async fn next(&mut self, bodyless: bool) -> io::Result<Response> {
+        timeout(PATIENCE, self.reader.response(bodyless))
+            .await
+            .unwrap_or_else(|_| panic!("no response within {PATIENCE:?}"))
+    }
+
+    /// Everything until the peer closes; fails the test when it does not.
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+        let rest = timeout(PATIENCE, self.reader.rest()).await;
+        rest.unwrap_or_else(|_| panic!("still open after {PATIENCE:?}"))
+    }
+
+    /// Whether the peer closes within `limit`.
+    pub(crate) async fn closes_within(&mut self, limit: Duration) -> bool {
+        timeout(limit, self.reader.rest()).await.is_ok()
+    }
+
+    /// The next bytes up to and with `end`.
+    pub(crate) async fn until(&mut self, end: &str) -> String {
+        let bytes = timeout(PATIENCE, self.reader.until(end.as_bytes())).await;
+        let bytes = bytes.unwrap_or_else(|_| panic!("no {end:?} within {PATIENCE:?}"));
+        String::from_utf8_lossy(&bytes.unwrap_or_else(|| panic!("closed before {end:?}")))
+            .into_owned()
+    }
+
+    /// GET with the given lines (each with its CRLF) behind `Host`.
+    pub(crate) async fn get(&mut self, target: &str, host: &str, lines: &str) -> Response {
+        self.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{lines}\r\n")).await;
+        self.response().await
+    }
+}
+
+/// Makes the close of this socket a reset.
+pub(crate) fn reset_on_close(tcp: &TcpStream) {
+    // Deprecated in tokio for blocking at drop; with a zero time it does not.
+    SockRef::from(tcp).set_linger(Some(Duration::ZERO)).unwrap();
+}
