@@ -101,7 +101,8 @@ impl Route {
 
 fn check_pattern(host: &str) -> Result<(), String> {
     let name = host.strip_prefix("*.").unwrap_or(host);
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+    let plain =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
     if name.is_empty() || !name.chars().all(plain) || name.ends_with('.') || host == "*" {
         return Err(format!("\"{host}\" is not a host"));
     }
@@ -230,9 +231,13 @@ fn check_pairs(routes: &[Route], problems: &mut Vec<(usize, String)>) {
         for other in routes.iter().skip(position + 1) {
             let overlap = route.methods.is_empty() && other.methods.is_empty()
                 || route.methods.iter().any(|method| other.methods.contains(method));
-            let same = route.path.trim_end_matches('/').eq_ignore_ascii_case(other.path.trim_end_matches('/'));
+            let same = route
+                .path
+                .trim_end_matches('/')
+                .eq_ignore_ascii_case(other.path.trim_end_matches('/'));
             if route.host == other.host && same && overlap {
-                problems.push((other.index, format!("another route for {} comes before", other.path)));
+                problems
+                    .push((other.index, format!("another route for {} comes before", other.path)));
             }
         }
         if !route.is_lenient() {

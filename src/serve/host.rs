@@ -74,8 +74,9 @@ pub(super) fn parse(text: &str) -> Option<Host> {
         }
     }
     let name = name.strip_suffix('.').unwrap_or(name);
-    let plain =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'[' | b']' | b':');
+    let plain = |byte: u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'[' | b']' | b':')
+    };
     let bracketed = name.starts_with('[');
     let labels = bracketed || name.split('.').all(|label| !label.is_empty() && label.len() <= 63);
     if name.is_empty() || name.len() > 253 || !labels || !name.bytes().all(plain) {
@@ -112,8 +113,26 @@ mod tests {
             assert_eq!((host.name(), host.full.as_str()), (name, full));
         }
         for text in [
-            "", ".", "a..b", "user@host", "host:99999", "host:", "host:0", "host:+1", "a b", "a/b",
-            "[::1", "[::1]x", "[nonsense]", "a,b", "a#b", "a?b", "a\\b", "h:80:80", "ä.de", ":80",
+            "",
+            ".",
+            "a..b",
+            "user@host",
+            "host:99999",
+            "host:",
+            "host:0",
+            "host:+1",
+            "a b",
+            "a/b",
+            "[::1",
+            "[::1]x",
+            "[nonsense]",
+            "a,b",
+            "a#b",
+            "a?b",
+            "a\\b",
+            "h:80:80",
+            "ä.de",
+            ":80",
         ] {
             assert_eq!(parse(text), None, "{text}");
         }

@@ -79,7 +79,8 @@ pub(super) async fn answer(
     let caller = Caller {
         session,
         ip: Some(exchange.ip()),
-        agent: agent.map(|agent| String::from_utf8_lossy(agent.as_bytes()).into_owned())
+        agent: agent
+            .map(|agent| String::from_utf8_lossy(agent.as_bytes()).into_owned())
             .unwrap_or_default(),
         request: exchange.request_id().to_owned(),
     };

@@ -81,7 +81,9 @@ async fn serve(exchange: &mut Exchange, request: Request<Incoming>) -> Outcome {
             return Err(fault(StatusCode::NOT_FOUND, "no-route", detail));
         }
     };
-    target.permitted_by(&route.leniency).map_err(|error| target_fault(&error.to_string()))?;
+    target
+        .permitted_by(&route.leniency, &route.prefix)
+        .map_err(|error| target_fault(&error.to_string()))?;
     exchange.route = Some(route.index);
     let permit = permit(exchange, route, &mut parts).await?;
     let websocket = is_websocket(&parts);

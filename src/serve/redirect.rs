@@ -51,10 +51,9 @@ fn answer<B>(
     if !plain_get || credentials || !(wants_page(request.method(), headers) || is_bare(headers)) {
         *response.status_mut() = StatusCode::FORBIDDEN;
         let text = format!("This is served over HTTPS only: use {public_url}\n");
-        response.headers_mut().insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-        );
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         *response.body_mut() = Full::from(text);
         return response;
     }
@@ -96,8 +95,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let serves = |host: &str| host == "app.example.com";
-        let response =
-            answer(&request.body(()).unwrap(), "https://www.example.com:8443", &serves);
+        let response = answer(&request.body(()).unwrap(), "https://www.example.com:8443", &serves);
         let location = response.headers().get("location");
         let location = location.map_or("", |value| value.to_str().unwrap()).to_owned();
         (response.status().as_u16(), location)

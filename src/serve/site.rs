@@ -63,8 +63,6 @@ pub struct Limits {
     pub head: Duration,
     /// Between requests of a connection.
     pub keep_alive: Duration,
-    /// TLS handshake.
-    pub handshake: Duration,
     /// HTTP/2 streams of a connection.
     pub streams: u32,
 }
@@ -86,7 +84,6 @@ impl Limits {
             body_rate: section.size("body_rate", 100, 0..=(1 << 30)),
             head: section.duration("head_timeout", 10 * SECOND, SECOND..=hour),
             keep_alive: section.duration("keep_alive", 75 * SECOND, SECOND..=hour),
-            handshake: section.duration("handshake_timeout", 10 * SECOND, SECOND..=hour),
             streams: u32::try_from(section.count("streams", 128, 1..=10_000)).unwrap_or(128),
         }
     }

@@ -133,7 +133,8 @@ impl Worker {
 }
 
 fn view(site: Arc<Site>, metrics: &WorkerMetrics) -> View {
-    let name = |upstream: &Arc<crate::upstream::Upstream>| metrics.upstream(&upstream.settings.name);
+    let name =
+        |upstream: &Arc<crate::upstream::Upstream>| metrics.upstream(&upstream.settings.name);
     let upstreams = site.upstreams.iter().map(name).collect();
     View { site, upstreams }
 }

@@ -31,12 +31,7 @@ enum State {
 
 impl Chunks {
     pub(super) fn new() -> Self {
-        Self {
-            state: State::Size,
-            size: 0,
-            digits: 0,
-            extensions: 0,
-        }
+        Self { state: State::Size, size: 0, digits: 0, extensions: 0 }
     }
 
     /// Follows `bytes`. `Some(n)`: the last chunk's line ended `n` bytes in, a trailer section

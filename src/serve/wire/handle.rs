@@ -24,6 +24,8 @@ struct Shared {
     resumed: AtomicU64,
     /// One more than the head that became a tunnel.
     tunnelled: AtomicU64,
+    /// Whether part of a head has come.
+    in_head: std::sync::atomic::AtomicBool,
     /// The reader, while it waits for a decision.
     waiting: Mutex<Option<Waker>>,
 }
@@ -40,6 +42,7 @@ impl WireHandle {
             violation: OnceLock::new(),
             resumed: AtomicU64::new(0),
             tunnelled: AtomicU64::new(0),
+            in_head: std::sync::atomic::AtomicBool::new(false),
             waiting: Mutex::new(None),
         }))
     }
@@ -52,22 +55,27 @@ impl WireHandle {
         self.0.violation.get().copied()
     }
 
+    /// Whether a part of a head has come and the rest has not: what a slow client is timed by.
+    pub fn in_head(&self) -> bool {
+        self.0.in_head.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_in_head(&self, in_head: bool) {
+        self.0.in_head.store(in_head, Ordering::Relaxed);
+    }
+
     /// The connection becomes a tunnel behind the request of head number `head`: bytes behind it
     /// are passed on unseen, including those that were held back. Call it when the upgrade is
     /// certain and before the 101 is returned to hyper. It cannot be taken back.
     pub fn pass_through(&self, head: u64) {
-        self.0
-            .tunnelled
-            .store(head.saturating_add(1), Ordering::Release);
+        self.0.tunnelled.store(head.saturating_add(1), Ordering::Release);
         self.wake();
     }
 
     /// The request of head number `head` is answered without an upgrade: what comes behind it is
     /// the next request. Numbers of requests that asked for no upgrade are allowed and do nothing.
     pub fn resume(&self, head: u64) {
-        self.0
-            .resumed
-            .fetch_max(head.saturating_add(1), Ordering::Release);
+        self.0.resumed.fetch_max(head.saturating_add(1), Ordering::Release);
         self.wake();
     }
 
@@ -80,11 +88,7 @@ impl WireHandle {
         if let Some(decision) = self.decision(head) {
             return Poll::Ready(decision);
         }
-        *self
-            .0
-            .waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+        *self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
         // Again: the decision may have come before the waker was in its place.
         self.decision(head).map_or(Poll::Pending, Poll::Ready)
     }
@@ -97,12 +101,7 @@ impl WireHandle {
     }
 
     fn wake(&self) {
-        let waiting = self
-            .0
-            .waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(waker) = waiting {
             waker.wake();
         }

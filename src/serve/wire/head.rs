@@ -85,10 +85,7 @@ impl Section {
     }
 
     pub(super) fn trailer() -> Self {
-        Self {
-            part: Part::Trailer,
-            ..Self::head()
-        }
+        Self { part: Part::Trailer, ..Self::head() }
     }
 
     /// The framing that a complete head asks for.
@@ -98,10 +95,7 @@ impl Section {
             (false, None | Some(0)) => Body::Empty,
             (false, Some(length)) => Body::Length(length),
         };
-        Framing {
-            body,
-            upgrade: self.upgrade && !self.http10,
-        }
+        Framing { body, upgrade: self.upgrade && !self.http10 }
     }
 
     /// Judges what arrived. `bytes` starts at the section's first byte and holds all that it held
@@ -245,9 +239,7 @@ fn judge_target(target: &[u8]) -> Result<(), Violation> {
     let known_form = match target {
         [b'/', ..] | b"*" => true,
         _ => [&b"http://"[..], b"https://"].iter().any(|scheme| {
-            target
-                .get(..scheme.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+            target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
         }),
     };
     let mut class = PATH;
@@ -268,9 +260,7 @@ fn judge_target(target: &[u8]) -> Result<(), Violation> {
 /// Splits `name: value`, both checked.
 fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), Violation> {
     let stop = line.iter().position(|&b| !has_class(b, TOKEN));
-    let (name, rest) = line
-        .split_at_checked(stop.unwrap_or(line.len()))
-        .unwrap_or_default();
+    let (name, rest) = line.split_at_checked(stop.unwrap_or(line.len())).unwrap_or_default();
     match (name, rest) {
         ([], [b' ' | b'\t', ..]) => Err(Violation::ObsFold),
         ([_, ..], [b':', value @ ..]) => {
@@ -308,9 +298,9 @@ fn parse_length(value: &[u8]) -> Result<u64, Violation> {
     let mut length: i64 = 0;
     for byte in value {
         length = match byte {
-            b'0'..=b'9' => length
-                .checked_mul(10)
-                .and_then(|tens| tens.checked_add(i64::from(byte - b'0'))),
+            b'0'..=b'9' => {
+                length.checked_mul(10).and_then(|tens| tens.checked_add(i64::from(byte - b'0')))
+            }
             _ => None,
         }
         .ok_or(Violation::ContentLength)?;
@@ -362,7 +352,5 @@ static CLASSES: [u8; 256] = {
 };
 
 fn has_class(byte: u8, class: u8) -> bool {
-    CLASSES
-        .get(usize::from(byte))
-        .is_some_and(|have| have & class != 0)
+    CLASSES.get(usize::from(byte)).is_some_and(|have| have & class != 0)
 }

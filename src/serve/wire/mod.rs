@@ -64,6 +64,8 @@ pub struct Scan<IO> {
     carry: BytesMut,
     /// This many bytes of `carry` are judged and go out next.
     judged: usize,
+    /// What the handle was told last.
+    in_head: bool,
 }
 
 impl<IO> Scan<IO> {
@@ -77,12 +79,7 @@ impl<IO> Scan<IO> {
             upgrade: false,
             handle: handle.clone(),
         };
-        let scan = Self {
-            io,
-            follower,
-            carry: BytesMut::new(),
-            judged: 0,
-        };
+        let scan = Self { io, follower, carry: BytesMut::new(), judged: 0, in_head: false };
         (scan, handle)
     }
 
@@ -130,6 +127,14 @@ impl<IO> Scan<IO> {
         }
     }
 
+    fn tell_in_head(&mut self) {
+        let waits = matches!(self.follower.state, State::Head(_)) && !self.carry.is_empty();
+        if waits != self.in_head {
+            self.in_head = waits;
+            self.follower.handle.set_in_head(waits);
+        }
+    }
+
     fn judge_carry(&mut self) {
         self.judged = self.follower.follow(&self.carry);
         if !self.follower.wants_more() {
@@ -146,8 +151,7 @@ impl<IO> Scan<IO> {
                 return;
             }
             if self.follower.wants_more() {
-                self.carry
-                    .extend_from_slice(fresh.get(passed..).unwrap_or_default());
+                self.carry.extend_from_slice(fresh.get(passed..).unwrap_or_default());
             }
             buf.set_filled(start + passed);
         } else {
@@ -193,6 +197,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Scan<IO> {
                 return Poll::Ready(Ok(()));
             }
             this.take_in(buf, start);
+            this.tell_in_head();
             if buf.filled().len() > start {
                 return Poll::Ready(Ok(()));
             }
@@ -312,10 +317,7 @@ impl Follower {
                 Err(violation) => self.abort(violation),
             },
             State::Trailer(section) => {
-                let limits = WireLimits {
-                    head: MAX_TRAILER,
-                    ..self.limits
-                };
+                let limits = WireLimits { head: MAX_TRAILER, ..self.limits };
                 match section.advance(bytes, &limits) {
                     Ok(None) => Step::Stopped(0),
                     Ok(Some(count)) => {
@@ -342,9 +344,7 @@ impl Follower {
 
     fn end_message(&mut self) {
         self.state = match self.upgrade {
-            true => State::Held {
-                head: self.heads - 1,
-            },
+            true => State::Held { head: self.heads - 1 },
             false => State::Head(Section::head()),
         };
     }

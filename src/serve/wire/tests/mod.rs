@@ -13,11 +13,7 @@ mod under_hyper;
 
 use super::*;
 
-const LIMITS: WireLimits = WireLimits {
-    request_line: 1024,
-    head: 4096,
-    fields: 32,
-};
+const LIMITS: WireLimits = WireLimits { request_line: 1024, head: 4096, fields: 32 };
 
 /// Heads that must be refused, with the verdict.
 fn bad_heads() -> Vec<(Vec<u8>, Violation)> {
@@ -43,10 +39,7 @@ fn bad_heads() -> Vec<(Vec<u8>, Violation)> {
         (after_line("X: a\r\n\tb\r\n\r\n"), V::ObsFold),
         (b"GET / HTTP/1.1\r\n Host: a\r\n\r\n".to_vec(), V::ObsFold),
         (after_line("X : a\r\n\r\n"), V::SpaceBeforeColon),
-        (
-            after_line("Content-Length\t: 5\r\n\r\nhello"),
-            V::SpaceBeforeColon,
-        ),
+        (after_line("Content-Length\t: 5\r\n\r\nhello"), V::SpaceBeforeColon),
         (after_line(": a\r\n\r\n"), V::FieldName),
         (after_line("X\r\n\r\n"), V::FieldName),
         (after_line("X(y): a\r\n\r\n"), V::FieldName),
@@ -72,75 +65,24 @@ fn bad_heads() -> Vec<(Vec<u8>, Violation)> {
             after_line("Content-Length: 5\r\ncontent-length: 5\r\n\r\nhello"),
             V::ContentLengthRepeated,
         ),
-        (
-            after_line("Content-Length: 5, 5\r\n\r\nhello"),
-            V::ContentLengthRepeated,
-        ),
-        (
-            after_line("Content-Length: +5\r\n\r\nhello"),
-            V::ContentLength,
-        ),
-        (
-            after_line("Content-Length: -1\r\n\r\nhello"),
-            V::ContentLength,
-        ),
-        (
-            after_line("Content-Length: 0x5\r\n\r\nhello"),
-            V::ContentLength,
-        ),
-        (
-            after_line("Content-Length: 5 5\r\n\r\nhello"),
-            V::ContentLength,
-        ),
-        (
-            after_line("Content-Length: \u{b2}\r\n\r\nhello"),
-            V::ContentLength,
-        ),
+        (after_line("Content-Length: 5, 5\r\n\r\nhello"), V::ContentLengthRepeated),
+        (after_line("Content-Length: +5\r\n\r\nhello"), V::ContentLength),
+        (after_line("Content-Length: -1\r\n\r\nhello"), V::ContentLength),
+        (after_line("Content-Length: 0x5\r\n\r\nhello"), V::ContentLength),
+        (after_line("Content-Length: 5 5\r\n\r\nhello"), V::ContentLength),
+        (after_line("Content-Length: \u{b2}\r\n\r\nhello"), V::ContentLength),
         (after_line("Content-Length:\r\n\r\nhello"), V::ContentLength),
-        (
-            after_line("Content-Length: 9223372036854775808\r\n\r\n"),
-            V::ContentLength,
-        ),
-        (
-            after_line("Content-Length: 18446744073709551621\r\n\r\n"),
-            V::ContentLength,
-        ),
-        (
-            after_line("Transfer-Encoding: identity\r\n\r\n"),
-            V::TransferEncoding,
-        ),
-        (
-            after_line("Transfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n"),
-            V::TransferEncoding,
-        ),
-        (
-            after_line("Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"),
-            V::TransferEncoding,
-        ),
-        (
-            after_line("Transfer-Encoding: chunked,\r\n\r\n0\r\n\r\n"),
-            V::TransferEncoding,
-        ),
-        (
-            after_line("Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
-            V::TransferEncoding,
-        ),
-        (
-            after_line("Transfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n"),
-            V::TransferEncoding,
-        ),
-        (
-            after_line("Transfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n"),
-            V::TransferEncoding,
-        ),
-        (
-            after_line("Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n"),
-            V::ControlByte,
-        ),
-        (
-            after_line("Transfer-Encoding:\r\n\r\n"),
-            V::TransferEncoding,
-        ),
+        (after_line("Content-Length: 9223372036854775808\r\n\r\n"), V::ContentLength),
+        (after_line("Content-Length: 18446744073709551621\r\n\r\n"), V::ContentLength),
+        (after_line("Transfer-Encoding: identity\r\n\r\n"), V::TransferEncoding),
+        (after_line("Transfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n"), V::TransferEncoding),
+        (after_line("Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"), V::TransferEncoding),
+        (after_line("Transfer-Encoding: chunked,\r\n\r\n0\r\n\r\n"), V::TransferEncoding),
+        (after_line("Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"), V::TransferEncoding),
+        (after_line("Transfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n"), V::TransferEncoding),
+        (after_line("Transfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n"), V::TransferEncoding),
+        (after_line("Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n"), V::ControlByte),
+        (after_line("Transfer-Encoding:\r\n\r\n"), V::TransferEncoding),
         (
             after_line("Transfer-Encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
             V::TransferEncoding,
@@ -166,24 +108,12 @@ fn bad_heads() -> Vec<(Vec<u8>, Violation)> {
         (b"GET / HTTP/0.9\r\n\r\n".to_vec(), V::Version),
         (b"GET / HTTP/3\r\n\r\n".to_vec(), V::Version),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), V::Version),
-        (
-            b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
-            V::Connect,
-        ),
-        (
-            [&[b'A'; 33][..], b" / HTTP/1.1\r\n\r\n"].concat(),
-            V::MethodTooLong,
-        ),
-        (
-            [&[b'A'; 70_000][..], b" / HTTP/1.1\r\n\r\n"].concat(),
-            V::MethodTooLong,
-        ),
+        (b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), V::Connect),
+        ([&[b'A'; 33][..], b" / HTTP/1.1\r\n\r\n"].concat(), V::MethodTooLong),
+        ([&[b'A'; 70_000][..], b" / HTTP/1.1\r\n\r\n"].concat(), V::MethodTooLong),
         (target(&[b"/", &[b'a'; 1100][..]].concat()), V::UriTooLong),
         (target(&[b"/", &[b'a'; 70_000][..]].concat()), V::UriTooLong),
-        (
-            after_line(&format!("X: {}\r\n\r\n", "a".repeat(4096))),
-            V::HeadTooLarge,
-        ),
+        (after_line(&format!("X: {}\r\n\r\n", "a".repeat(4096))), V::HeadTooLarge),
         (
             after_line(&"X: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n".repeat(2000)),
             V::TooManyFields,
@@ -224,10 +154,7 @@ fn bad_heads() -> Vec<(Vec<u8>, Violation)> {
 
 /// Complete requests that must pass byte for byte, with the framing of their head.
 fn good_requests() -> Vec<(Vec<u8>, Framing)> {
-    let framing = |body| Framing {
-        body,
-        upgrade: false,
-    };
+    let framing = |body| Framing { body, upgrade: false };
     let none = framing(Body::Empty);
     let head = |rest: &str| format!("GET / HTTP/1.1\r\nHost: a\r\n{rest}\r\n").into_bytes();
     let chunked = |te: &str, body: &str| {
@@ -249,65 +176,33 @@ fn good_requests() -> Vec<(Vec<u8>, Framing)> {
         line("M-SEARCH /x HTTP/1.1"),
         line("TRACE / HTTP/1.1"),
         (b"GET / HTTP/1.0\r\n\r\n".to_vec(), none),
-        (
-            b"GET / HTTP/1.0\r\nConnection: keep-alive\r\nHost: a\r\n\r\n".to_vec(),
-            none,
-        ),
-        (
-            b"GET / HTTP/1.0\r\nUpgrade: websocket\r\n\r\n".to_vec(),
-            none,
-        ),
-        (
-            b"POST / HTTP/1.0\r\nContent-Length: 3\r\n\r\nabc".to_vec(),
-            framing(Body::Length(3)),
-        ),
+        (b"GET / HTTP/1.0\r\nConnection: keep-alive\r\nHost: a\r\n\r\n".to_vec(), none),
+        (b"GET / HTTP/1.0\r\nUpgrade: websocket\r\n\r\n".to_vec(), none),
+        (b"POST / HTTP/1.0\r\nContent-Length: 3\r\n\r\nabc".to_vec(), framing(Body::Length(3))),
         (head(&format!("Cookie: {}\r\n", "k=v; ".repeat(700))), none),
         (head(&"X: y\r\n".repeat(31)), none),
         (head("X:\r\nY: \r\nZ:\t v \t\r\n"), none),
         (head("X_y.z!#$%&'*+^`|~: caf\u{e9} \"q\" (c)\r\n"), none),
         (head("Host: b\r\n"), none),
-        (
-            head("Connection: Upgrade-Insecure-Requests, close\r\n"),
-            none,
-        ),
+        (head("Connection: Upgrade-Insecure-Requests, close\r\n"), none),
         (head("Content-Length: 0\r\n"), none),
         (
             [head("CONTENT-length:\t5 \r\n"), b"he\r\n\n".to_vec()].concat(),
             framing(Body::Length(5)),
         ),
         (
-            [
-                head("Content-Length: 0000000000000000000000005\r\n"),
-                b"GET /".to_vec(),
-            ]
-            .concat(),
+            [head("Content-Length: 0000000000000000000000005\r\n"), b"GET /".to_vec()].concat(),
             framing(Body::Length(5)),
         ),
         (
-            [
-                head("Expect: 100-continue\r\nContent-Length: 5\r\n"),
-                b"hello".to_vec(),
-            ]
-            .concat(),
+            [head("Expect: 100-continue\r\nContent-Length: 5\r\n"), b"hello".to_vec()].concat(),
             framing(Body::Length(5)),
         ),
         chunked("Transfer-Encoding: chunked", "0\r\n\r\n"),
-        chunked(
-            "transfer-encoding:  cHuNkEd\t",
-            "5\r\nhello\r\n000a\r\n0123456789\r\n0\r\n\r\n",
-        ),
-        chunked(
-            "Transfer-Encoding: chunked",
-            "5;a=b;c=\"d;\\\" e\"\r\nhello\r\n0;last\r\n\r\n",
-        ),
-        chunked(
-            "Transfer-Encoding: chunked",
-            "5 ;a\r\nhello\r\n0\t ; b\r\n\r\n",
-        ),
-        chunked(
-            "Transfer-Encoding: chunked",
-            "A\r\n\r\n0\r\n\r\nGET\r\n0000000000000000\r\n\r\n",
-        ),
+        chunked("transfer-encoding:  cHuNkEd\t", "5\r\nhello\r\n000a\r\n0123456789\r\n0\r\n\r\n"),
+        chunked("Transfer-Encoding: chunked", "5;a=b;c=\"d;\\\" e\"\r\nhello\r\n0;last\r\n\r\n"),
+        chunked("Transfer-Encoding: chunked", "5 ;a\r\nhello\r\n0\t ; b\r\n\r\n"),
+        chunked("Transfer-Encoding: chunked", "A\r\n\r\n0\r\n\r\nGET\r\n0000000000000000\r\n\r\n"),
         chunked(
             "Trailer: X-Sum\r\nTransfer-Encoding: chunked",
             "1\r\na\r\n0\r\nX-Sum: 1\r\nContent-Length: 7\r\n\r\n",

@@ -49,20 +49,9 @@ struct Seen {
 /// Reads all that comes out, `size` bytes at most per read.
 fn scan(pieces: Vec<Vec<u8>>, size: usize) -> Seen {
     let pieces = pieces.into_iter().filter(|p| !p.is_empty()).collect();
-    let (mut scan, handle) = Scan::new(
-        Pieces {
-            pieces,
-            closes: true,
-        },
-        LIMITS,
-    );
+    let (mut scan, handle) = Scan::new(Pieces { pieces, closes: true }, LIMITS);
     let mut cx = Context::from_waker(Waker::noop());
-    let mut seen = Seen {
-        passed: Vec::new(),
-        refused: None,
-        broken: None,
-        eof: false,
-    };
+    let mut seen = Seen { passed: Vec::new(), refused: None, broken: None, eof: false };
     let mut memory = vec![0; size];
     loop {
         let mut buf = ReadBuf::new(&mut memory);
@@ -102,11 +91,7 @@ fn a_bad_head_is_replaced() {
     let before = b"GET /first HTTP/1.1\r\nHost: a\r\n\r\n";
     for (bytes, violation) in bad_heads() {
         let name = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
-        for seen in [
-            whole(&bytes),
-            byte_by_byte(&bytes),
-            scan(vec![bytes.clone()], 7),
-        ] {
+        for seen in [whole(&bytes), byte_by_byte(&bytes), scan(vec![bytes.clone()], 7)] {
             assert_eq!(seen.refused, Some((0, violation)), "{name:?}");
             assert_eq!(seen.passed, REFUSED_HEAD, "{name:?}");
             assert!(!seen.eof && seen.broken.is_none(), "{name:?}");
@@ -122,11 +107,7 @@ fn a_good_request_passes_untouched() {
     let requests = good_requests();
     for (bytes, _) in &requests {
         let name = String::from_utf8_lossy(bytes).into_owned();
-        for seen in [
-            whole(bytes),
-            byte_by_byte(bytes),
-            scan(vec![bytes.clone()], 3),
-        ] {
+        for seen in [whole(bytes), byte_by_byte(bytes), scan(vec![bytes.clone()], 3)] {
             assert_eq!(seen.passed, *bytes, "{name:?}");
             assert_eq!((seen.refused, seen.broken), (None, None), "{name:?}");
             assert!(seen.eof, "{name:?}");
@@ -145,10 +126,7 @@ fn judge_head_gives_the_same_verdicts() {
     for (bytes, framing) in good_requests() {
         let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
         assert_eq!(judge_head(&bytes[..end], &LIMITS), Ok(framing));
-        assert_eq!(
-            judge_head(&bytes[..end - 1], &LIMITS),
-            Err(Violation::HeadIncomplete)
-        );
+        assert_eq!(judge_head(&bytes[..end - 1], &LIMITS), Err(Violation::HeadIncomplete));
         let longer = [&bytes[..end], b"x"].concat();
         assert_eq!(judge_head(&longer, &LIMITS), Err(Violation::HeadIncomplete));
     }
@@ -163,10 +141,7 @@ fn bounds_are_exact() {
         |len: usize| format!("GET / HTTP/1.1\r\nX:{}\r\n\r\n", "a".repeat(len - 22)).into_bytes();
     assert_eq!(head(4096).len(), 4096);
     assert!(judge_head(&head(4096), &LIMITS).is_ok());
-    assert_eq!(
-        judge_head(&head(4097), &LIMITS),
-        Err(Violation::HeadTooLarge)
-    );
+    assert_eq!(judge_head(&head(4097), &LIMITS), Err(Violation::HeadTooLarge));
     let length = |n: &str| format!("GET / HTTP/1.1\r\nContent-Length: {n}\r\n\r\n").into_bytes();
     let largest = judge_head(&length("9223372036854775807"), &LIMITS).unwrap();
     assert_eq!(largest.body, Body::Length(i64::MAX as u64));
@@ -178,10 +153,7 @@ fn an_endless_head_is_refused_at_the_bound() {
     bytes.resize(4096, b'a');
     assert_eq!(byte_by_byte(&bytes).refused, None);
     bytes.push(b'a');
-    assert_eq!(
-        byte_by_byte(&bytes).refused,
-        Some((0, Violation::HeadTooLarge))
-    );
+    assert_eq!(byte_by_byte(&bytes).refused, Some((0, Violation::HeadTooLarge)));
 }
 
 #[test]
@@ -197,16 +169,9 @@ fn a_bad_body_breaks_the_connection() {
     let before = b"GET /first HTTP/1.1\r\nHost: a\r\n\r\n";
     for (bytes, violation) in bad_bodies() {
         let name = String::from_utf8_lossy(&bytes[..bytes.len().min(120)]).into_owned();
-        for seen in [
-            whole(&bytes),
-            byte_by_byte(&bytes),
-            scan(vec![bytes.clone()], 5),
-        ] {
+        for seen in [whole(&bytes), byte_by_byte(&bytes), scan(vec![bytes.clone()], 5)] {
             assert_eq!(seen.broken, Some(violation), "{name:?}");
-            assert!(
-                seen.refused.is_none() && bytes.starts_with(&seen.passed),
-                "{name:?}"
-            );
+            assert!(seen.refused.is_none() && bytes.starts_with(&seen.passed), "{name:?}");
             assert!(seen.passed.len() < bytes.len(), "{name:?}");
         }
         // The good request before it still reaches the service.
@@ -219,16 +184,10 @@ fn a_bad_body_breaks_the_connection() {
 #[test]
 fn codes_are_unique_and_kebab_case() {
     let verdicts = bad_heads().into_iter().chain(bad_bodies());
-    let all: HashSet<Violation> = verdicts
-        .map(|(_, v)| v)
-        .chain([Violation::HeadIncomplete])
-        .collect();
+    let all: HashSet<Violation> =
+        verdicts.map(|(_, v)| v).chain([Violation::HeadIncomplete]).collect();
     let codes: HashSet<&str> = all.iter().map(|v| v.code()).collect();
-    assert_eq!(
-        (all.len(), codes.len()),
-        (27, 27),
-        "a violation without a test: {all:?}"
-    );
+    assert_eq!((all.len(), codes.len()), (27, 27), "a violation without a test: {all:?}");
     for violation in all {
         let kebab = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         assert!(violation.code().bytes().all(kebab));
@@ -262,13 +221,7 @@ fn read_once<IO: AsyncRead + Unpin>(scan: &mut Scan<IO>, waker: &Waker) -> Poll<
 
 fn held(behind: &[u8]) -> (Scan<Pieces>, WireHandle, std::sync::Arc<Flag>) {
     let pieces = VecDeque::from([[UPGRADE, behind].concat(), b"never read".to_vec()]);
-    let (mut scan, handle) = Scan::new(
-        Pieces {
-            pieces,
-            closes: false,
-        },
-        LIMITS,
-    );
+    let (mut scan, handle) = Scan::new(Pieces { pieces, closes: false }, LIMITS);
     let flag = std::sync::Arc::new(Flag::default());
     let waker = Waker::from(flag.clone());
     assert_eq!(read_once(&mut scan, &waker), Poll::Ready(UPGRADE.to_vec()));
@@ -291,10 +244,7 @@ fn bytes_behind_an_upgrade_wait_and_then_pass_through() {
         read_once(&mut scan, Waker::noop()),
         Poll::Ready(b"\x81\x05hello\nnot http".to_vec())
     );
-    assert_eq!(
-        read_once(&mut scan, Waker::noop()),
-        Poll::Ready(b"never read".to_vec())
-    );
+    assert_eq!(read_once(&mut scan, Waker::noop()), Poll::Ready(b"never read".to_vec()));
     assert_eq!(handle.violation(), None);
 }
 
@@ -304,17 +254,11 @@ fn bytes_behind_a_refused_upgrade_are_the_next_request() {
     let (mut scan, handle, flag) = held(next);
     handle.resume(0);
     assert!(is_set(&flag));
-    assert_eq!(
-        read_once(&mut scan, Waker::noop()),
-        Poll::Ready(next.to_vec())
-    );
+    assert_eq!(read_once(&mut scan, Waker::noop()), Poll::Ready(next.to_vec()));
 
     let (mut scan, handle, _) = held(b"\x81\x05hello\r\n");
     handle.resume(0);
-    assert_eq!(
-        read_once(&mut scan, Waker::noop()),
-        Poll::Ready(REFUSED_HEAD.to_vec())
-    );
+    assert_eq!(read_once(&mut scan, Waker::noop()), Poll::Ready(REFUSED_HEAD.to_vec()));
     assert_eq!(handle.violation(), Some((1, Violation::ControlByte)));
     assert_eq!(read_once(&mut scan, Waker::noop()), Poll::Pending);
 }
@@ -322,30 +266,16 @@ fn bytes_behind_a_refused_upgrade_are_the_next_request() {
 #[test]
 fn a_decision_counts_for_its_own_request_only() {
     // The answer to the request before arrives while the upgrade is held already.
-    let bytes = [
-        b"GET / HTTP/1.1\r\n\r\n",
-        UPGRADE,
-        b"GET /a HTTP/1.1\r\n\r\n",
-    ]
-    .concat();
-    let pieces = Pieces {
-        pieces: VecDeque::from([bytes.clone()]),
-        closes: true,
-    };
+    let bytes = [b"GET / HTTP/1.1\r\n\r\n", UPGRADE, b"GET /a HTTP/1.1\r\n\r\n"].concat();
+    let pieces = Pieces { pieces: VecDeque::from([bytes.clone()]), closes: true };
     let (mut scan, handle) = Scan::new(pieces, LIMITS);
     let shown = bytes.len() - b"GET /a HTTP/1.1\r\n\r\n".len();
-    assert_eq!(
-        read_once(&mut scan, Waker::noop()),
-        Poll::Ready(bytes[..shown].to_vec())
-    );
+    assert_eq!(read_once(&mut scan, Waker::noop()), Poll::Ready(bytes[..shown].to_vec()));
     handle.resume(0);
     handle.pass_through(0);
     assert_eq!(read_once(&mut scan, Waker::noop()), Poll::Pending);
     handle.resume(1);
-    assert_eq!(
-        read_once(&mut scan, Waker::noop()),
-        Poll::Ready(bytes[shown..].to_vec())
-    );
+    assert_eq!(read_once(&mut scan, Waker::noop()), Poll::Ready(bytes[shown..].to_vec()));
 }
 
 #[test]
@@ -369,22 +299,10 @@ fn no_memory_is_kept_when_heads_arrive_whole() {
     let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     let (left, right) = request.split_at(9);
     let pieces = VecDeque::from([request.to_vec(), left.to_vec(), right.to_vec()]);
-    let (mut scan, _) = Scan::new(
-        Pieces {
-            pieces,
-            closes: false,
-        },
-        LIMITS,
-    );
-    assert_eq!(
-        read_once(&mut scan, Waker::noop()),
-        Poll::Ready(request.to_vec())
-    );
+    let (mut scan, _) = Scan::new(Pieces { pieces, closes: false }, LIMITS);
+    assert_eq!(read_once(&mut scan, Waker::noop()), Poll::Ready(request.to_vec()));
     assert_eq!(scan.carry.capacity(), 0);
-    assert_eq!(
-        read_once(&mut scan, Waker::noop()),
-        Poll::Ready(request.to_vec())
-    );
+    assert_eq!(read_once(&mut scan, Waker::noop()), Poll::Ready(request.to_vec()));
     assert_eq!(scan.carry.capacity(), 0);
 }
 

@@ -53,10 +53,7 @@ async fn answer(
     // The answer must survive that the service is not ready at once.
     tokio::task::yield_now().await;
     let reply = |status: u16, text: String| {
-        Response::builder()
-            .status(status)
-            .body(Full::from(text))
-            .unwrap()
+        Response::builder().status(status).body(Full::from(text)).unwrap()
     };
     if let Some((at, violation)) = handle.violation()
         && at == head
@@ -101,11 +98,7 @@ async fn talk(bytes: &[u8], close: bool) -> (String, u64, hyper::Result<()>) {
     let mut got = Vec::new();
     server.peer.read_to_end(&mut got).await.unwrap();
     let result = server.task.await.unwrap();
-    (
-        String::from_utf8_lossy(&got).into_owned(),
-        server.calls.load(Ordering::SeqCst),
-        result,
-    )
+    (String::from_utf8_lossy(&got).into_owned(), server.calls.load(Ordering::SeqCst), result)
 }
 
 #[tokio::test]
@@ -157,10 +150,7 @@ async fn every_good_request_is_served() {
         assert_eq!(!closing, got.contains("[GET /last][]"), "{text}\n{got}");
         if let Body::Length(length) = framing.body {
             let start = text.len() - usize::try_from(length).unwrap();
-            assert!(
-                got.contains(&format!("][{}]", &text[start..])),
-                "{text}\n{got}"
-            );
+            assert!(got.contains(&format!("][{}]", &text[start..])), "{text}\n{got}");
         }
         let continues = got.starts_with("HTTP/1.1 100 Continue\r\n\r\n");
         assert_eq!(continues, text.contains("100-continue"), "{text}\n{got}");
@@ -184,9 +174,8 @@ async fn pipelined_requests_are_answered_in_order() {
     let (got, calls, result) = talk(&bytes, false).await;
     assert!(result.is_ok());
     assert_eq!(calls, 21);
-    let places: Vec<usize> = (0..=20)
-        .map(|number| got.find(&format!(" /{number}]")).unwrap())
-        .collect();
+    let places: Vec<usize> =
+        (0..=20).map(|number| got.find(&format!(" /{number}]")).unwrap()).collect();
     assert!(places.is_sorted());
 }
 
@@ -206,10 +195,7 @@ async fn a_head_in_many_pieces_is_served() {
 async fn a_bad_head_is_answered_even_if_the_client_stops_sending() {
     let (got, _, result) = talk(b"GET / HTTP/1.1\nHost: a\n\n", true).await;
     assert!(result.is_ok());
-    assert!(
-        got.starts_with("HTTP/1.1 400") && got.ends_with("bare-lf"),
-        "{got}"
-    );
+    assert!(got.starts_with("HTTP/1.1 400") && got.ends_with("bare-lf"), "{got}");
 }
 
 const UPGRADE: &[u8] =
@@ -241,10 +227,7 @@ async fn a_tunnel_carries_any_bytes() {
 
 #[tokio::test]
 async fn a_request_behind_a_refused_upgrade_is_served() {
-    for upgrade in [
-        "Connection: upgrade\r\nUpgrade: h2c\r\n",
-        "Upgrade: h2c\r\n",
-    ] {
+    for upgrade in ["Connection: upgrade\r\nUpgrade: h2c\r\n", "Upgrade: h2c\r\n"] {
         let mut server = serve();
         let first = format!("GET /no HTTP/1.1\r\nHost: a\r\n{upgrade}\r\n");
         let second = "GET /after HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
@@ -252,10 +235,7 @@ async fn a_request_behind_a_refused_upgrade_is_served() {
         server.peer.write_all(second.as_bytes()).await.unwrap();
         let mut got = String::new();
         server.peer.read_to_string(&mut got).await.unwrap();
-        assert!(
-            got.contains("[GET /no][]") && got.ends_with("[GET /after][]"),
-            "{got}"
-        );
+        assert!(got.contains("[GET /no][]") && got.ends_with("[GET /after][]"), "{got}");
     }
 }
 
@@ -302,10 +282,7 @@ fn plausible_stream() -> impl Strategy<Value = Vec<u8>> {
     ]);
     let end = prop::sample::select(vec!["\r\n", "\r\n", "\r\n", "\r\n", "\n", "\r", "\r\n "]);
     let request = (prop::collection::vec((line, end), 0..4), body).prop_map(|(lines, body)| {
-        let lines: String = lines
-            .into_iter()
-            .flat_map(|(line, end)| [line, end])
-            .collect();
+        let lines: String = lines.into_iter().flat_map(|(line, end)| [line, end]).collect();
         format!("POST /x HTTP/1.1\r\n{lines}\r\n{body}").into_bytes()
     });
     let piece = prop_oneof![1 => prop::sample::select(good), 3 => request];
