@@ -4,6 +4,7 @@ pub mod admin;
 pub mod api;
 pub mod audit;
 pub mod clock;
+pub mod config;
 pub mod directory;
 pub mod headers;
 pub mod listener;
