@@ -1,0 +1,119 @@
+//! The slow way to a canonical path, for paths with anything but plain characters.
+//!
+//! It must be the coarsest of all forms that an upstream may make of a path: two paths that some
+//! upstream takes for the same have the same canonical form.
+
+use super::TargetError;
+
+/// So many times a path may be encoded. Twice happens by mistake; more is an attack.
+const MAX_DEPTH: usize = 4;
+
+/// What is known about a path that is not plain.
+pub(super) struct Findings {
+    /// The canonical path.
+    pub(super) path: String,
+    pub(super) encoded_slash: bool,
+    pub(super) double_slash: bool,
+    pub(super) params: bool,
+}
+
+pub(super) fn find(raw: &str) -> Result<Findings, TargetError> {
+    check_percents(raw.as_bytes())?;
+    let mut encoded_slash = false;
+    let mut decoded = raw.to_owned();
+    let mut depth = 0;
+    while let Some(once) = decode(&decoded, &mut encoded_slash)? {
+        depth += 1;
+        if depth > MAX_DEPTH {
+            return Err(TargetError::TooDeep);
+        }
+        decoded = once;
+    }
+    let mut findings = Findings {
+        path: String::with_capacity(decoded.len()),
+        encoded_slash,
+        double_slash: decoded.contains("//"),
+        params: decoded.contains(';'),
+    };
+    let mut ends_with_slash = false;
+    for segment in decoded.split('/') {
+        let name = strip(segment)?;
+        ends_with_slash = name.is_empty();
+        if !name.is_empty() {
+            findings.path.push('/');
+            fold(name, &mut findings.path);
+        }
+    }
+    if ends_with_slash {
+        findings.path.push('/');
+    }
+    Ok(findings)
+}
+
+/// Every `%` of the request itself must be a code. Deeper down a `%` may be a mere percent sign.
+fn check_percents(raw: &[u8]) -> Result<(), TargetError> {
+    for (at, _) in raw.iter().enumerate().filter(|&(_, &b)| b == b'%') {
+        match (raw.get(at + 1), raw.get(at + 2)) {
+            (Some(high), Some(low)) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {}
+            _ => return Err(TargetError::BadPercent),
+        }
+    }
+    Ok(())
+}
+
+/// Decodes once. `None`: there is no code in it.
+fn decode(path: &str, encoded_slash: &mut bool) -> Result<Option<String>, TargetError> {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    let mut found = false;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        let mut byte = byte;
+        if let (b'%', Some((code, after))) = (byte, split_code(after)) {
+            (byte, rest, found) = (code, after, true);
+            *encoded_slash |= code == b'/';
+            if code == b'\\' {
+                return Err(TargetError::Backslash);
+            }
+        }
+        bytes.push(byte);
+    }
+    if !found {
+        return Ok(None);
+    }
+    // The standard library refuses overlong forms, surrogates and cut sequences.
+    let decoded = String::from_utf8(bytes).map_err(|_| TargetError::NotUtf8)?;
+    match decoded.chars().any(char::is_control) {
+        true => Err(TargetError::Control),
+        false => Ok(Some(decoded)),
+    }
+}
+
+/// The byte that two hexadecimal digits stand for, and what follows them.
+fn split_code(after_percent: &[u8]) -> Option<(u8, &[u8])> {
+    let ([high, low], rest) = after_percent.split_first_chunk()?;
+    let digit = |b: u8| char::from(b).to_digit(16);
+    let code = (digit(*high)? << 4) | digit(*low)?;
+    Some((u8::try_from(code).ok()?, rest))
+}
+
+/// A segment without parameters, decoded query or fragment, and trailing dots and spaces.
+fn strip(segment: &str) -> Result<&str, TargetError> {
+    let name = segment.split([';', '?', '#']).next().unwrap_or_default();
+    let stripped = name.trim_end_matches(['.', ' ']);
+    match stripped.is_empty() && !name.is_empty() {
+        true => Err(TargetError::DotSegment),
+        false => Ok(stripped),
+    }
+}
+
+/// Appends in one case. Through upper case first, because some characters meet only there (`ſ` and
+/// `s`, `ı` and `i`, the Kelvin sign and `k`).
+pub(super) fn fold(name: &str, folded: &mut String) {
+    if name.is_ascii() {
+        folded.extend(name.bytes().map(|b| char::from(b.to_ascii_lowercase())));
+    } else {
+        let upper = name.chars().flat_map(char::to_uppercase);
+        folded.extend(upper.flat_map(char::to_lowercase));
+    }
+}
