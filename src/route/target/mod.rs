@@ -149,7 +149,12 @@ impl<'a> Target<'a> {
             params: false,
         };
         if !is_plain(path)? {
-            let Findings { path, encoded_slash, double_slash, params } = canonical::find(path)?;
+            let Findings {
+                path,
+                encoded_slash,
+                double_slash,
+                params,
+            } = canonical::find(path)?;
             target.canonical = Some(path.into_boxed_str());
             target.encoded_slash = encoded_slash;
             target.double_slash = double_slash;
@@ -243,11 +248,25 @@ enum Class {
 }
 
 fn class(byte: u8) -> Class {
-    match byte {
-        b'/' => Class::Slash,
-        b'%' | b';' => Class::Odd,
-        b'\\' => Class::Backslash,
-        b'#' | ..=b' ' | 0x7f.. => Class::Bad,
-        _ => Class::Plain,
-    }
+    CLASSES
+        .get(usize::from(byte))
+        .copied()
+        .unwrap_or(Class::Bad)
 }
+
+#[expect(clippy::indexing_slicing, reason = "runs in the compiler, below 256")]
+static CLASSES: [Class; 256] = {
+    let mut classes = [Class::Bad; 256];
+    let mut byte: u8 = 0x21;
+    while byte < 0x7f {
+        classes[byte as usize] = match byte {
+            b'#' => Class::Bad,
+            b'%' | b';' => Class::Odd,
+            b'/' => Class::Slash,
+            b'\\' => Class::Backslash,
+            _ => Class::Plain,
+        };
+        byte += 1;
+    }
+    classes
+};

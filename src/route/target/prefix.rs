@@ -1,8 +1,9 @@
 //! The configured path of a route, and which targets lie below it.
 
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use super::Target;
+use super::canonical::fold;
 
 /// A path and everything below it, in whole segments and without regard to case.
 ///
@@ -12,7 +13,7 @@ use super::Target;
 pub struct Prefix {
     /// Canonical, without the slash at its end; empty for `/`.
     stem: Box<str>,
-    /// How clients send the stem: the same unless it has a space or is not ASCII.
+    /// How clients send it: the same unless it has a space or is not ASCII.
     sent: Box<str>,
 }
 
@@ -34,15 +35,30 @@ impl Prefix {
         let encoded = utf8_percent_encode(configured, ENCODED).to_string();
         let target = Target::parse(&encoded)
             .map_err(|error| format!("the path {configured:?} cannot be a route: {error}"))?;
+        let decoded = percent_decode_str(&encoded).decode_utf8_lossy();
+        let mut folded = String::new();
+        fold(&decoded, &mut folded);
         let canonical = target.canonical();
-        let sent = utf8_percent_encode(&canonical, ENCODED).to_string();
-        if !sent.eq_ignore_ascii_case(&encoded) {
+        let needless_code = !utf8_percent_encode(&decoded, ENCODED)
+            .to_string()
+            .eq_ignore_ascii_case(&encoded);
+        if decoded.contains('%') {
+            return Err(format!(
+                "the path {configured:?} must not contain a percent sign"
+            ));
+        }
+        if needless_code || folded != canonical {
             return Err(format!(
                 "the path {configured:?} is not in its plain form: write {canonical:?}"
             ));
         }
-        let stem = |path: &str| path.strip_suffix('/').unwrap_or(path).to_ascii_lowercase().into();
-        Ok(Self { stem: stem(&canonical), sent: stem(&sent) })
+        let lower = decoded.to_lowercase();
+        let sent = utf8_percent_encode(&lower, ENCODED).to_string();
+        let stem = |path: &str| path.strip_suffix('/').unwrap_or(path).into();
+        Ok(Self {
+            stem: stem(&canonical),
+            sent: stem(&sent),
+        })
     }
 
     /// The canonical path that it covers, without a slash at its end; empty for `/`. Of two

@@ -1,1 +1,606 @@
+//! Tables of targets, and the property that no normalisation by an upstream changes the route.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::collections::{BTreeSet, HashSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const ALL: Leniency = Leniency {
+    encoded_slash: true,
+    double_slash: true,
+    params: true,
+};
+
+#[test]
+fn dangerous_targets_are_refused() {
+    use TargetError as E;
+    let cases = [
+        ("", E::NotAPath),
+        ("*", E::NotAPath),
+        ("a", E::NotAPath),
+        ("?a", E::NotAPath),
+        ("http://a/b", E::NotAPath),
+        ("\\a", E::NotAPath),
+        ("/a b", E::BadByte),
+        ("/a\tb", E::BadByte),
+        ("/a\0", E::BadByte),
+        ("/a\x7f", E::BadByte),
+        ("/a\r\nb", E::BadByte),
+        ("/caf\u{e9}", E::BadByte),
+        ("/a#b", E::BadByte),
+        ("/public/#/../admin", E::BadByte),
+        ("/a?b#c", E::BadByte),
+        ("/a?b c", E::BadByte),
+        ("/a?b\u{e9}", E::BadByte),
+        ("/a?\0", E::BadByte),
+        ("/a\\b", E::Backslash),
+        ("/a/..\\b", E::Backslash),
+        ("/a%5cb", E::Backslash),
+        ("/a%5Cb", E::Backslash),
+        ("/a%255cb", E::Backslash),
+        ("/a%25255Cb", E::Backslash),
+        ("/a%00", E::Control),
+        ("/a%00.html", E::Control),
+        ("/a%2500", E::Control),
+        ("/a%0d%0ab", E::Control),
+        ("/a%09", E::Control),
+        ("/a%7f", E::Control),
+        ("/a%C2%85", E::Control),
+        ("/%", E::BadPercent),
+        ("/%a", E::BadPercent),
+        ("/%zz", E::BadPercent),
+        ("/%2", E::BadPercent),
+        ("/a%2/b", E::BadPercent),
+        ("/%u002e", E::BadPercent),
+        ("/%%35c", E::BadPercent),
+        ("/%+1", E::BadPercent),
+        ("/.", E::DotSegment),
+        ("/..", E::DotSegment),
+        ("/...", E::DotSegment),
+        ("/./a", E::DotSegment),
+        ("/a/../b", E::DotSegment),
+        ("/a/..?q", E::DotSegment),
+        ("/a/.../b", E::DotSegment),
+        ("/a/%2e%2e/b", E::DotSegment),
+        ("/a/.%2E/b", E::DotSegment),
+        ("/a/%252e%252e/b", E::DotSegment),
+        ("/a/%25252e%25252e/b", E::DotSegment),
+        ("/a/%2e%252e", E::DotSegment),
+        ("/a/..;/b", E::DotSegment),
+        ("/a/..;x=y/b", E::DotSegment),
+        ("/a/.;/b", E::DotSegment),
+        ("/a/..%3b/b", E::DotSegment),
+        ("/a/..%253bx/b", E::DotSegment),
+        ("/a/..%20/b", E::DotSegment),
+        ("/a/%20../b", E::DotSegment),
+        ("/a/.%20./b", E::DotSegment),
+        ("/a/..%20;x/b", E::DotSegment),
+        ("/a/..%2fb", E::DotSegment),
+        ("/a%2f..%2fb", E::DotSegment),
+        ("/a%252f%252e%252e%252fb", E::DotSegment),
+        ("/a/..%3fb", E::DotSegment),
+        ("/a/..%23/b", E::DotSegment),
+        ("/a/%20/b", E::DotSegment),
+        ("/%c0%ae%c0%ae/a", E::NotUtf8),
+        ("/%e0%80%ae/a", E::NotUtf8),
+        ("/%c1%9c", E::NotUtf8),
+        ("/%f5%80%80%80", E::NotUtf8),
+        ("/%ed%a0%80", E::NotUtf8),
+        ("/%ff", E::NotUtf8),
+        ("/%e9t%e9", E::NotUtf8),
+        ("/%25c0%25ae", E::NotUtf8),
+        ("/%252525252541", E::TooDeep),
+    ];
+    for (target, error) in cases {
+        assert_eq!(Target::parse(target).err(), Some(error), "{target:?}");
+    }
+    let codes: HashSet<&str> = cases.iter().map(|(_, e)| e.code()).collect();
+    assert_eq!(
+        codes.len(),
+        8,
+        "every hard error has a case and a code of its own"
+    );
+}
+
+#[test]
+fn ordinary_targets_have_a_canonical_form() {
+    let cases = [
+        ("/", "/"),
+        ("/?", "/"),
+        ("/a", "/a"),
+        ("/a/", "/a/"),
+        ("/A/b.C", "/a/b.c"),
+        ("/a?/../b;%2f\\%zz//", "/a"),
+        ("/a??b", "/a"),
+        ("/.well-known/acme", "/.well-known/acme"),
+        ("/a..b/..c/d.e", "/a..b/..c/d.e"),
+        ("/a./b", "/a/b"),
+        ("/a...", "/a"),
+        ("/a%20", "/a"),
+        ("/a.%20./b", "/a/b"),
+        ("/a%20b", "/a b"),
+        ("/%61%2562", "/ab"),
+        ("/caf%C3%A9", "/caf\u{e9}"),
+        ("/CAF%C3%89", "/caf\u{e9}"),
+        ("/%E2%84%AAey/%C5%BFub", "/key/sub"),
+        ("/100%25", "/100%"),
+        ("/100%25%20off", "/100% off"),
+        ("/what%3F", "/what"),
+        ("/c%23/x", "/c/x"),
+        ("/a/%3fb/c", "/a/c"),
+        (
+            "/@scope/a+b~c_d-e!$&'()*,=:|^{}\"`[]",
+            "/@scope/a+b~c_d-e!$&'()*,=:|^{}\"`[]",
+        ),
+    ];
+    let root = Prefix::new("/").unwrap();
+    for (raw, canonical) in cases {
+        let target = Target::parse(raw).unwrap();
+        assert_eq!(target.canonical(), canonical, "{raw:?}");
+        assert_eq!(target.raw(), raw);
+        assert_eq!(
+            target.permitted_by(&Leniency::default(), &root),
+            Ok(()),
+            "{raw:?}"
+        );
+    }
+    let target = Target::parse("/a/B?c=d?e").unwrap();
+    assert_eq!((target.path(), target.query()), ("/a/B", Some("c=d?e")));
+    assert_eq!(Target::parse("/a").unwrap().query(), None);
+    assert_eq!(Target::parse("/a?").unwrap().query(), Some(""));
+}
+
+#[test]
+fn an_ordinary_path_is_not_copied() {
+    let target = Target::parse("/api/Session/1.json?x=%zz").unwrap();
+    assert!(target.canonical.is_none());
+    let target = Target::parse("/api/session/1.json").unwrap();
+    assert!(matches!(
+        target.canonical(),
+        Cow::Borrowed("/api/session/1.json")
+    ));
+}
+
+#[test]
+fn oddities_need_their_leniency() {
+    use TargetError as E;
+    let only = |encoded_slash, double_slash, params| Leniency {
+        encoded_slash,
+        double_slash,
+        params,
+    };
+    let cases = [
+        (
+            "/f/a%2fb",
+            "/f/a/b",
+            only(true, false, false),
+            E::EncodedSlash,
+        ),
+        (
+            "/f/a%252Fb",
+            "/f/a/b",
+            only(true, false, false),
+            E::EncodedSlash,
+        ),
+        (
+            "/f/a//b",
+            "/f/a/b",
+            only(false, true, false),
+            E::DoubleSlash,
+        ),
+        ("/f/a//", "/f/a/", only(false, true, false), E::DoubleSlash),
+        ("/f/a;v=1/b", "/f/a/b", only(false, false, true), E::Params),
+        ("/f/;/b", "/f/b", only(false, false, true), E::Params),
+        ("/f/a%3bb", "/f/a", only(false, false, true), E::Params),
+        ("/f/a%253Bb", "/f/a", only(false, false, true), E::Params),
+        ("/f/a%2f%2fb;c", "/f/a/b", ALL, E::EncodedSlash),
+        (
+            "/f/a/%2fb",
+            "/f/a/b",
+            only(true, true, false),
+            E::EncodedSlash,
+        ),
+    ];
+    let prefix = Prefix::new("/f").unwrap();
+    for (raw, canonical, needed, error) in cases {
+        let target = Target::parse(raw).unwrap();
+        assert_eq!(target.canonical(), canonical, "{raw}");
+        let found = only(target.encoded_slash, target.double_slash, target.params);
+        assert_eq!(found, needed, "{raw}");
+        assert_eq!(
+            target.permitted_by(&Leniency::default(), &prefix),
+            Err(error),
+            "{raw}"
+        );
+        assert_eq!(target.permitted_by(&needed, &prefix), Ok(()), "{raw}");
+    }
+}
+
+#[test]
+fn a_prefix_must_be_meant_literally() {
+    for raw in [
+        "/%61dmin/x",
+        "/%2561dmin",
+        "//admin",
+        "/admin;x/y",
+        "/admin%2fx",
+        "/admin./x",
+        "/admin%20/x",
+        "/admin%3fx",
+        "/admin%23",
+        "/;/admin",
+        "/%2fadmin",
+    ] {
+        let target = Target::parse(raw).unwrap();
+        let prefix = Prefix::new("/admin/").unwrap();
+        assert!(prefix.covers(&target), "{raw}");
+        assert_eq!(
+            target.permitted_by(&ALL, &prefix),
+            Err(TargetError::Ambiguous),
+            "{raw}"
+        );
+    }
+    let target = Target::parse("/other").unwrap();
+    let prefix = Prefix::new("/admin/").unwrap();
+    assert_eq!(
+        target.permitted_by(&ALL, &prefix),
+        Err(TargetError::Ambiguous)
+    );
+}
+
+#[test]
+fn a_prefix_covers_whole_segments() {
+    let covers = |prefix: &str, raw: &str| {
+        let target = Target::parse(raw).unwrap();
+        let prefix = Prefix::new(prefix).unwrap();
+        let covers = prefix.covers(&target);
+        assert_eq!(covers, target.permitted_by(&ALL, &prefix).is_ok(), "{raw}");
+        covers
+    };
+    for prefix in ["/api", "/api/", "/API/"] {
+        for inside in [
+            "/api",
+            "/api/",
+            "/api/x",
+            "/API",
+            "/Api/X",
+            "/api?x",
+            "/api/x%20y",
+        ] {
+            assert!(covers(prefix, inside), "{prefix} {inside}");
+        }
+        for outside in [
+            "/",
+            "/ap",
+            "/apix",
+            "/apix/y",
+            "/x/api",
+            "/api.json",
+            "/api-v2/",
+            "/ap/i",
+        ] {
+            assert!(!covers(prefix, outside), "{prefix} {outside}");
+        }
+    }
+    for any in ["/", "/x", "/x/", "/x//y"] {
+        assert!(covers("/", any));
+    }
+    assert!(covers("/my docs", "/my%20docs/x"));
+    assert!(covers("/my%20docs/", "/MY%20docs"));
+    assert!(covers("/caf\u{e9}/", "/caf%c3%a9"));
+    assert!(covers("/CAF\u{c9}/", "/Caf%C3%A9/x"));
+    assert!(covers("/stra\u{df}e", "/stra%C3%9Fe/x"));
+    assert!(covers("/a/b.c/d", "/a/b.c/d/e"));
+    assert_eq!(Prefix::new("/Public/").unwrap().stem(), "/public");
+    assert_eq!(Prefix::new("/").unwrap().stem(), "");
+}
+
+#[test]
+fn a_bad_prefix_is_explained() {
+    for bad in [
+        "", "api", "*", "/a?b", "/a#b", "/a\\b", "//", "/a//b", "/a/../b", "/./", "/a;b", "/a%2fb",
+        "/%61", "/a.", "/a%20", "/a ", "/100%25", "/100%", "/%zz", "/a\n", "/{id}", "/<x>",
+        "/%2561", "/a%3fb", "/a*b|c",
+    ] {
+        let message = Prefix::new(bad).expect_err(bad);
+        assert!(
+            message.contains(&format!("{bad:?}")) && message.len() > 20,
+            "{message}"
+        );
+    }
+    assert!(Prefix::new("/A/b.").unwrap_err().contains("write \"/a/b\""));
+}
+
+type Normalisation = fn(&[u8]) -> Vec<u8>;
+
+/// Ways in which upstreams are known to read a path: an independent model, on bytes.
+const NORMALISATIONS: [Normalisation; 14] = [
+    percent_decode,
+    |p| percent_decode(&percent_decode(p)),
+    remove_dot_segments,
+    |p| {
+        let mut out: Vec<u8> = Vec::new();
+        for &b in p {
+            if !(b == b'/' && out.last() == Some(&b'/')) {
+                out.push(b);
+            }
+        }
+        out
+    },
+    |p| {
+        p.iter()
+            .map(|&b| if b == b'\\' { b'/' } else { b })
+            .collect()
+    },
+    |p| each_segment(p, |s| s.split(|&b| b == b';').next().unwrap().to_vec()),
+    |p| cut(p, b";"),
+    |p| p.to_ascii_lowercase(),
+    |p| p.to_ascii_uppercase(),
+    |p| String::from_utf8_lossy(p).to_lowercase().into_bytes(),
+    |p| String::from_utf8_lossy(p).to_uppercase().into_bytes(),
+    |p| {
+        each_segment(p, |s| {
+            let end = s
+                .iter()
+                .rposition(|b| !b". ".contains(b))
+                .map_or(0, |at| at + 1);
+            s[..end].to_vec()
+        })
+    },
+    |p| cut(p, b"\0"),
+    |p| cut(p, b"?#"),
+];
+
+fn percent_decode(path: &[u8]) -> Vec<u8> {
+    percent_encoding::percent_decode(path).collect()
+}
+
+fn remove_dot_segments(path: &[u8]) -> Vec<u8> {
+    let mut kept: Vec<&[u8]> = Vec::new();
+    let segments: Vec<&[u8]> = path.split(|&b| b == b'/').skip(1).collect();
+    for (at, segment) in segments.iter().enumerate() {
+        let last = at + 1 == segments.len();
+        match *segment {
+            b"." | b".." => {
+                if *segment == b".." {
+                    kept.pop();
+                }
+                if last {
+                    kept.push(b"");
+                }
+            }
+            other => kept.push(other),
+        }
+    }
+    kept.iter().flat_map(|s| [b"/", *s].concat()).collect()
+}
+
+fn each_segment(path: &[u8], change: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
+    let segments: Vec<Vec<u8>> = path.split(|&b| b == b'/').map(change).collect();
+    segments.join(&b'/')
+}
+
+fn cut(path: &[u8], at: &[u8]) -> Vec<u8> {
+    path.split(|b| at.contains(b)).next().unwrap().to_vec()
+}
+
+/// Every form that up to three normalisations in any order make of `path`, itself included.
+fn forms(path: &[u8]) -> BTreeSet<Vec<u8>> {
+    let mut all = BTreeSet::from([path.to_vec()]);
+    let mut newest = all.clone();
+    for _ in 0..3 {
+        let next = newest
+            .iter()
+            .flat_map(|p| NORMALISATIONS.iter().map(|n| n(p)));
+        newest = next.filter(|p| !all.contains(p)).collect();
+        all.extend(newest.iter().cloned());
+    }
+    all
+}
+
+type Table = Vec<(&'static str, Leniency)>;
+
+fn tables() -> Vec<Table> {
+    let strict = Leniency::default();
+    let slashes = Leniency {
+        encoded_slash: true,
+        ..strict
+    };
+    vec![
+        vec![("/public/", strict), ("/", strict)],
+        vec![("/", strict), ("/admin", strict)],
+        vec![
+            ("/", strict),
+            ("/public", strict),
+            ("/public/admin/", strict),
+        ],
+        vec![
+            ("/", strict),
+            ("/admin/", strict),
+            ("/admin/public", strict),
+            ("/a", strict),
+        ],
+        vec![
+            ("/", strict),
+            ("/files/", ALL),
+            ("/admin", strict),
+            ("/a/b", slashes),
+        ],
+        vec![
+            ("/", strict),
+            ("/a/", strict),
+            ("/a/files", ALL),
+            ("/public", ALL),
+        ],
+        vec![("/", ALL)],
+        vec![
+            ("/public/", strict),
+            ("/files", ALL),
+            ("/caf\u{e9}", strict),
+        ],
+    ]
+}
+
+/// The gateway's choice; `None`: it answers 4xx.
+fn choose(table: &Table, target: &str) -> Option<usize> {
+    let target = Target::parse(target).ok()?;
+    let prefixes: Vec<Prefix> = table.iter().map(|(p, _)| Prefix::new(p).unwrap()).collect();
+    let covering = (0..table.len()).filter(|&at| prefixes[at].covers(&target));
+    let at = covering.max_by_key(|&at| prefixes[at].stem().len())?;
+    let permitted = target.permitted_by(&table[at].1, &prefixes[at]);
+    permitted.ok().map(|()| at)
+}
+
+/// What an upstream that takes `path` as it is would call the longest prefix. Model: no decoding
+/// (but for the prefix that cannot be sent otherwise), whole segments, case aside.
+fn literal(table: &Table, path: &[u8]) -> Option<usize> {
+    let path = String::from_utf8_lossy(path).to_uppercase();
+    let inside = |prefix: &str| {
+        let below = path.strip_prefix(prefix.trim_end_matches('/').to_uppercase().as_str());
+        below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let sent = |prefix: &str| prefix.replace('\u{e9}', "%c3%a9");
+    let found = (0..table.len()).filter(|&at| inside(table[at].0) || inside(&sent(table[at].0)));
+    found.max_by_key(|&at| table[at].0.trim_end_matches('/').len())
+}
+
+/// How many tables chose a route, after checking all of them.
+fn check(target: &str) -> Result<usize, String> {
+    let chosen: Vec<(Table, usize)> = tables()
+        .into_iter()
+        .filter_map(|table| choose(&table, target).map(|at| (table, at)))
+        .collect();
+    if chosen.is_empty() {
+        return Ok(0);
+    }
+    let path = target.split('?').next().unwrap();
+    for form in forms(path.as_bytes()) {
+        for (table, at) in &chosen {
+            let read = literal(table, &form);
+            if read != Some(*at) {
+                let form = String::from_utf8_lossy(&form);
+                return Err(format!(
+                    "{target:?} went to {:?}, read as {form:?}: {read:?}",
+                    table[*at].0
+                ));
+            }
+        }
+    }
+    Ok(chosen.len())
+}
+
+const TOKENS: &[&str] = &[
+    "/",
+    "/",
+    "/",
+    "//",
+    "public",
+    "PUBLIC",
+    "admin",
+    "aDmin",
+    "files",
+    "a",
+    "b",
+    "x",
+    ".",
+    "..",
+    "...",
+    "%2e",
+    "%252E",
+    "%2f",
+    "%252F",
+    "%25252f",
+    "\\",
+    "%5c",
+    "%255c",
+    ";",
+    ";x",
+    "%3b",
+    "%253b",
+    "%20",
+    "%2520",
+    "%00",
+    "%2500",
+    "%3f",
+    "%253F",
+    "%23",
+    "?",
+    "#",
+    "%",
+    "%2",
+    "5c",
+    "2f",
+    "%25",
+    "%61",
+    "%2561",
+    "%2525",
+    "%c0%ae",
+    "%ef%bc%8e",
+    "%e2%84%aa",
+    "caf%c3%a9",
+    "caf%C3%89",
+    "%c5%bf",
+    " ",
+    "\0",
+    "dmin",
+    "%41DMIN",
+    "ublic",
+    "/public/",
+    "/admin/",
+    "/files/",
+    "/a/b/",
+];
+
+#[test]
+fn short_targets_keep_their_route() {
+    let mut permitted = 0;
+    for first in TOKENS {
+        for second in TOKENS {
+            for third in [
+                "", "/", "admin", "/admin", "..", "/x", "%2e", "%2f", ";", "a", "//b", "b",
+            ] {
+                permitted += check(&format!("/{first}{second}{third}")).unwrap();
+                permitted += check(&format!("{first}{second}{third}")).unwrap();
+            }
+        }
+    }
+    // The check is worth nothing if nearly everything is refused.
+    assert!(permitted > 100_000, "{permitted}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_target_keeps_its_route(tokens in prop::collection::vec(prop::sample::select(TOKENS), 0..9)) {
+        check(&format!("/{}", tokens.concat())).map_err(TestCaseError::fail)?;
+    }
+
+    #[test]
+    fn calm_targets_keep_their_route(
+        prefix in prop::sample::select(vec!["/", "/public/", "/files/", "/a/files/", "/caf%c3%a9/", "/a/b/"]),
+        tokens in prop::collection::vec(prop::sample::select(TOKENS), 0..4),
+    ) {
+        check(&format!("{prefix}{}", tokens.concat())).map_err(TestCaseError::fail)?;
+    }
+
+    #[test]
+    fn any_text_is_parsed_without_panic(text in "(/|[%/.;\\\\a-f0-9]){0,3}\\PC{0,20}") {
+        check(&text).map_err(TestCaseError::fail)?;
+        if let Ok(target) = Target::parse(&text) {
+            prop_assert_eq!(target.raw(), &text);
+            // The canonical form is final: nothing is left that another reading could change.
+            let canonical = target.canonical().into_owned();
+            prop_assert!(canonical.starts_with('/') && !canonical.contains("//"));
+            prop_assert!(!canonical.contains([';', '\\', '?', '#', '\0']));
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Worker threads: each with its own runtime, listeners and connections.
+
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{Failure, Gateway, Stage, start as failure};
+use crate::listener::{ConnectionGate, ConnectionPermit, Kind, Listen, Peer, accept_loop, bind_all};
+use crate::metrics::HandshakeFailure;
+use crate::serve::{Arrival, Parts, Site, Worker, redirect, serve};
+use crate::tls::{HandshakeError, Tls, handshake};
+
+/// One address, bound once for each worker.
+pub(super) struct Bound {
+    pub(super) address: SocketAddr,
+    pub(super) listen: Listen,
+    sockets: Vec<TcpListener>,
+}
+
+/// Binds every address.
+pub(super) fn bind(gateway: &Gateway) -> Result<Vec<Bound>, Failure> {
+    let config = gateway.config.load();
+    let mut bound = Vec::new();
+    for listen in &config.listeners.listeners {
+        let sockets = bind_all(listen.address, config.server.workers).map_err(|error| {
+            let remedy = "fix: stop what listens there, or change `listen` in [server]";
+            failure(format!("cannot listen on {}: {error}\n    {remedy}", listen.address))
+        })?;
+        let address = sockets.first().and_then(|socket| socket.local_addr().ok());
+        let address = address.unwrap_or(listen.address);
+        bound.push(Bound { address, listen: listen.clone(), sockets });
+    }
+    Ok(bound)
+}
+
+/// The running threads.
+pub(super) struct Threads {
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    /// Whether all have ended.
+    pub(super) fn ended(&self) -> bool {
+        self.handles.iter().all(JoinHandle::is_finished)
+    }
+
+    pub(super) fn join(self) {
+        for handle in self.handles {
+            if handle.join().is_err() {
+                tracing::error!("a worker thread panicked");
+            }
+        }
+    }
+}
+
+/// Starts the threads.
+pub(super) fn start(
+    gateway: &Gateway,
+    bound: &[Bound],
+    stages: &watch::Receiver<Stage>,
+) -> Result<Threads, Failure> {
+    let config = gateway.config.load();
+    let gate = ConnectionGate::new(config.listeners.max_connections);
+    let mut handles = Vec::new();
+    for index in 0..config.server.workers {
+        let mut listeners = Vec::new();
+        for one in bound {
+            let Some(socket) = one.sockets.get(index) else { continue };
+            listeners.push((socket.try_clone().map_err(failure)?, one.listen.clone()));
+        }
+        let parts = Parts {
+            site: Arc::clone(&gateway.site),
+            authority: Arc::clone(&gateway.authority),
+            clock: gateway.clock.clone(),
+            access: gateway.logs.access(),
+            metrics: gateway.metrics.worker(),
+        };
+        let door = Door {
+            tls: Arc::clone(&gateway.tls),
+            handshake: config.tls.handshake_timeout,
+            gate: gate.clone(),
+        };
+        let stages = stages.clone();
+        let thread = std::thread::Builder::new().name(format!("worker-{index}"));
+        let handle = thread.spawn(move || {
+            if let Err(error) = work(parts, listeners, door, stages) {
+                tracing::error!(%error, "a worker could not start");
+            }
+        });
+        handles.push(handle.map_err(failure)?);
+    }
+    Ok(Threads { handles })
+}
+
+/// What accepted connections pass through.
+#[derive(Clone)]
+struct Door {
+    tls: Arc<Tls>,
+    handshake: Duration,
+    gate: ConnectionGate,
+}
+
+fn work(
+    parts: Parts,
+    listeners: Vec<(TcpListener, Listen)>,
+    door: Door,
+    mut stages: watch::Receiver<Stage>,
+) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(failure)?;
+    let site = Arc::clone(&parts.site);
+    let worker = Worker::new(parts).map_err(failure)?;
+    let local = LocalSet::new();
+    local.block_on(&runtime, async move {
+        let shutdown = CancellationToken::new();
+        let clockwork = tokio::task::spawn_local(Rc::clone(&worker).run());
+        for (socket, listen) in listeners {
+            let socket = tokio::net::TcpListener::from_std(socket).map_err(failure)?;
+            let (door, worker, site) = (door.clone(), Rc::clone(&worker), Arc::clone(&site));
+            let proxy = listen.proxy.clone();
+            let on = move |stream, peer, permit| {
+                let connection =
+                    welcome(Rc::clone(&worker), Arc::clone(&site), door.clone(), listen.kind, stream, peer, permit);
+                tokio::task::spawn_local(connection);
+            };
+            let gate = on_gate(&on, &proxy, &shutdown);
+            let (proxy, token, on) = gate;
+            let accepting = accept_loop(socket, door_gate(&on), proxy, token, on.on);
+            tokio::task::spawn_local(accepting);
+        }
+        let _ = stages.wait_for(|stage| *stage != Stage::Run).await;
+        shutdown.cancel();
+        worker.stop();
+        let idle = async {
+            while worker.open() > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            () = idle => {}
+            _ = stages.wait_for(|stage| *stage == Stage::Halt) => {}
+        }
+        clockwork.abort();
+        worker.flush();
+        Ok(())
+    })
+}
