@@ -20,5 +20,5 @@ mod worker;
 pub use self::connection::{Arrival, serve};
 pub use self::cookie::CookieName;
 pub use self::redirect::redirect;
-pub use self::site::{Limits, Site};
+pub use self::site::{Limits, Site, Table};
 pub use self::worker::{Parts, Worker};

@@ -66,14 +66,14 @@ async fn serve(exchange: &mut Exchange, request: Request<Incoming>) -> Outcome {
     exchange.host = Some(host);
     let path = exchange.uri.path_and_query().cloned().ok_or_else(|| target_fault("no path"))?;
     let target = Target::parse(path.as_str()).map_err(|error| target_fault(&error.to_string()))?;
-    if !site.router.knows(&name) {
+    if !site.table.router.knows(&name) {
         return Err(misdirected(&name, &site.public_url));
     }
     if let Some(below) = own::below(&target, &site.mount) {
         let carried = find_session(exchange, &mut parts.headers).await;
         return own::answer(exchange, &parts, incoming, below, carried).await;
     }
-    let route = match site.router.find(&name, &target, &parts.method) {
+    let route = match site.table.router.find(&name, &target, &parts.method) {
         Found::Route(route) => route,
         Found::WrongMethod(methods) => return Err(wrong_method(&methods)),
         Found::NoPath | Found::NoHost => {
@@ -229,7 +229,7 @@ async fn permit(
     parts: &mut Parts,
 ) -> Result<Permit, Box<Fault>> {
     let view = Rc::clone(&exchange.view);
-    let Some(rule) = view.site.rules.get(route.index) else {
+    let Some(rule) = view.site.table.rules.get(route.index) else {
         return Err(fault(StatusCode::INTERNAL_SERVER_ERROR, "no-rule", "The route has no rule."));
     };
     let session = if rule.needs_session() {
@@ -305,7 +305,8 @@ async fn forward(
     let view = Rc::clone(&exchange.view);
     let site = &view.site;
     let worker = Rc::clone(exchange.worker());
-    let way = exchange.route.and_then(|index| site.ways.get(index)).copied().unwrap_or(usize::MAX);
+    let way =
+        exchange.route.and_then(|index| site.table.ways.get(index)).copied().unwrap_or(usize::MAX);
     let (Some(upstream), Some(counts)) = (site.upstreams.get(way), view.upstreams.get(way)) else {
         return Err(fault(StatusCode::BAD_GATEWAY, "no-upstream", "The route leads nowhere."));
     };
@@ -329,7 +330,7 @@ async fn forward(
         version: exchange.version,
         websocket,
     };
-    let stamped = site.headers.stamp(&permit, request, &forwarding).map_err(|error| {
+    let stamped = site.table.headers.stamp(&permit, request, &forwarding).map_err(|error| {
         tracing::warn!(%error, request = exchange.request_id(), "identity-too-large");
         let detail = "Your groups and roles do not fit into the request to the app.";
         fault(StatusCode::BAD_GATEWAY, "identity-too-large", detail)
@@ -413,10 +414,10 @@ pub(super) fn own_response(reply: Reply, mut exchange: Box<Exchange>) -> Respons
     let view = Rc::clone(&exchange.view);
     let site = &view.site;
     exchange.status = reply.status.as_u16();
-    if exchange.code.is_none() {
-        exchange.kind = RequestKind::Own;
-    } else {
+    if exchange.code.is_some() {
         exchange.kind = RequestKind::Refused;
+    } else if exchange.route.is_none() {
+        exchange.kind = RequestKind::Own;
     }
     let mut response = Response::new(());
     *response.status_mut() = reply.status;
