@@ -3,8 +3,11 @@
 //! Speaks [`Command`] only: cannot reach store, login methods or directory, so dialects cannot differ
 //! in their rules. A dialect words every failure under its mount, also those that are not its own.
 
+pub mod browser;
+
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -200,7 +203,7 @@ impl From<&Refusal> for Fault {
 /// The request that a fault answers, as far as wording it needs.
 #[derive(Debug)]
 pub struct Context<'a> {
-    /// Request headers.
+    /// Request headers; at least those that [`worded_by`] keeps.
     pub headers: &'a HeaderMap,
     /// Method.
     pub method: &'a Method,
@@ -212,6 +215,8 @@ pub struct Context<'a> {
     pub target: &'a str,
     /// Host as asked for, with its port.
     pub host: &'a str,
+    /// Client address.
+    pub ip: Option<IpAddr>,
     /// Whether the client carried a session cookie that opens nothing (any more).
     pub stale: bool,
     /// Now, in whole seconds since the epoch.
@@ -272,6 +277,22 @@ pub fn wants_page(method: &Method, headers: &HeaderMap) -> bool {
         && document
         && is("sec-fetch-mode", b"navigate")
         && !headers.contains_key("x-requested-with")
+}
+
+/// The headers by which a fault is worded, for keeping them when the request is gone: none for a
+/// program, so that only navigations pay for it.
+pub fn worded_by(method: &Method, headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    if wants_page(method, headers) {
+        kept.insert(header::ACCEPT, HeaderValue::from_static("text/html"));
+        let site = HeaderName::from_static("sec-fetch-site");
+        for name in [header::REFERER, header::USER_AGENT, site] {
+            if let Some(value) = headers.get(&name) {
+                kept.insert(name, value.clone());
+            }
+        }
+    }
+    kept
 }
 
 #[cfg(test)]

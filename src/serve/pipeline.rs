@@ -18,7 +18,7 @@ use super::connection::Active;
 use super::cookie::Carried;
 use super::exchange::Exchange;
 use super::{host, own, tunnel, whoami};
-use crate::api::{Carrier, Context, Fault, Reply, is_cross_site, wants_page};
+use crate::api::{Carrier, Context, Fault, Reply, is_cross_site, worded_by};
 use crate::audit::{Event, Origin};
 use crate::headers::{Forwarding, Stamped, clean_response};
 use crate::metrics::{Lookup, RequestKind, UpstreamOutcome};
@@ -40,7 +40,7 @@ pub(super) enum Answer {
 /// Serves one request.
 pub(super) async fn handle(active: Active, request: Request<Incoming>) -> Response<Body> {
     let mut exchange = Box::new(Exchange::new(active, &request));
-    let page = wants_page(request.method(), request.headers());
+    let hints = worded_by(request.method(), request.headers());
     let outcome = serve(&mut exchange, request).await;
     // Bytes behind a request to upgrade wait for this word; a tunnel has taken them already.
     if let Some(wire) = &exchange.connection().wire {
@@ -51,7 +51,7 @@ pub(super) async fn handle(active: Active, request: Request<Incoming>) -> Respon
         Ok(Answer::Own(reply)) => own_response(reply, exchange),
         Err(fault) => {
             exchange.code = Some(fault.code);
-            let reply = word(&fault, &exchange, page);
+            let reply = word(&fault, &exchange, &hints);
             own_response(reply, exchange)
         }
     }
@@ -448,18 +448,15 @@ pub(super) fn own_response(reply: Reply, mut exchange: Box<Exchange>) -> Respons
 }
 
 /// Has a fault worded by the dialect that the request belongs to.
-fn word(fault: &Fault, exchange: &Exchange, page: bool) -> Reply {
-    let mut headers = HeaderMap::new();
-    if page {
-        headers.insert(header::ACCEPT, HeaderValue::from_static("text/html"));
-    }
+fn word(fault: &Fault, exchange: &Exchange, headers: &HeaderMap) -> Reply {
     let context = Context {
-        headers: &headers,
+        headers,
         method: &exchange.method,
         request: exchange.request_id(),
         identity: exchange.live.as_ref().map(|live| live.identity()),
         target: exchange.target(),
         host: exchange.host(),
+        ip: Some(exchange.ip()),
         stale: exchange.stale,
         now: exchange.worker().clock.now().seconds(),
     };

@@ -13,7 +13,7 @@ mod ports;
 mod record;
 mod streams;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod throttle;
 mod token;
 

@@ -1,8 +1,20 @@
-//! A directory of three people for unit tests of the core.
+//! Doubles for unit tests of the core and of dialects: a directory of one, a store that can be made to
+//! fail, a login method, and an authority over them.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use super::ports::{Account, Directory, Group};
+use super::authority::{Authority, Settings};
+use super::ports::{
+    Account, BoxFuture, Credentials, Directory, Group, Lease, LoginError, Method, Replaced, Store,
+    StoreError,
+};
+use super::record::Record;
+use super::token::SessionId;
+use crate::audit::Audit;
+use crate::clock::{Clock, UnixMs};
 use crate::secret::Secret;
 
 /// `u1` is in `staff`; `ops` is below `staff`, `night` below `ops`, and `staff` below `night`: a loop.
@@ -65,5 +77,153 @@ impl Directory for People {
 
     fn rehash(&self, _id: &str, _old: &Secret, _new: &Secret) -> Result<(), String> {
         Ok(())
+    }
+}
+
+/// Sessions in a map. While it is down, every operation fails.
+#[derive(Debug, Default)]
+pub(crate) struct Shelf {
+    records: Mutex<BTreeMap<SessionId, Record>>,
+    down: AtomicBool,
+}
+
+impl Shelf {
+    pub(crate) fn fail(&self, down: bool) {
+        self.down.store(down, Ordering::SeqCst);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.records.lock().unwrap().len()
+    }
+
+    fn with<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&mut BTreeMap<SessionId, Record>) -> T,
+    ) -> BoxFuture<'_, Result<T, StoreError>> {
+        let result = if self.down.load(Ordering::SeqCst) {
+            Err(StoreError::Unavailable("switched off by the test".to_owned()))
+        } else {
+            Ok(act(&mut self.records.lock().unwrap()))
+        };
+        Box::pin(std::future::ready(result))
+    }
+}
+
+impl Store for Shelf {
+    fn create(&self, record: Record) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.with(|all| drop(all.insert(record.id, record)))
+    }
+
+    fn load(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        self.with(|all| all.get(&id).cloned())
+    }
+
+    fn replace(&self, record: Record) -> BoxFuture<'_, Result<Replaced, StoreError>> {
+        self.with(|all| match all.get(&record.id) {
+            None => Replaced::Gone,
+            Some(old) if old.generation + 1 != record.generation => Replaced::Conflict,
+            Some(_) => {
+                all.insert(record.id, record);
+                Replaced::Done
+            }
+        })
+    }
+
+    fn end(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        self.with(|all| all.remove(&id))
+    }
+
+    fn touch(&self, seen: Vec<(SessionId, UnixMs)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.with(|all| {
+            for (id, at) in seen {
+                if let Some(record) = all.get_mut(&id) {
+                    record.seen = record.seen.max(at);
+                }
+            }
+        })
+    }
+
+    fn of_user<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<Vec<Record>, StoreError>> {
+        let user = user.to_owned();
+        self.with(move |all| {
+            let mut own: Vec<_> =
+                all.values().filter(|record| record.user == user).cloned().collect();
+            own.sort_by_key(|record| std::cmp::Reverse(record.created));
+            own
+        })
+    }
+
+    fn list(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        self.with(|all| all.values().take(limit).cloned().collect())
+    }
+
+    fn lease(&self) -> Lease {
+        Lease::endless()
+    }
+
+    fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.with(|_| ())
+    }
+}
+
+/// Accepts whoever gives their login name as the password, unless it is busy.
+#[derive(Debug)]
+pub(crate) struct SameWord {
+    people: Arc<People>,
+    busy: Arc<AtomicBool>,
+}
+
+impl Method for SameWord {
+    fn name(&self) -> &'static str {
+        "password"
+    }
+
+    fn verify<'a>(
+        &'a self,
+        credentials: &'a Credentials,
+    ) -> BoxFuture<'a, Result<Arc<Account>, LoginError>> {
+        let Credentials::Password { identifier, password } = credentials;
+        let found = if self.busy.load(Ordering::SeqCst) {
+            Err(LoginError::Busy)
+        } else if password.expose() == identifier {
+            self.people.by_login(identifier).ok_or(LoginError::Invalid)
+        } else {
+            Err(LoginError::Invalid)
+        };
+        Box::pin(std::future::ready(found))
+    }
+}
+
+/// An authority over the doubles, and the doubles. Sessions last an hour, ten minutes when idle.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) authority: Authority,
+    pub(crate) store: Arc<Shelf>,
+    pub(crate) people: Arc<People>,
+    pub(crate) busy: Arc<AtomicBool>,
+    pub(crate) clock: Clock,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let clock = Clock::manual(UnixMs(1_800_000_000_000));
+        let (store, people) = (Arc::new(Shelf::default()), Arc::new(People::new()));
+        let busy = Arc::new(AtomicBool::new(false));
+        let settings = Settings {
+            lifetime: Duration::from_secs(3600),
+            idle: Duration::from_secs(600),
+            per_user: 10,
+            cached: 1000,
+        };
+        let method = SameWord { people: Arc::clone(&people), busy: Arc::clone(&busy) };
+        let authority = Authority::new(
+            settings,
+            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::clone(&people) as Arc<dyn Directory>,
+            vec![Box::new(method)],
+            Arc::new(Audit::silent(clock.clone())),
+            clock.clone(),
+        );
+        Self { authority, store, people, busy, clock }
     }
 }
