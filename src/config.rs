@@ -234,7 +234,7 @@ fn name_of<S: AsRef<str>>(host: &Host<S>) -> String {
 fn session(section: &mut Section) -> (session::Settings, CookieName) {
     let year = 366 * DAY;
     let lifetime = section.duration("lifetime", DAY / 2, SECOND..=year);
-    let idle = section.duration("idle", 3600 * SECOND, SECOND..=year);
+    let idle = section.duration("idle", lifetime.min(3600 * SECOND), SECOND..=year);
     if idle > lifetime {
         let what = "`session.idle` is longer than `session.lifetime`: it would have no effect";
         section.problem("idle", what, "make it shorter, or lengthen `lifetime`");

@@ -3,6 +3,7 @@
 //! The wiring of a request; each step's rules are in its own module.
 
 mod body;
+mod carrier;
 mod connection;
 mod cookie;
 mod exchange;

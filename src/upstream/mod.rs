@@ -168,6 +168,13 @@ fn receive(
     if response.status() == http::StatusCode::SWITCHING_PROTOCOLS && !upgrade {
         return Err(Error::BadResponse("101 that nobody asked for".to_owned()));
     }
+    let headers = response.headers();
+    // Two framings: which one the app meant is a guess, and a wrong guess splits answers.
+    if headers.contains_key(http::header::TRANSFER_ENCODING)
+        && headers.contains_key(http::header::CONTENT_LENGTH)
+    {
+        return Err(Error::BadResponse("Content-Length with Transfer-Encoding".to_owned()));
+    }
     let idle = timer.deadline(lease.upstream().settings.idle);
     lease.worked();
     Ok(response.map(|incoming| ResponseBody::new(incoming, lease, idle)))

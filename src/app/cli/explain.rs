@@ -65,7 +65,7 @@ pub(super) fn explain(file: &Path, question: &Question) -> Result<(), Error> {
     }
     let Some(rule) = config.table.rules.get(route.index) else { return Ok(()) };
     println!("rule      {}", rule.describe());
-    if !rule.needs_session() {
+    if rule.is_open() && (question.user.is_none() || !rule.looks_at_session()) {
         return say("pass", &format!("to {}, without identity", route.upstream));
     }
     let Some(user) = &question.user else {
