@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, Uri, Version};
 
 use crate::headers::Stamped;
 use crate::timer::Timer;
@@ -180,9 +180,18 @@ fn receive(
     Ok(response.map(|incoming| ResponseBody::new(incoming, lease, idle)))
 }
 
-/// Puts the request into the form of the connection's protocol.
+/// Puts the request into the form of the connection's protocol. HTTP/2 says the host in `:authority`
+/// (RFC 9113 section 8.3.1); path and query stay as they are.
 fn adapt(request: &mut Request<RequestBody>, version: Version) {
     *request.version_mut() = version;
+    if version != Version::HTTP_2 || request.uri().authority().is_some() {
+        return;
+    }
+    let Some(host) = request.headers_mut().remove(http::header::HOST) else { return };
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.scheme = Some(http::uri::Scheme::HTTP);
+    parts.authority = http::uri::Authority::try_from(host.as_bytes()).ok();
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
 }
 
 fn copy(request: &Request<RequestBody>) -> Box<Request<RequestBody>> {
