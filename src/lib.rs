@@ -5,3 +5,4 @@ pub mod clock;
 pub mod secret;
 pub mod section;
 pub mod session;
+pub mod store;

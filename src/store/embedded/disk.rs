@@ -1,0 +1,282 @@
+//! The file of the embedded store: opening it for one process only, loading it, one commit per batch.
+//!
+//! Knows records only as JSON documents under their ids; decides nothing about them but "readable".
+
+use std::fmt;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use redb::backends::FileBackend;
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+
+use crate::session::{Record, SessionId};
+use crate::store::OpenError;
+
+/// Records as JSON, under the 16 bytes of their ids.
+const SESSIONS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("sessions");
+/// Documents that could not be read, kept for a person to look at.
+const QUARANTINE: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("quarantine");
+/// What is written to see whether writing works again.
+const PROBE: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("probe");
+/// Big enough to need space that a full disk does not have.
+const PROBE_BYTES: usize = 64 * 1024;
+/// Bytes of the file that redb keeps in memory: the upper levels of the tree.
+const CACHE_BYTES: usize = 32 << 20;
+
+/// Name of the file within the store's directory.
+pub(super) const FILE: &str = "sessions.redb";
+const LOCK: &str = "sessions.lock";
+
+/// Why the file could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DiskError {
+    /// It was closed after an earlier failure.
+    #[error("closed after an earlier failure")]
+    Closed,
+    /// The library gave up on what it found in the file.
+    #[error("the file is damaged")]
+    Damaged,
+    /// The library or the operating system says no.
+    #[error("{0}")]
+    Failed(Box<redb::Error>),
+}
+
+impl<E: Into<redb::Error>> From<E> for DiskError {
+    fn from(error: E) -> Self {
+        Self::Failed(Box::new(error.into()))
+    }
+}
+
+/// One change: a document to write under the id, or `None` to remove it.
+pub(super) type Change = (SessionId, Option<Vec<u8>>);
+
+type Opener = dyn Fn() -> Result<Database, DatabaseError> + Send;
+
+/// The open file.
+pub(super) struct Disk {
+    open: Box<Opener>,
+    database: Option<Database>,
+    /// Held for as long as the store is open, also while the database is closed after a failure.
+    _lock: Option<File>,
+}
+
+impl Disk {
+    /// Opens the file in `directory`, making both when missing.
+    pub(super) fn open(directory: &Path) -> Result<Self, OpenError> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(|error| refused(directory, &error.into()))?;
+        let lock = lock(directory)?;
+        let file = directory.join(FILE);
+        let opener = move || builder().create_with_backend(FileBackend::new(open_private(&file)?)?);
+        Self::with(Box::new(opener), Some(lock))
+            .and_then(|disk| {
+                // A file outlives a power failure only when its directory entry does, too.
+                File::open(directory)?.sync_all()?;
+                Ok(disk)
+            })
+            .map_err(|error| refused(directory, &error))
+    }
+
+    /// Opens what `open` opens.
+    pub(super) fn with(open: Box<Opener>, lock: Option<File>) -> Result<Self, DiskError> {
+        let mut disk = Self { open, database: None, _lock: lock };
+        disk.reopen()?;
+        Ok(disk)
+    }
+
+    /// Hands every document that is a record to `keep`, which says whether the session goes on. The
+    /// others are removed; unreadable ones are put aside. Returns how many were removed and put aside.
+    pub(super) fn load(
+        &mut self,
+        mut keep: impl FnMut(Record) -> bool,
+    ) -> Result<(usize, usize), DiskError> {
+        self.guarded(|database| {
+            let (mut ended, mut unreadable) = (Vec::new(), Vec::new());
+            let read = database.begin_read()?;
+            match read.open_table(SESSIONS) {
+                Err(redb::TableError::TableDoesNotExist(_)) => {}
+                Err(error) => return Err(error.into()),
+                Ok(table) => {
+                    for row in table.iter()? {
+                        let (key, value) = row?;
+                        let id = SessionId::from_bytes(*key.value());
+                        match serde_json::from_slice::<Record>(value.value()) {
+                            Ok(record) if record.id == id => {
+                                if !keep(record) {
+                                    ended.push(id);
+                                }
+                            }
+                            Ok(_) => unreadable.push((id, "it carries another id".to_owned())),
+                            Err(error) => unreadable.push((id, error.to_string())),
+                        }
+                    }
+                }
+            }
+            drop(read);
+            if !ended.is_empty() || !unreadable.is_empty() {
+                clean(database, &ended, &unreadable)?;
+            }
+            Ok((ended.len(), unreadable.len()))
+        })
+    }
+
+    /// Writes all changes or none; durable when this returns. After an error the file is closed, and
+    /// whether the changes are in it is not known: they are to be written again after [`Disk::heal`].
+    pub(super) fn commit(&mut self, changes: &[Change]) -> Result<(), DiskError> {
+        self.guarded(|database| {
+            let write = database.begin_write()?;
+            {
+                let mut table = write.open_table(SESSIONS)?;
+                for (id, document) in changes {
+                    match document {
+                        Some(document) => table.insert(id.as_bytes(), document.as_slice())?,
+                        None => table.remove(id.as_bytes())?,
+                    };
+                }
+            }
+            Ok(write.commit()?)
+        })
+    }
+
+    /// Opens the file again after a failure, and sees whether it can be written.
+    pub(super) fn heal(&mut self) -> Result<(), DiskError> {
+        self.reopen()?;
+        self.guarded(|database| {
+            let write = database.begin_write()?;
+            write.open_table(PROBE)?.insert(0, vec![0; PROBE_BYTES].as_slice())?;
+            Ok(write.commit()?)
+        })
+    }
+
+    fn reopen(&mut self) -> Result<(), DiskError> {
+        self.database = None;
+        let opened = catch_unwind(AssertUnwindSafe(|| (self.open)()));
+        self.database = Some(opened.map_err(|_| DiskError::Damaged)??);
+        Ok(())
+    }
+
+    /// Runs `work` on the database; closes it when that fails, since redb then refuses all further
+    /// writes until it is opened again. A damaged file can make redb panic: that is a failure, too.
+    fn guarded<T>(
+        &mut self,
+        work: impl FnOnce(&Database) -> Result<T, DiskError>,
+    ) -> Result<T, DiskError> {
+        let database = self.database.take().ok_or(DiskError::Closed)?;
+        match catch_unwind(AssertUnwindSafe(|| work(&database))) {
+            Ok(Ok(done)) => {
+                self.database = Some(database);
+                Ok(done)
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(DiskError::Damaged),
+        }
+    }
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Disk").field("open", &self.database.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// Settings of the database; one process at a time.
+pub(super) fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
+fn clean(
+    database: &Database,
+    ended: &[SessionId],
+    unreadable: &[(SessionId, String)],
+) -> Result<(), DiskError> {
+    let write = database.begin_write()?;
+    {
+        let (mut sessions, mut aside) =
+            (write.open_table(SESSIONS)?, write.open_table(QUARANTINE)?);
+        for id in ended {
+            sessions.remove(id.as_bytes())?;
+        }
+        for (id, reason) in unreadable {
+            tracing::warn!(session = %id, %reason, "stored session put aside: not readable");
+            if let Some(document) = sessions.remove(id.as_bytes())? {
+                aside.insert(id.as_bytes(), document.value())?;
+            }
+        }
+    }
+    Ok(write.commit()?)
+}
+
+/// Opens or makes a file that only its owner may read.
+fn open_private(path: &Path) -> std::io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
+/// Takes the directory for this process until the returned file is dropped. Its own file, because the
+/// database's lock is gone while the database is opened again.
+fn lock(directory: &Path) -> Result<File, OpenError> {
+    let take = || {
+        let mut file = open_private(&directory.join(LOCK))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(Err(file)),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        file.set_len(0)?;
+        writeln!(file, "{}", std::process::id())?;
+        Ok(Ok(file))
+    };
+    match take() {
+        Ok(Ok(file)) => Ok(file),
+        Ok(Err(file)) => {
+            let mut text = String::new();
+            // Only for the message: what cannot be read is left out of it.
+            let _ = file.take(16).read_to_string(&mut text);
+            let process = text.trim().parse().ok();
+            Err(OpenError::InUse { path: directory.to_owned(), process })
+        }
+        Err(error) => Err(refused(directory, &error.into())),
+    }
+}
+
+/// The store in `directory` cannot be opened.
+pub(super) fn refused(directory: &Path, error: &DiskError) -> OpenError {
+    let directory = directory.display();
+    let kind = match error {
+        DiskError::Failed(error) => match &**error {
+            redb::Error::Io(error) => Some(error.kind()),
+            _ => None,
+        },
+        _ => None,
+    };
+    let remedy = match kind {
+        Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+            format!("make {directory} writable for the gateway's user, or change `store.path`")
+        }
+        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            format!("free space on the disk that holds {directory}")
+        }
+        _ => format!(
+            "check the disk and `store.path`; a damaged file must be restored, or be moved out of \
+             {directory}: all its sessions end then"
+        ),
+    };
+    OpenError::Failed {
+        what: format!("cannot open the session store in {directory}: {error}"),
+        remedy,
+    }
+}
