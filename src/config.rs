@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -14,7 +15,7 @@ use crate::headers::{Rules, Trust};
 use crate::policy::Rule;
 use crate::route::{Prefix, Route, Router};
 use crate::section::{Problem, Problems, Section, closest};
-use crate::serve::{CookieName, Limits};
+use crate::serve::{CookieName, Limits, Table};
 use crate::{directory, listener, log, login, session, store, tls, upstream};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -33,6 +34,8 @@ pub struct Server {
     pub admin: Option<SocketAddr>,
     /// Proxies whose forwarding headers are believed.
     pub trusted: Vec<IpNet>,
+    /// Socket for orders of operators.
+    pub control: PathBuf,
     /// How long requests in flight may go on after the sign to stop.
     pub drain: Duration,
     /// Life of `Strict-Transport-Security`; zero switches it off.
@@ -73,18 +76,12 @@ pub struct Config {
     pub log: log::Settings,
     /// `[limits]`.
     pub limits: Limits,
-    /// `[headers]`.
-    pub headers: Rules,
     /// `[api.browser]`.
     pub browser: Browser,
     /// `[[upstream]]`.
     pub upstreams: Vec<upstream::Settings>,
-    /// `[[route]]`.
-    pub router: Router,
-    /// Who may pass, by the route's index.
-    pub rules: Vec<Rule>,
-    /// The upstream's index, by the route's index.
-    pub ways: Vec<usize>,
+    /// `[[route]]` and `[headers]`.
+    pub table: Arc<Table>,
     /// What an operator should know though it is no error.
     pub warnings: Vec<String>,
 }
@@ -129,10 +126,10 @@ impl Config {
         let headers = Rules::read(&mut root.table("headers"));
         let browser = apis(&mut root.table("api"), &mut warnings);
         let upstreams = upstreams(&mut root);
-        let table = routes(&mut root, &server.hosts, &upstreams, &browser.mount);
+        let table = routes(&mut root, &server.hosts, &upstreams, &browser.mount, headers);
         drop(root);
         match table {
-            Some((router, rules, ways)) if problems.is_empty() => Ok(Self {
+            Some(table) if problems.is_empty() => Ok(Self {
                 file: file.to_owned(),
                 server,
                 listeners,
@@ -144,12 +141,9 @@ impl Config {
                 login,
                 log,
                 limits,
-                headers,
                 browser,
                 upstreams,
-                router,
-                rules,
-                ways,
+                table: Arc::new(table),
                 warnings,
             }),
             _ => Err(problems.list()),
@@ -221,6 +215,9 @@ fn server(section: &mut Section) -> Server {
         workers: usize::try_from(section.count("workers", cores, 1..=1024)).unwrap_or(1),
         admin,
         trusted: trusted.into_iter().map(|network| network.value).collect(),
+        control: section
+            .path("control")
+            .unwrap_or_else(|| section.base().join("data/control.sock")),
         drain: section.duration("drain", 30 * SECOND, Duration::ZERO..=DAY),
         hsts: section.duration("hsts", 365 * DAY, Duration::ZERO..=3650 * DAY),
     }
@@ -237,7 +234,7 @@ fn name_of<S: AsRef<str>>(host: &Host<S>) -> String {
 fn session(section: &mut Section) -> (session::Settings, CookieName) {
     let year = 366 * DAY;
     let lifetime = section.duration("lifetime", DAY / 2, SECOND..=year);
-    let idle = section.duration("idle", 3600 * SECOND, SECOND..=year);
+    let idle = section.duration("idle", lifetime.min(3600 * SECOND), SECOND..=year);
     if idle > lifetime {
         let what = "`session.idle` is longer than `session.lifetime`: it would have no effect";
         section.problem("idle", what, "make it shorter, or lengthen `lifetime`");
@@ -312,13 +309,12 @@ fn upstreams(root: &mut Section) -> Vec<upstream::Settings> {
     all
 }
 
-type Table = (Router, Vec<Rule>, Vec<usize>);
-
 fn routes(
     root: &mut Section,
     hosts: &[String],
     upstreams: &[upstream::Settings],
     mount: &str,
+    headers: Rules,
 ) -> Option<Table> {
     let names: Vec<&str> = upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
     let (mut routes, mut rules, mut ways) = (Vec::new(), Vec::new(), Vec::new());
@@ -359,7 +355,7 @@ fn routes(
         routes.push(route);
     }
     match Router::new(routes, hosts) {
-        Ok(router) => Some((router, rules, ways)),
+        Ok(router) => Some(Table { router, rules, ways, headers }),
         Err(problems) => {
             for (index, what) in problems {
                 if let Some(table) = tables.get(index) {

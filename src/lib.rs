@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod app;
 pub mod audit;
 pub mod clock;
 pub mod config;

@@ -41,7 +41,7 @@ pub(super) fn build(config: Config, clock: &Clock) -> Result<Gateway, Failure> {
     if let Some(first) = first {
         announce(&first, &config);
     }
-    let site = Arc::new(ArcSwap::from_pointee(site(config_parts(&config)?, &config, clock)?));
+    let site = Arc::new(ArcSwap::from_pointee(site(upstreams_of(&config, &[])?, &config, clock)?));
     let readiness = Arc::new(readiness(&authority));
     watch(&metrics, &authority, &tls, &logs, &site, clock);
     Ok(Gateway {
@@ -85,11 +85,19 @@ fn announce(first: &FirstUser, config: &Config) {
     println!("    This is shown once. Change it with: portcullis user passwd {}", first.name);
 }
 
-/// Upstreams, with their TLS settings: what can fail when a site is built.
-pub(super) fn config_parts(config: &Config) -> Result<Vec<Arc<Upstream>>, Vec<Problem>> {
+/// The apps of a configuration. Those of `known` with the same settings are kept, with their
+/// connections and what is known of their health.
+pub(super) fn upstreams_of(
+    config: &Config,
+    known: &[Arc<Upstream>],
+) -> Result<Vec<Arc<Upstream>>, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut upstreams = Vec::new();
     for settings in &config.upstreams {
+        if let Some(same) = known.iter().find(|upstream| upstream.settings == *settings) {
+            upstreams.push(Arc::clone(same));
+            continue;
+        }
         match upstream(settings) {
             Ok(upstream) => upstreams.push(upstream),
             Err(problem) => problems.push(problem),
@@ -117,11 +125,8 @@ pub(super) fn site(
     config: &Config,
     clock: &Clock,
 ) -> Result<Site, Failure> {
-    let fresh = Config::load(&config.file)?;
-    let settings = BrowserSettings {
-        mount: config.browser.mount.clone(),
-        name: config.browser.brand.clone(),
-    };
+    let settings =
+        BrowserSettings { mount: config.browser.mount.clone(), name: config.browser.brand.clone() };
     let browser = Browser::new(settings, clock.clone()).map_err(start)?;
     let pages = browser.pages();
     Ok(Site {
@@ -132,10 +137,7 @@ pub(super) fn site(
         lifetime: config.session.lifetime,
         mount: config.browser.mount.clone(),
         public_url: config.server.public_url.clone(),
-        router: fresh.router,
-        rules: fresh.rules,
-        ways: fresh.ways,
-        headers: fresh.headers,
+        table: Arc::clone(&config.table),
         upstreams,
         pages,
         browser: Arc::new(browser),

@@ -1,7 +1,9 @@
 //! Builds all parts from the configuration, owns them, runs until told to stop, drains.
 
 mod build;
+pub mod cli;
 mod control;
+mod operator;
 mod reload;
 mod workers;
 

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, Gateway, Stage, start as failure};
-use crate::listener::{ConnectionGate, ConnectionPermit, Kind, Listen, Peer, accept_loop, bind_all};
+use crate::listener::{
+    ConnectionGate, ConnectionPermit, Kind, Listen, Peer, accept_loop, bind_all,
+};
 use crate::metrics::HandshakeFailure;
 use crate::serve::{Arrival, Parts, Site, Worker, redirect, serve};
 use crate::tls::{HandshakeError, Tls, handshake};
@@ -86,6 +89,7 @@ pub(super) fn start(
             tls: Arc::clone(&gateway.tls),
             handshake: config.tls.handshake_timeout,
             gate: gate.clone(),
+            site: Arc::clone(&gateway.site),
         };
         let stages = stages.clone();
         let thread = std::thread::Builder::new().name(format!("worker-{index}"));
@@ -105,6 +109,7 @@ struct Door {
     tls: Arc<Tls>,
     handshake: Duration,
     gate: ConnectionGate,
+    site: Arc<ArcSwap<Site>>,
 }
 
 fn work(
@@ -115,7 +120,6 @@ fn work(
 ) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(failure)?;
-    let site = Arc::clone(&parts.site);
     let worker = Worker::new(parts).map_err(failure)?;
     let local = LocalSet::new();
     local.block_on(&runtime, async move {
@@ -123,16 +127,17 @@ fn work(
         let clockwork = tokio::task::spawn_local(Rc::clone(&worker).run());
         for (socket, listen) in listeners {
             let socket = tokio::net::TcpListener::from_std(socket).map_err(failure)?;
-            let (door, worker, site) = (door.clone(), Rc::clone(&worker), Arc::clone(&site));
+            let (door, worker) = (door.clone(), Rc::clone(&worker));
             let proxy = listen.proxy.clone();
-            let on = move |stream, peer, permit| {
-                let connection =
-                    welcome(Rc::clone(&worker), Arc::clone(&site), door.clone(), listen.kind, stream, peer, permit);
-                tokio::task::spawn_local(connection);
+            let (gate, kind) = (door.gate.clone(), listen.kind);
+            let on = move |stream, peer, permit: ConnectionPermit| {
+                let connection = welcome(Rc::clone(&worker), door.clone(), kind, stream, peer);
+                tokio::task::spawn_local(async move {
+                    connection.await;
+                    drop(permit);
+                });
             };
-            let gate = on_gate(&on, &proxy, &shutdown);
-            let (proxy, token, on) = gate;
-            let accepting = accept_loop(socket, door_gate(&on), proxy, token, on.on);
+            let accepting = accept_loop(socket, gate, proxy, shutdown.clone(), on);
             tokio::task::spawn_local(accepting);
         }
         let _ = stages.wait_for(|stage| *stage != Stage::Run).await;
@@ -151,4 +156,33 @@ fn work(
         worker.flush();
         Ok(())
     })
+}
+
+/// One accepted connection, until it ends.
+async fn welcome(worker: Rc<Worker>, door: Door, kind: Kind, stream: TcpStream, peer: Peer) {
+    let site = door.site.load_full();
+    if kind == Kind::Redirect {
+        return redirect(stream, &site.public_url, |host| site.table.router.knows(host)).await;
+    }
+    let config = door.tls.server_config();
+    let accepted = match handshake(stream, config, door.handshake, &site.public_url).await {
+        Ok(accepted) => accepted,
+        Err(error) => {
+            tracing::debug!(%error, peer = %peer.client, "no handshake");
+            worker.handshake_failed(match error {
+                HandshakeError::Closed => HandshakeFailure::Closed,
+                HandshakeError::Timeout => HandshakeFailure::Timeout,
+                HandshakeError::PlainHttp | HandshakeError::Failed(_) => HandshakeFailure::Tls,
+            });
+            return;
+        }
+    };
+    drop(site);
+    let version = accepted.stream.get_ref().1.protocol_version();
+    let tls = Some(match version {
+        Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
+        _ => "1.3",
+    });
+    let arrival = Arrival { peer: peer.client.ip(), sni: accepted.sni, h2: accepted.alpn_h2, tls };
+    serve(worker, accepted.stream, arrival).await;
 }

@@ -96,7 +96,7 @@ fn is_plain(name: &str) -> bool {
 }
 
 /// Names of hop-by-hop headers (RFC 9110 section 7.6.1) and `Expect`, which we answer ourselves.
-const HOP_BY_HOP: [HeaderName; 9] = [
+const HOP_BY_HOP: [HeaderName; 10] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -106,6 +106,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     header::EXPECT,
+    HeaderName::from_static("http2-settings"),
 ];
 
 /// Removes hop-by-hop headers and those that `Connection` nominates.

@@ -61,7 +61,7 @@ impl Default for Settings {
         Self {
             level: LevelFilter::INFO,
             format: Format::Text,
-            access: Destination::Off,
+            access: Destination::Stdout,
             audit: Destination::Stdout,
         }
     }

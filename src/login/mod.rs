@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 pub use self::choice::check_new_password;
 pub use self::password::Password;
-pub use crate::secret::hash_password;
 
 use crate::clock::Clock;
 use crate::secret::Costs;

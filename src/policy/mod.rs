@@ -79,12 +79,14 @@ pub enum Rule {
     Anyone,
     /// Everybody who is signed in.
     Authenticated,
+    /// Everybody; the app is told who is signed in.
+    Optional,
     /// Everybody who is signed in and meets all conditions.
     Meets(Vec<Box<dyn Condition>>),
 }
 
 impl Rule {
-    /// Reads `allow` of a route: `"anyone"`, `"authenticated"` or a table of conditions.
+    /// Reads `allow` of a route: `"anyone"`, `"optional"`, `"authenticated"` or a table of conditions.
     pub fn read(route: &mut Section) -> Self {
         if !route.has("allow") {
             route.problem(
@@ -99,11 +101,12 @@ impl Rule {
             return match word.value.as_str() {
                 "anyone" => Self::Anyone,
                 "authenticated" => Self::Authenticated,
+                "optional" => Self::Optional,
                 other => {
                     route.problem_at(
                         &word,
                         format!("`allow` cannot be \"{other}\""),
-                        "use \"anyone\", \"authenticated\" or a table such as { groups = [\"ops\"] }",
+                        "use \"anyone\", \"optional\", \"authenticated\" or a table such as { groups = [\"ops\"] }",
                     );
                     Self::Meets(Vec::new())
                 }
@@ -129,19 +132,26 @@ impl Rule {
         Self::Meets(conditions)
     }
 
-    /// Whether the rule needs the caller's session.
-    pub fn needs_session(&self) -> bool {
+    /// Whether the rule looks at the caller's session.
+    pub fn looks_at_session(&self) -> bool {
         !matches!(self, Self::Anyone)
+    }
+
+    /// Whether a request passes without a session.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Anyone | Self::Optional)
     }
 
     /// Judges a request.
     pub fn decide(&self, facts: &Facts<'_>) -> Decision {
-        if matches!(self, Self::Anyone) {
-            return Decision::Permit(Permit { session: None });
+        match self {
+            Self::Anyone => return Decision::Permit(Permit { session: None }),
+            Self::Optional => return Decision::Permit(Permit { session: facts.session.cloned() }),
+            Self::Authenticated | Self::Meets(_) => {}
         }
         let Some(live) = facts.session else { return Decision::SignIn };
         let conditions = match self {
-            Self::Anyone | Self::Authenticated => &[][..],
+            Self::Anyone | Self::Optional | Self::Authenticated => &[][..],
             // A table that named nothing usable lets nobody in.
             Self::Meets(conditions) if conditions.is_empty() => {
                 return Decision::Refuse("nobody may pass here".to_owned());
@@ -160,6 +170,7 @@ impl Rule {
     pub fn describe(&self) -> String {
         match self {
             Self::Anyone => "anyone".to_owned(),
+            Self::Optional => "anyone; the app is told who is signed in".to_owned(),
             Self::Authenticated => "everybody who is signed in".to_owned(),
             Self::Meets(conditions) if conditions.is_empty() => "nobody".to_owned(),
             Self::Meets(conditions) => {

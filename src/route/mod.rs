@@ -168,7 +168,7 @@ impl Router {
         let rank = |position: &usize| {
             let route = routes.get(*position);
             route.map(|route| {
-                let length = std::cmp::Reverse(route.path.trim_end_matches('/').len());
+                let length = std::cmp::Reverse(route.prefix.stem().len());
                 (length, route.methods.is_empty(), route.host.is_none())
             })
         };
@@ -183,7 +183,7 @@ impl Router {
         let mut others = Vec::new();
         let mut length = None;
         for route in list.iter().filter_map(|position| self.routes.get(*position)) {
-            let size = route.path.trim_end_matches('/').len();
+            let size = route.prefix.stem().len();
             // A shorter prefix never takes over what a longer one refuses by method.
             if length.is_some_and(|longest| size < longest) {
                 break;

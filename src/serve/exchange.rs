@@ -111,7 +111,7 @@ impl Drop for Exchange {
             return;
         }
         let site = &self.view.site;
-        let route = self.route.and_then(|index| site.router.routes().get(index));
+        let route = self.route.and_then(|index| site.table.router.routes().get(index));
         let identity = self.live.as_ref().map(|live| live.identity());
         access.line(&AccessEntry {
             time: worker.clock.now(),

@@ -3,6 +3,7 @@
 //! The wiring of a request; each step's rules are in its own module.
 
 mod body;
+mod carrier;
 mod connection;
 mod cookie;
 mod exchange;
@@ -20,5 +21,5 @@ mod worker;
 pub use self::connection::{Arrival, serve};
 pub use self::cookie::CookieName;
 pub use self::redirect::redirect;
-pub use self::site::{Limits, Site};
+pub use self::site::{Limits, Site, Table};
 pub use self::worker::{Parts, Worker};

@@ -14,17 +14,17 @@ use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 
 use super::body::Body;
+use super::carrier::{find_session, take_token};
 use super::connection::Active;
-use super::cookie::Carried;
 use super::exchange::Exchange;
 use super::{host, own, tunnel, whoami};
 use crate::api::{Carrier, Context, Fault, Reply, is_cross_site, worded_by};
 use crate::audit::{Event, Origin};
 use crate::headers::{Forwarding, Stamped, clean_response};
-use crate::metrics::{Lookup, RequestKind, UpstreamOutcome};
+use crate::metrics::{RequestKind, UpstreamOutcome};
 use crate::policy::{Decision, Facts, Permit};
 use crate::route::{Found, Route, Target};
-use crate::session::{Cached, Live, Refusal, Token};
+use crate::session::Refusal;
 use crate::upstream::{Error, RequestBody};
 
 /// What comes of a request: an answer, or a fault that is still to be worded.
@@ -62,18 +62,21 @@ async fn serve(exchange: &mut Exchange, request: Request<Incoming>) -> Outcome {
     let site = &view.site;
     let (mut parts, incoming) = request.into_parts();
     let host = validate(exchange, &parts)?;
+    if let Some(reply) = last_hop(&mut parts) {
+        return Ok(Answer::Own(reply));
+    }
     let name = host.name().to_owned();
     exchange.host = Some(host);
     let path = exchange.uri.path_and_query().cloned().ok_or_else(|| target_fault("no path"))?;
     let target = Target::parse(path.as_str()).map_err(|error| target_fault(&error.to_string()))?;
-    if !site.router.knows(&name) {
+    if !site.table.router.knows(&name) {
         return Err(misdirected(&name, &site.public_url));
     }
     if let Some(below) = own::below(&target, &site.mount) {
         let carried = find_session(exchange, &mut parts.headers).await;
         return own::answer(exchange, &parts, incoming, below, carried).await;
     }
-    let route = match site.router.find(&name, &target, &parts.method) {
+    let route = match site.table.router.find(&name, &target, &parts.method) {
         Found::Route(route) => route,
         Found::WrongMethod(methods) => return Err(wrong_method(&methods)),
         Found::NoPath | Found::NoHost => {
@@ -159,67 +162,25 @@ fn validate(exchange: &Exchange, parts: &Parts) -> Result<host::Host, Box<Fault>
     Ok(host)
 }
 
-/// The session that a request carries. Whatever is ours leaves the headers.
-pub(super) async fn find_session(
-    exchange: &mut Exchange,
-    headers: &mut HeaderMap,
-) -> Result<Option<Arc<Live>>, Box<Fault>> {
-    let Some(token) = take_token(exchange, headers) else { return Ok(None) };
-    let worker = Rc::clone(exchange.worker());
-    let found = match worker.authority.cached(&token, worker.clock.now()) {
-        Cached::Live(live) => {
-            worker.metrics.lookup(Lookup::Hit);
-            Some(live)
-        }
-        Cached::Worthless => None,
-        Cached::Unknown => {
-            worker.metrics.lookup(Lookup::Miss);
-            let loaded = worker.authority.load(&token).await;
-            loaded.map_err(|refusal| Box::new(Fault::from(&refusal)))?
-        }
-    };
-    if found.is_none() {
-        worker.metrics.lookup(Lookup::Worthless);
-        exchange.stale = true;
-    }
-    exchange.live.clone_from(&found);
-    Ok(found)
-}
-
-fn take_token(exchange: &mut Exchange, headers: &mut HeaderMap) -> Option<Token> {
-    let cookie = exchange.view.site.cookie.take(headers);
-    if let Some(token) = bearer(headers) {
-        headers.remove(header::AUTHORIZATION);
-        return Some(token);
-    }
-    match cookie {
-        Carried::Token(token) => Some(token),
-        Carried::Nothing => None,
-        Carried::Unreadable => {
-            exchange.stale = true;
-            None
-        }
-        Carried::Several => {
-            exchange.stale = true;
-            let worker = exchange.worker();
-            worker.authority.audit().record(&origin(exchange), &Event::DuplicateSessionCookie);
-            None
-        }
-    }
-}
-
-/// A bearer token of our form; any other `Authorization` is the app's.
-fn bearer(headers: &HeaderMap) -> Option<Token> {
-    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
-    let (scheme, token) = value.split_at_checked(7)?;
-    if !scheme.eq_ignore_ascii_case(b"bearer ") {
-        return None;
-    }
-    Token::parse(token.trim_ascii())
-}
-
 pub(super) fn origin(exchange: &Exchange) -> Origin {
     Origin { ip: Some(exchange.ip()), request: exchange.request_id().to_owned() }
+}
+
+/// `OPTIONS *`, and `OPTIONS` that may not go further (RFC 9110 section 7.6.2), are answered here.
+fn last_hop(parts: &mut Parts) -> Option<Reply> {
+    if parts.method != Method::OPTIONS {
+        return None;
+    }
+    let left = parts.headers.get(header::MAX_FORWARDS);
+    let left = left.and_then(|left| left.to_str().ok()?.parse::<u32>().ok());
+    if left != Some(0) && parts.uri.path() != "*" {
+        if let Some(left) = left {
+            parts.headers.insert(header::MAX_FORWARDS, HeaderValue::from(left - 1));
+        }
+        return None;
+    }
+    let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+    Some(Reply::empty(StatusCode::NO_CONTENT).with(header::ALLOW, allow))
 }
 
 /// The route's rule.
@@ -229,11 +190,15 @@ async fn permit(
     parts: &mut Parts,
 ) -> Result<Permit, Box<Fault>> {
     let view = Rc::clone(&exchange.view);
-    let Some(rule) = view.site.rules.get(route.index) else {
+    let Some(rule) = view.site.table.rules.get(route.index) else {
         return Err(fault(StatusCode::INTERNAL_SERVER_ERROR, "no-rule", "The route has no rule."));
     };
-    let session = if rule.needs_session() {
-        find_session(exchange, &mut parts.headers).await?
+    let session = if rule.looks_at_session() {
+        match find_session(exchange, &mut parts.headers).await {
+            // A store that does not answer must not close what is open.
+            Err(_) if rule.is_open() => None,
+            found => found?,
+        }
     } else {
         let _ = take_token(exchange, &mut parts.headers);
         None
@@ -305,7 +270,8 @@ async fn forward(
     let view = Rc::clone(&exchange.view);
     let site = &view.site;
     let worker = Rc::clone(exchange.worker());
-    let way = exchange.route.and_then(|index| site.ways.get(index)).copied().unwrap_or(usize::MAX);
+    let way =
+        exchange.route.and_then(|index| site.table.ways.get(index)).copied().unwrap_or(usize::MAX);
     let (Some(upstream), Some(counts)) = (site.upstreams.get(way), view.upstreams.get(way)) else {
         return Err(fault(StatusCode::BAD_GATEWAY, "no-upstream", "The route leads nowhere."));
     };
@@ -329,7 +295,7 @@ async fn forward(
         version: exchange.version,
         websocket,
     };
-    let stamped = site.headers.stamp(&permit, request, &forwarding).map_err(|error| {
+    let stamped = site.table.headers.stamp(&permit, request, &forwarding).map_err(|error| {
         tracing::warn!(%error, request = exchange.request_id(), "identity-too-large");
         let detail = "Your groups and roles do not fit into the request to the app.";
         fault(StatusCode::BAD_GATEWAY, "identity-too-large", detail)
@@ -413,10 +379,10 @@ pub(super) fn own_response(reply: Reply, mut exchange: Box<Exchange>) -> Respons
     let view = Rc::clone(&exchange.view);
     let site = &view.site;
     exchange.status = reply.status.as_u16();
-    if exchange.code.is_none() {
-        exchange.kind = RequestKind::Own;
-    } else {
+    if exchange.code.is_some() {
         exchange.kind = RequestKind::Refused;
+    } else if exchange.route.is_none() {
+        exchange.kind = RequestKind::Own;
     }
     let mut response = Response::new(());
     *response.status_mut() = reply.status;

@@ -15,19 +15,26 @@ use crate::route::Router;
 use crate::section::Section;
 use crate::upstream::Upstream;
 
-/// What a request is judged and served by.
+/// What requests are judged by.
 #[derive(Debug)]
-pub struct Site {
+pub struct Table {
     /// Where requests go.
     pub router: Router,
     /// Who may pass, by the route's index.
     pub rules: Vec<Rule>,
-    /// The apps.
-    pub upstreams: Vec<Arc<Upstream>>,
-    /// Which app a route leads to, by the route's index.
+    /// The upstream's index, by the route's index.
     pub ways: Vec<usize>,
     /// What is removed and added.
     pub headers: Rules,
+}
+
+/// What a request is judged and served by.
+#[derive(Debug)]
+pub struct Site {
+    /// Routes and rules.
+    pub table: Arc<Table>,
+    /// The apps.
+    pub upstreams: Vec<Arc<Upstream>>,
     /// Whose forwarding headers are believed.
     pub trust: Trust,
     /// The dialect for people; also words the gateway's own failures.

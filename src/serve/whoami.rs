@@ -14,7 +14,7 @@ use crate::pages::{CSP, HeaderRow, WhoamiPage, header_meaning};
 pub(super) fn answer(stamped: StampedRequest, exchange: &Exchange) -> Reply {
     let (request, session) = stamped.into_parts();
     let site = &exchange.view.site;
-    let identity: Vec<&str> = site.headers.identity_names().collect();
+    let identity: Vec<&str> = site.table.headers.identity_names().collect();
     let headers: Vec<(String, String)> = request
         .headers()
         .iter()

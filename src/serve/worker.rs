@@ -11,7 +11,7 @@ use super::site::Site;
 use super::stop::Stop;
 use crate::clock::{Clock, millis};
 use crate::log::AccessLog;
-use crate::metrics::{UpstreamMetrics, WorkerMetrics};
+use crate::metrics::{HandshakeFailure, UpstreamMetrics, WorkerMetrics};
 use crate::secret::random;
 use crate::session::{Authority, Streams};
 use crate::timer::{TICK, Timer};
@@ -120,6 +120,11 @@ impl Worker {
     /// Connections and tunnels that are still open.
     pub fn open(&self) -> usize {
         self.stop.open()
+    }
+
+    /// A connection came to nothing before its first request.
+    pub fn handshake_failed(&self, reason: HandshakeFailure) {
+        self.metrics.handshake_failed(reason);
     }
 
     /// Hands over what is left in the access log.

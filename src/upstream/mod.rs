@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, Uri, Version};
 
 use crate::headers::Stamped;
 use crate::timer::Timer;
@@ -168,14 +168,30 @@ fn receive(
     if response.status() == http::StatusCode::SWITCHING_PROTOCOLS && !upgrade {
         return Err(Error::BadResponse("101 that nobody asked for".to_owned()));
     }
+    let headers = response.headers();
+    // Two framings: which one the app meant is a guess, and a wrong guess splits answers.
+    if headers.contains_key(http::header::TRANSFER_ENCODING)
+        && headers.contains_key(http::header::CONTENT_LENGTH)
+    {
+        return Err(Error::BadResponse("Content-Length with Transfer-Encoding".to_owned()));
+    }
     let idle = timer.deadline(lease.upstream().settings.idle);
     lease.worked();
     Ok(response.map(|incoming| ResponseBody::new(incoming, lease, idle)))
 }
 
-/// Puts the request into the form of the connection's protocol.
+/// Puts the request into the form of the connection's protocol. HTTP/2 says the host in `:authority`
+/// (RFC 9113 section 8.3.1); path and query stay as they are.
 fn adapt(request: &mut Request<RequestBody>, version: Version) {
     *request.version_mut() = version;
+    if version != Version::HTTP_2 || request.uri().authority().is_some() {
+        return;
+    }
+    let Some(host) = request.headers_mut().remove(http::header::HOST) else { return };
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.scheme = Some(http::uri::Scheme::HTTP);
+    parts.authority = http::uri::Authority::try_from(host.as_bytes()).ok();
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
 }
 
 fn copy(request: &Request<RequestBody>) -> Box<Request<RequestBody>> {

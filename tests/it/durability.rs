@@ -119,7 +119,8 @@ async fn a_drain_finishes_what_is_in_flight() {
             use std::io::{Read, Write};
             let timeout = Some(Duration::from_secs(1));
             tcp.set_read_timeout(timeout).ok()?;
-            tcp.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+            tcp.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                .ok()?;
             let mut text = String::new();
             tcp.read_to_string(&mut text).ok()?;
             Some(text)

@@ -31,7 +31,7 @@ impl Edge {
     fn with(upstream: Upstream, configure: impl FnOnce(Builder) -> Builder) -> Self {
         let builder = Gateway::builder()
             .upstream("app", upstream.addr())
-            .public("/public/", "app")
+            .route("/public/", "app", "\"optional\"", "")
             .private("/", "app");
         Self { gateway: configure(builder).start(), upstream }
     }

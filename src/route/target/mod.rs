@@ -149,12 +149,7 @@ impl<'a> Target<'a> {
             params: false,
         };
         if !is_plain(path)? {
-            let Findings {
-                path,
-                encoded_slash,
-                double_slash,
-                params,
-            } = canonical::find(path)?;
+            let Findings { path, encoded_slash, double_slash, params } = canonical::find(path)?;
             target.canonical = Some(path.into_boxed_str());
             target.encoded_slash = encoded_slash;
             target.double_slash = double_slash;
@@ -248,10 +243,7 @@ enum Class {
 }
 
 fn class(byte: u8) -> Class {
-    CLASSES
-        .get(usize::from(byte))
-        .copied()
-        .unwrap_or(Class::Bad)
+    CLASSES.get(usize::from(byte)).copied().unwrap_or(Class::Bad)
 }
 
 #[expect(clippy::indexing_slicing, reason = "runs in the compiler, below 256")]

@@ -39,13 +39,10 @@ impl Prefix {
         let mut folded = String::new();
         fold(&decoded, &mut folded);
         let canonical = target.canonical();
-        let needless_code = !utf8_percent_encode(&decoded, ENCODED)
-            .to_string()
-            .eq_ignore_ascii_case(&encoded);
+        let needless_code =
+            !utf8_percent_encode(&decoded, ENCODED).to_string().eq_ignore_ascii_case(&encoded);
         if decoded.contains('%') {
-            return Err(format!(
-                "the path {configured:?} must not contain a percent sign"
-            ));
+            return Err(format!("the path {configured:?} must not contain a percent sign"));
         }
         if needless_code || folded != canonical {
             return Err(format!(
@@ -55,10 +52,7 @@ impl Prefix {
         let lower = decoded.to_lowercase();
         let sent = utf8_percent_encode(&lower, ENCODED).to_string();
         let stem = |path: &str| path.strip_suffix('/').unwrap_or(path).into();
-        Ok(Self {
-            stem: stem(&canonical),
-            sent: stem(&sent),
-        })
+        Ok(Self { stem: stem(&canonical), sent: stem(&sent) })
     }
 
     /// The canonical path that it covers, without a slash at its end; empty for `/`. Of two

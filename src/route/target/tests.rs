@@ -1,11 +1,6 @@
 //! Tables of targets, and the property that no normalisation by an upstream changes the route.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -13,11 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const ALL: Leniency = Leniency {
-    encoded_slash: true,
-    double_slash: true,
-    params: true,
-};
+const ALL: Leniency = Leniency { encoded_slash: true, double_slash: true, params: true };
 
 #[test]
 fn dangerous_targets_are_refused() {
@@ -103,11 +94,7 @@ fn dangerous_targets_are_refused() {
         assert_eq!(Target::parse(target).err(), Some(error), "{target:?}");
     }
     let codes: HashSet<&str> = cases.iter().map(|(_, e)| e.code()).collect();
-    assert_eq!(
-        codes.len(),
-        8,
-        "every hard error has a case and a code of its own"
-    );
+    assert_eq!(codes.len(), 8, "every hard error has a case and a code of its own");
 }
 
 #[test]
@@ -136,21 +123,14 @@ fn ordinary_targets_have_a_canonical_form() {
         ("/what%3F", "/what"),
         ("/c%23/x", "/c/x"),
         ("/a/%3fb/c", "/a/c"),
-        (
-            "/@scope/a+b~c_d-e!$&'()*,=:|^{}\"`[]",
-            "/@scope/a+b~c_d-e!$&'()*,=:|^{}\"`[]",
-        ),
+        ("/@scope/a+b~c_d-e!$&'()*,=:|^{}\"`[]", "/@scope/a+b~c_d-e!$&'()*,=:|^{}\"`[]"),
     ];
     let root = Prefix::new("/").unwrap();
     for (raw, canonical) in cases {
         let target = Target::parse(raw).unwrap();
         assert_eq!(target.canonical(), canonical, "{raw:?}");
         assert_eq!(target.raw(), raw);
-        assert_eq!(
-            target.permitted_by(&Leniency::default(), &root),
-            Ok(()),
-            "{raw:?}"
-        );
+        assert_eq!(target.permitted_by(&Leniency::default(), &root), Ok(()), "{raw:?}");
     }
     let target = Target::parse("/a/B?c=d?e").unwrap();
     assert_eq!((target.path(), target.query()), ("/a/B", Some("c=d?e")));
@@ -163,51 +143,25 @@ fn an_ordinary_path_is_not_copied() {
     let target = Target::parse("/api/Session/1.json?x=%zz").unwrap();
     assert!(target.canonical.is_none());
     let target = Target::parse("/api/session/1.json").unwrap();
-    assert!(matches!(
-        target.canonical(),
-        Cow::Borrowed("/api/session/1.json")
-    ));
+    assert!(matches!(target.canonical(), Cow::Borrowed("/api/session/1.json")));
 }
 
 #[test]
 fn oddities_need_their_leniency() {
     use TargetError as E;
-    let only = |encoded_slash, double_slash, params| Leniency {
-        encoded_slash,
-        double_slash,
-        params,
-    };
+    let only =
+        |encoded_slash, double_slash, params| Leniency { encoded_slash, double_slash, params };
     let cases = [
-        (
-            "/f/a%2fb",
-            "/f/a/b",
-            only(true, false, false),
-            E::EncodedSlash,
-        ),
-        (
-            "/f/a%252Fb",
-            "/f/a/b",
-            only(true, false, false),
-            E::EncodedSlash,
-        ),
-        (
-            "/f/a//b",
-            "/f/a/b",
-            only(false, true, false),
-            E::DoubleSlash,
-        ),
+        ("/f/a%2fb", "/f/a/b", only(true, false, false), E::EncodedSlash),
+        ("/f/a%252Fb", "/f/a/b", only(true, false, false), E::EncodedSlash),
+        ("/f/a//b", "/f/a/b", only(false, true, false), E::DoubleSlash),
         ("/f/a//", "/f/a/", only(false, true, false), E::DoubleSlash),
         ("/f/a;v=1/b", "/f/a/b", only(false, false, true), E::Params),
         ("/f/;/b", "/f/b", only(false, false, true), E::Params),
         ("/f/a%3bb", "/f/a", only(false, false, true), E::Params),
         ("/f/a%253Bb", "/f/a", only(false, false, true), E::Params),
         ("/f/a%2f%2fb;c", "/f/a/b", ALL, E::EncodedSlash),
-        (
-            "/f/a/%2fb",
-            "/f/a/b",
-            only(true, true, false),
-            E::EncodedSlash,
-        ),
+        ("/f/a/%2fb", "/f/a/b", only(true, true, false), E::EncodedSlash),
     ];
     let prefix = Prefix::new("/f").unwrap();
     for (raw, canonical, needed, error) in cases {
@@ -215,11 +169,7 @@ fn oddities_need_their_leniency() {
         assert_eq!(target.canonical(), canonical, "{raw}");
         let found = only(target.encoded_slash, target.double_slash, target.params);
         assert_eq!(found, needed, "{raw}");
-        assert_eq!(
-            target.permitted_by(&Leniency::default(), &prefix),
-            Err(error),
-            "{raw}"
-        );
+        assert_eq!(target.permitted_by(&Leniency::default(), &prefix), Err(error), "{raw}");
         assert_eq!(target.permitted_by(&needed, &prefix), Ok(()), "{raw}");
     }
 }
@@ -242,18 +192,11 @@ fn a_prefix_must_be_meant_literally() {
         let target = Target::parse(raw).unwrap();
         let prefix = Prefix::new("/admin/").unwrap();
         assert!(prefix.covers(&target), "{raw}");
-        assert_eq!(
-            target.permitted_by(&ALL, &prefix),
-            Err(TargetError::Ambiguous),
-            "{raw}"
-        );
+        assert_eq!(target.permitted_by(&ALL, &prefix), Err(TargetError::Ambiguous), "{raw}");
     }
     let target = Target::parse("/other").unwrap();
     let prefix = Prefix::new("/admin/").unwrap();
-    assert_eq!(
-        target.permitted_by(&ALL, &prefix),
-        Err(TargetError::Ambiguous)
-    );
+    assert_eq!(target.permitted_by(&ALL, &prefix), Err(TargetError::Ambiguous));
 }
 
 #[test]
@@ -266,27 +209,11 @@ fn a_prefix_covers_whole_segments() {
         covers
     };
     for prefix in ["/api", "/api/", "/API/"] {
-        for inside in [
-            "/api",
-            "/api/",
-            "/api/x",
-            "/API",
-            "/Api/X",
-            "/api?x",
-            "/api/x%20y",
-        ] {
+        for inside in ["/api", "/api/", "/api/x", "/API", "/Api/X", "/api?x", "/api/x%20y"] {
             assert!(covers(prefix, inside), "{prefix} {inside}");
         }
-        for outside in [
-            "/",
-            "/ap",
-            "/apix",
-            "/apix/y",
-            "/x/api",
-            "/api.json",
-            "/api-v2/",
-            "/ap/i",
-        ] {
+        for outside in ["/", "/ap", "/apix", "/apix/y", "/x/api", "/api.json", "/api-v2/", "/ap/i"]
+        {
             assert!(!covers(prefix, outside), "{prefix} {outside}");
         }
     }
@@ -311,10 +238,7 @@ fn a_bad_prefix_is_explained() {
         "/%2561", "/a%3fb", "/a*b|c",
     ] {
         let message = Prefix::new(bad).expect_err(bad);
-        assert!(
-            message.contains(&format!("{bad:?}")) && message.len() > 20,
-            "{message}"
-        );
+        assert!(message.contains(&format!("{bad:?}")) && message.len() > 20, "{message}");
     }
     assert!(Prefix::new("/A/b.").unwrap_err().contains("write \"/a/b\""));
 }
@@ -335,11 +259,7 @@ const NORMALISATIONS: [Normalisation; 14] = [
         }
         out
     },
-    |p| {
-        p.iter()
-            .map(|&b| if b == b'\\' { b'/' } else { b })
-            .collect()
-    },
+    |p| p.iter().map(|&b| if b == b'\\' { b'/' } else { b }).collect(),
     |p| each_segment(p, |s| s.split(|&b| b == b';').next().unwrap().to_vec()),
     |p| cut(p, b";"),
     |p| p.to_ascii_lowercase(),
@@ -348,10 +268,7 @@ const NORMALISATIONS: [Normalisation; 14] = [
     |p| String::from_utf8_lossy(p).to_uppercase().into_bytes(),
     |p| {
         each_segment(p, |s| {
-            let end = s
-                .iter()
-                .rposition(|b| !b". ".contains(b))
-                .map_or(0, |at| at + 1);
+            let end = s.iter().rposition(|b| !b". ".contains(b)).map_or(0, |at| at + 1);
             s[..end].to_vec()
         })
     },
@@ -397,9 +314,7 @@ fn forms(path: &[u8]) -> BTreeSet<Vec<u8>> {
     let mut all = BTreeSet::from([path.to_vec()]);
     let mut newest = all.clone();
     for _ in 0..3 {
-        let next = newest
-            .iter()
-            .flat_map(|p| NORMALISATIONS.iter().map(|n| n(p)));
+        let next = newest.iter().flat_map(|p| NORMALISATIONS.iter().map(|n| n(p)));
         newest = next.filter(|p| !all.contains(p)).collect();
         all.extend(newest.iter().cloned());
     }
@@ -410,42 +325,16 @@ type Table = Vec<(&'static str, Leniency)>;
 
 fn tables() -> Vec<Table> {
     let strict = Leniency::default();
-    let slashes = Leniency {
-        encoded_slash: true,
-        ..strict
-    };
+    let slashes = Leniency { encoded_slash: true, ..strict };
     vec![
         vec![("/public/", strict), ("/", strict)],
         vec![("/", strict), ("/admin", strict)],
-        vec![
-            ("/", strict),
-            ("/public", strict),
-            ("/public/admin/", strict),
-        ],
-        vec![
-            ("/", strict),
-            ("/admin/", strict),
-            ("/admin/public", strict),
-            ("/a", strict),
-        ],
-        vec![
-            ("/", strict),
-            ("/files/", ALL),
-            ("/admin", strict),
-            ("/a/b", slashes),
-        ],
-        vec![
-            ("/", strict),
-            ("/a/", strict),
-            ("/a/files", ALL),
-            ("/public", ALL),
-        ],
+        vec![("/", strict), ("/public", strict), ("/public/admin/", strict)],
+        vec![("/", strict), ("/admin/", strict), ("/admin/public", strict), ("/a", strict)],
+        vec![("/", strict), ("/files/", ALL), ("/admin", strict), ("/a/b", slashes)],
+        vec![("/", strict), ("/a/", strict), ("/a/files", ALL), ("/public", ALL)],
         vec![("/", ALL)],
-        vec![
-            ("/public/", strict),
-            ("/files", ALL),
-            ("/caf\u{e9}", strict),
-        ],
+        vec![("/public/", strict), ("/files", ALL), ("/caf\u{e9}", strict)],
     ]
 }
 
@@ -564,9 +453,9 @@ fn short_targets_keep_their_route() {
     let mut permitted = 0;
     for first in TOKENS {
         for second in TOKENS {
-            for third in [
-                "", "/", "admin", "/admin", "..", "/x", "%2e", "%2f", ";", "a", "//b", "b",
-            ] {
+            for third in
+                ["", "/", "admin", "/admin", "..", "/x", "%2e", "%2f", ";", "a", "//b", "b"]
+            {
                 permitted += check(&format!("/{first}{second}{third}")).unwrap();
                 permitted += check(&format!("{first}{second}{third}")).unwrap();
             }

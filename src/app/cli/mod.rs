@@ -1,0 +1,207 @@
+//! The command line: what each command means is in its own file.
+
+mod explain;
+mod sessions;
+mod users;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::Failure;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::secret::{Secret, hash_password, random};
+use crate::section::Problem;
+use crate::{directory, login, tls};
+
+/// Something went wrong.
+const FAILED: u8 = 1;
+/// The command or the configuration is wrong (EX_USAGE of sysexits.h).
+const USAGE: u8 = 64;
+
+/// Reverse-proxy authentication gateway.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, about, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    file: File,
+}
+
+#[derive(Args, Clone, Debug)]
+struct File {
+    /// The configuration.
+    #[arg(long, default_value = "config.toml", env = "PORTCULLIS_CONFIG", global = true)]
+    config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve (this is the default).
+    Run,
+    /// Say everything that is wrong with the configuration, the users and the certificates.
+    Check,
+    /// Say which route and rule decide about a request, and why.
+    Explain(explain::Question),
+    /// Read a password from standard input, print its hash for users.toml.
+    HashPassword,
+    /// Groups in the users file.
+    #[command(subcommand)]
+    Group(users::GroupCommand),
+    /// Sessions of the running gateway, or of its store when it is stopped.
+    #[command(subcommand)]
+    Session(sessions::SessionCommand),
+    /// People in the users file.
+    #[command(subcommand)]
+    User(users::UserCommand),
+}
+
+/// Why a command failed.
+#[derive(Debug)]
+struct Error {
+    text: String,
+    code: u8,
+}
+
+impl Error {
+    fn new(text: impl fmt::Display) -> Self {
+        Self { text: text.to_string(), code: FAILED }
+    }
+
+    fn usage(text: impl fmt::Display) -> Self {
+        Self { text: text.to_string(), code: USAGE }
+    }
+}
+
+impl From<Vec<Problem>> for Error {
+    fn from(problems: Vec<Problem>) -> Self {
+        Self::usage(Failure::Config(problems))
+    }
+}
+
+/// Carries out a command line. Exit codes: 0, 1 failure, 64 usage or configuration.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { USAGE } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let file = cli.file.config;
+    let done = match cli.command.unwrap_or(Command::Run) {
+        Command::Run => run(&file),
+        Command::Check => check(&file),
+        Command::Explain(question) => explain::explain(&file, &question),
+        Command::HashPassword => hash(&file),
+        Command::Group(command) => users::group(&file, command),
+        Command::Session(command) => sessions::session(&file, &command),
+        Command::User(command) => users::user(&file, command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", error.text);
+            ExitCode::from(error.code)
+        }
+    }
+}
+
+fn run(file: &Path) -> Result<(), Error> {
+    super::run(file).map_err(|failure| match &failure {
+        Failure::Config(_) => Error::usage(&failure),
+        Failure::Start(_) => Error::new(&failure),
+    })
+}
+
+fn check(file: &Path) -> Result<(), Error> {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let failed = |problems: Vec<Problem>| {
+        let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        let count = problems.len();
+        Error::new(format!("{}\n{count} problem(s) in all", lines.join("\n")))
+    };
+    let config = Config::load(file).map_err(failed)?;
+    let mut problems = directory::check(&config.directory);
+    let now = Clock::system().now();
+    match tls::Tls::check(&config.tls, &config.server.hosts, now) {
+        Ok(warnings) => warnings.iter().for_each(|warning| println!("warning: {warning}")),
+        Err(more) => problems.extend(more),
+    }
+    if let Err(more) = super::build::upstreams_of(&config, &[]) {
+        problems.extend(more);
+    }
+    if !problems.is_empty() {
+        return Err(failed(problems));
+    }
+    config.warnings.iter().for_each(|warning| println!("warning: {warning}"));
+    println!("{} is sound", file.display());
+    Ok(())
+}
+
+fn hash(file: &Path) -> Result<(), Error> {
+    // Costs come from the configuration when there is one; without one the defaults are good.
+    let costs = Config::load(file).map(|config| config.login.costs()).unwrap_or_default();
+    let password = new_password()?;
+    let hash = hash_password(&password, &costs).map_err(Error::new)?;
+    println!("{}", hash.expose());
+    Ok(())
+}
+
+/// Asks for a password twice on a terminal; reads one line otherwise. Judged, not yet hashed.
+fn new_password() -> Result<Secret, Error> {
+    let input = std::io::stdin();
+    let password = if input.is_terminal() {
+        let first = ask("Password: ")?;
+        if ask("The same again: ")? != first {
+            return Err(Error::new("the two passwords differ"));
+        }
+        first
+    } else {
+        let mut line = String::new();
+        input.lock().read_line(&mut line).map_err(Error::new)?;
+        line.trim_end_matches(['\r', '\n']).to_owned()
+    };
+    login::check_new_password(&password).map_err(Error::new)?;
+    Ok(Secret::new(password))
+}
+
+/// Reads a line without showing it.
+fn ask(prompt: &str) -> Result<String, Error> {
+    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+    let input = std::io::stdin();
+    let before = tcgetattr(&input).map_err(Error::new)?;
+    let mut hidden = before.clone();
+    hidden.local_modes.remove(LocalModes::ECHO);
+    eprint!("{prompt}");
+    let _ = std::io::stderr().flush();
+    tcsetattr(&input, OptionalActions::Flush, &hidden).map_err(Error::new)?;
+    let mut line = String::new();
+    let read = input.lock().read_line(&mut line);
+    tcsetattr(&input, OptionalActions::Flush, &before).map_err(Error::new)?;
+    eprintln!();
+    read.map_err(Error::new)?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// A random password in groups that are easy to read out.
+fn generated_password() -> Result<Secret, Error> {
+    const LETTERS: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz23456789+";
+    let bytes: [u8; 20] = random().map_err(Error::new)?;
+    let mut text = String::new();
+    for (index, byte) in bytes.iter().enumerate() {
+        if index > 0 && index % 5 == 0 {
+            text.push('-');
+        }
+        let letter = LETTERS.get(usize::from(byte % 32)).copied().unwrap_or(b'x');
+        text.push(char::from(letter));
+    }
+    Ok(Secret::new(text))
+}

@@ -1,0 +1,113 @@
+//! `user` and `group`: edit the users file without losing its comments.
+
+use std::path::Path;
+
+use clap::Subcommand;
+
+use super::{Error, generated_password, new_password};
+use crate::config::Config;
+use crate::directory::edit::{self, NewGroup, NewUser};
+use crate::secret::hash_password;
+
+/// People.
+#[derive(Debug, Subcommand)]
+pub(super) enum UserCommand {
+    /// Add somebody; the password is read from standard input unless --generate is given.
+    Add {
+        /// Login name.
+        name: String,
+        /// E-mail address.
+        #[arg(long)]
+        email: Option<String>,
+        /// Name for people.
+        #[arg(long)]
+        display_name: Option<String>,
+        /// A group (repeatable).
+        #[arg(long = "group")]
+        groups: Vec<String>,
+        /// Make a random password and print it once.
+        #[arg(long)]
+        generate: bool,
+    },
+    /// Give somebody a new password, read from standard input unless --generate is given.
+    Passwd {
+        /// Login name.
+        name: String,
+        /// Make a random password and print it once.
+        #[arg(long)]
+        generate: bool,
+    },
+    /// Disable somebody: all their sessions end at once.
+    Disable {
+        /// Login name.
+        name: String,
+    },
+    /// Take a `disable` back.
+    Enable {
+        /// Login name.
+        name: String,
+    },
+}
+
+/// Groups.
+#[derive(Debug, Subcommand)]
+pub(super) enum GroupCommand {
+    /// Add a group.
+    Add {
+        /// Name.
+        name: String,
+        /// Name for people.
+        #[arg(long)]
+        description: Option<String>,
+        /// A group that it is a sub-group of (repeatable).
+        #[arg(long = "parent")]
+        parents: Vec<String>,
+    },
+}
+
+pub(super) fn user(file: &Path, command: UserCommand) -> Result<(), Error> {
+    let config = Config::load(file)?;
+    let users = &config.directory.file;
+    match command {
+        UserCommand::Add { name, email, display_name, groups, generate } => {
+            let password = if generate { generated_password()? } else { new_password()? };
+            let hash = hash_password(&password, &config.login.costs()).map_err(Error::new)?;
+            let user =
+                NewUser { name: name.clone(), email, display_name, groups, password: Some(hash) };
+            let id = edit::add_user(users, &user).map_err(Error::new)?;
+            println!("added {name} with the id {id}");
+            if generate {
+                println!("password: {}", password.expose());
+            }
+        }
+        UserCommand::Passwd { name, generate } => {
+            let password = if generate { generated_password()? } else { new_password()? };
+            let hash = hash_password(&password, &config.login.costs()).map_err(Error::new)?;
+            edit::set_password(users, &name, &hash).map_err(Error::new)?;
+            println!(
+                "{name} has a new password; sessions that are open stay: portcullis session revoke --user {name}"
+            );
+            if generate {
+                println!("password: {}", password.expose());
+            }
+        }
+        UserCommand::Disable { name } => {
+            edit::set_disabled(users, &name, true).map_err(Error::new)?;
+            println!("{name} is disabled");
+        }
+        UserCommand::Enable { name } => {
+            edit::set_disabled(users, &name, false).map_err(Error::new)?;
+            println!("{name} is enabled");
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn group(file: &Path, command: GroupCommand) -> Result<(), Error> {
+    let config = Config::load(file)?;
+    let GroupCommand::Add { name, description, parents } = command;
+    let group = NewGroup { name: name.clone(), description, parents };
+    edit::add_group(&config.directory.file, &group).map_err(Error::new)?;
+    println!("added the group {name}");
+    Ok(())
+}

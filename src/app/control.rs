@@ -1,0 +1,186 @@
+//! The control runtime: signals, admin listener, upkeep, watching of files, drain.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::reload::Reloader;
+use super::workers::{Bound, Threads};
+use super::{Failure, Gateway, Stage, operator, start};
+use crate::listener::Kind;
+
+/// How often last uses are written and the cache is swept.
+const UPKEEP: Duration = Duration::from_secs(5);
+/// How often files are looked at.
+const WATCH: Duration = Duration::from_secs(2);
+
+/// Runs until the workers have ended.
+pub(super) async fn control(
+    gateway: &Gateway,
+    bound: &[Bound],
+    stage: &watch::Sender<Stage>,
+    threads: &Threads,
+) -> Result<(), Failure> {
+    let mut signals = Signals::new().map_err(start)?;
+    let shutdown = CancellationToken::new();
+    let admin = admin(gateway, &shutdown).await?;
+    let orders = orders(gateway)?;
+    announce(gateway, bound, admin.as_deref());
+    let mut reloader = Reloader::new(gateway);
+    let (mut upkeep, mut look) = (tokio::time::interval(UPKEEP), tokio::time::interval(WATCH));
+    upkeep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            stop = signals.next() => {
+                if stop {
+                    break;
+                }
+                gateway.logs.reopen();
+                reloader.look(gateway).await;
+            }
+            _ = upkeep.tick() => gateway.authority.upkeep().await,
+            _ = look.tick() => reloader.look(gateway).await,
+        }
+    }
+    drain(gateway, stage, threads, &mut signals).await;
+    shutdown.cancel();
+    orders.abort();
+    let _ = std::fs::remove_file(&gateway.config.load().server.control);
+    Ok(())
+}
+
+fn orders(gateway: &Gateway) -> Result<tokio::task::JoinHandle<()>, Failure> {
+    let path = gateway.config.load().server.control.clone();
+    let listener = operator::open(&path).map_err(|error| {
+        let remedy = "fix: give this gateway its own `control` in [server]";
+        start(format!("cannot listen on {}: {error}\n    {remedy}", path.display()))
+    })?;
+    let (authority, users) = (Arc::clone(&gateway.authority), Arc::clone(&gateway.users));
+    Ok(tokio::spawn(operator::listen(listener, authority, users, gateway.clock.clone())))
+}
+
+/// Lets requests in flight finish; ends at once at a second signal or when the time is over.
+async fn drain(
+    gateway: &Gateway,
+    stage: &watch::Sender<Stage>,
+    threads: &Threads,
+    signals: &mut Signals,
+) {
+    let limit = gateway.config.load().server.drain;
+    tracing::info!(?limit, "draining: a second signal ends it at once");
+    gateway.readiness.drain();
+    let _ = stage.send(Stage::Drain);
+    let ended = async {
+        while !threads.ended() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = ended => tracing::info!("all requests have finished"),
+        () = signals.stop() => tracing::warn!("a second signal: requests in flight are cut"),
+        () = tokio::time::sleep(limit) => {
+            tracing::warn!("the time to drain is over: requests in flight are cut");
+        }
+    }
+    let _ = stage.send(Stage::Halt);
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for a signal; whether it is one to stop (and not one to reload).
+    async fn next(&mut self) -> bool {
+        tokio::select! {
+            _ = self.terminate.recv() => true,
+            _ = self.interrupt.recv() => true,
+            _ = self.hangup.recv() => false,
+        }
+    }
+
+    /// Waits for a signal to stop.
+    async fn stop(&mut self) {
+        while !self.next().await {}
+    }
+}
+
+async fn admin(gateway: &Gateway, shutdown: &CancellationToken) -> Result<Option<String>, Failure> {
+    let Some(address) = gateway.config.load().server.admin else { return Ok(None) };
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| {
+        let remedy = "fix: stop what listens there, or change `admin` in [server]";
+        start(format!("cannot listen on {address} for the admin pages: {error}\n    {remedy}"))
+    })?;
+    let address = listener.local_addr().map_err(start)?;
+    tokio::spawn(crate::admin::serve(listener, gateway.admin(), shutdown.clone()));
+    Ok(Some(address.to_string()))
+}
+
+/// Says where to go: to people on standard output, to programs in the file that
+/// `PORTCULLIS_READY_FILE` names.
+fn announce(gateway: &Gateway, bound: &[Bound], admin: Option<&str>) {
+    let of = |kind: Kind| -> Vec<String> {
+        let fit = bound.iter().filter(|one| one.listen.kind == kind);
+        fit.map(|one| one.address.to_string()).collect()
+    };
+    let (https, http) = (of(Kind::Https), of(Kind::Redirect));
+    let public_url = &gateway.config.load().server.public_url;
+    println!("Portcullis serves {public_url} on {}", https.join(", "));
+    if let Some(admin) = admin {
+        println!("Health and metrics: http://{admin}/readyz, /livez, /metrics");
+    }
+    let Some(file) = std::env::var_os("PORTCULLIS_READY_FILE").map(PathBuf::from) else { return };
+    let ready = json!({
+        "listen": https, "http": http, "admin": admin.unwrap_or(""), "pid": std::process::id(),
+    });
+    let draft = file.with_extension("draft");
+    let written =
+        std::fs::write(&draft, ready.to_string()).and_then(|()| std::fs::rename(&draft, &file));
+    if let Err(error) = written {
+        tracing::warn!(%error, file = %file.display(), "cannot write the ready file");
+    }
+}
+
+/// Runs the health checks of the apps in use; ends those of apps that are not any more.
+#[derive(Default)]
+pub(super) struct HealthChecks {
+    running: Vec<(Arc<crate::upstream::Upstream>, tokio::task::JoinHandle<()>)>,
+}
+
+impl HealthChecks {
+    pub(super) fn adjust(&mut self, gateway: &Gateway) {
+        let site = gateway.site.load();
+        self.running.retain(|(upstream, task)| {
+            let used = site.upstreams.iter().any(|used| Arc::ptr_eq(used, upstream));
+            if !used {
+                task.abort();
+            }
+            used
+        });
+        for upstream in &site.upstreams {
+            let Some(health) = upstream.settings.health.clone() else { continue };
+            if self.running.iter().any(|(known, _)| Arc::ptr_eq(known, upstream)) {
+                continue;
+            }
+            let check =
+                crate::upstream::check_health(Arc::clone(upstream), health, gateway.clock.clone());
+            self.running.push((Arc::clone(upstream), tokio::spawn(check)));
+        }
+    }
+}

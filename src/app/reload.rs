@@ -1,0 +1,167 @@
+//! Taking up changed files: configuration, users, certificates. A bad new state is refused and reported;
+//! the old one stays in use.
+
+use std::sync::Arc;
+
+use super::Gateway;
+use super::build::{site, upstreams_of};
+use super::control::HealthChecks;
+use crate::config::Config;
+use crate::directory;
+use crate::metrics::Reload;
+use crate::secret::sha256;
+use crate::section::Problem;
+use crate::tls;
+
+/// What was seen last.
+pub(super) struct Reloader {
+    config: Option<[u8; 32]>,
+    /// The problems of the certificates that were reported last.
+    certificates: Vec<Problem>,
+    /// Whether sessions are still to be compared with a changed directory.
+    reconcile: bool,
+    checks: HealthChecks,
+}
+
+impl Reloader {
+    pub(super) fn new(gateway: &Gateway) -> Self {
+        let mut checks = HealthChecks::default();
+        checks.adjust(gateway);
+        for what in [Reload::Config, Reload::Directory, Reload::Certificates] {
+            gateway.metrics.reload_accepted(what);
+        }
+        let config = digest(gateway);
+        Self { config, certificates: Vec::new(), reconcile: false, checks }
+    }
+
+    /// Looks at every file.
+    pub(super) async fn look(&mut self, gateway: &Gateway) {
+        self.look_at_config(gateway);
+        self.look_at_certificates(gateway);
+        self.look_at_directory(gateway).await;
+    }
+
+    fn look_at_config(&mut self, gateway: &Gateway) {
+        let now = digest(gateway);
+        if now == self.config || now.is_none() {
+            return;
+        }
+        self.config = now;
+        let current = gateway.config.load_full();
+        let known = gateway.site.load_full();
+        let next = Config::load(&current.file).and_then(|config| {
+            let upstreams = upstreams_of(&config, &known.upstreams)?;
+            Ok((config, upstreams))
+        });
+        let (config, upstreams) = match next {
+            Ok(next) => next,
+            Err(problems) => return refuse(gateway, Reload::Config, &problems),
+        };
+        let made = match site(upstreams, &config, &gateway.clock) {
+            Ok(made) => made,
+            Err(error) => {
+                tracing::error!(%error, "the new configuration is refused, the old one stays");
+                return gateway.metrics.reload_refused(Reload::Config);
+            }
+        };
+        for what in needs_restart(&current, &config) {
+            tracing::warn!("{what} has changed: this takes effect after a restart");
+        }
+        config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        gateway.site.store(Arc::new(made));
+        gateway.config.store(Arc::new(config));
+        gateway.authority.forget_renderings();
+        self.checks.adjust(gateway);
+        gateway.metrics.reload_accepted(Reload::Config);
+        tracing::info!("the configuration was read again");
+    }
+
+    fn look_at_certificates(&mut self, gateway: &Gateway) {
+        let config = gateway.config.load();
+        let hosts = &config.server.hosts;
+        match gateway.tls.reload(&config.tls, hosts, gateway.clock.now()) {
+            Ok(tls::Reload::Unchanged) => self.certificates.clear(),
+            Ok(tls::Reload::Replaced(warnings)) => {
+                self.certificates.clear();
+                warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                gateway.metrics.reload_accepted(Reload::Certificates);
+                tracing::info!("the certificates were read again");
+            }
+            Err(problems) if problems == self.certificates => {}
+            Err(problems) => {
+                refuse(gateway, Reload::Certificates, &problems);
+                self.certificates = problems;
+            }
+        }
+    }
+
+    async fn look_at_directory(&mut self, gateway: &Gateway) {
+        let users = Arc::clone(&gateway.users);
+        // Reading and parsing a large file must not hold up signals and the admin pages.
+        let reloaded = tokio::task::spawn_blocking(move || users.reload()).await;
+        match reloaded {
+            Ok(Ok(directory::Reload::Unchanged)) => {}
+            Ok(Ok(directory::Reload::Changed)) => {
+                gateway.metrics.reload_accepted(Reload::Directory);
+                tracing::info!("the users were read again");
+                self.reconcile = true;
+            }
+            Ok(Err(refused)) if refused.repeated => {}
+            Ok(Err(refused)) => refuse(gateway, Reload::Directory, &refused.problems),
+            Err(error) => tracing::error!(%error, "reading the users"),
+        }
+        if self.reconcile {
+            match gateway.authority.reconcile().await {
+                Ok(ended) => {
+                    self.reconcile = false;
+                    if ended > 0 {
+                        tracing::info!(ended, "sessions of disabled or removed users have ended");
+                    }
+                }
+                // Those sessions are refused at use; their ends are written at the next look.
+                Err(error) => tracing::warn!(%error, "sessions cannot be compared yet"),
+            }
+        }
+    }
+}
+
+fn digest(gateway: &Gateway) -> Option<[u8; 32]> {
+    std::fs::read(&gateway.config.load().file).ok().map(|bytes| sha256(&bytes))
+}
+
+fn refuse(gateway: &Gateway, what: Reload, problems: &[Problem]) {
+    for problem in problems {
+        tracing::error!("{problem}");
+    }
+    tracing::error!(
+        problems = problems.len(),
+        "the new state is refused, the old one stays in use"
+    );
+    gateway.metrics.reload_refused(what);
+}
+
+/// Settings that were compiled into threads, sockets or open files.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let mut changed = Vec::new();
+    let mut note = |differs: bool, what| {
+        if differs {
+            changed.push(what);
+        }
+    };
+    let addresses = |config: &Config| -> Vec<_> {
+        config.listeners.listeners.iter().map(|listen| listen.address).collect()
+    };
+    note(addresses(old) != addresses(new), "[server] listen");
+    note(
+        old.listeners.max_connections != new.listeners.max_connections,
+        "[server] max_connections",
+    );
+    note(old.server.workers != new.server.workers, "[server] workers");
+    note(old.server.admin != new.server.admin, "[server] admin");
+    note(old.log != new.log, "[log]");
+    note(old.directory != new.directory, "[directory]");
+    note(format!("{:?}", old.store) != format!("{:?}", new.store), "[store]");
+    note(format!("{:?}", old.session) != format!("{:?}", new.session), "[session]");
+    note(format!("{:?}", old.login) != format!("{:?}", new.login), "[login]");
+    changed
+}
