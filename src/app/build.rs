@@ -41,7 +41,8 @@ pub(super) fn build(config: Config, clock: &Clock) -> Result<Gateway, Failure> {
     if let Some(first) = first {
         announce(&first, &config);
     }
-    let site = Arc::new(ArcSwap::from_pointee(site(upstreams_of(&config, &[])?, &config, None, clock)?));
+    let site =
+        Arc::new(ArcSwap::from_pointee(site(upstreams_of(&config, &[])?, &config, None, clock)?));
     let readiness = Arc::new(readiness(&authority));
     watch(&metrics, &authority, &tls, &logs, &site, clock);
     Ok(Gateway {
