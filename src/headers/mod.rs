@@ -21,7 +21,8 @@ pub use self::identity::{IdentityHeaders, Oversize};
 /// A request that may go upstream: only [`Rules::stamp`] makes one.
 #[derive(Debug)]
 pub struct Stamped<B> {
-    request: Request<B>,
+    // Boxed: it passes through several futures, each of which would hold it by value.
+    request: Box<Request<B>>,
     session: Option<Arc<Live>>,
 }
 
@@ -32,7 +33,7 @@ impl<B> Stamped<B> {
     }
 
     /// The request and the session under which its streams live.
-    pub fn into_parts(self) -> (Request<B>, Option<Arc<Live>>) {
+    pub fn into_parts(self) -> (Box<Request<B>>, Option<Arc<Live>>) {
         (self.request, self.session)
     }
 }
@@ -59,7 +60,7 @@ impl Rules {
     pub fn stamp<B>(
         &self,
         permit: &Permit,
-        mut request: Request<B>,
+        mut request: Box<Request<B>>,
         forwarding: &Forwarding<'_>,
     ) -> Result<Stamped<B>, Oversize> {
         let headers = request.headers_mut();

@@ -15,25 +15,42 @@ use crate::audit::Event;
 use crate::metrics::Lookup;
 use crate::session::{Cached, Live, Token};
 
-/// The session that a request carries. Whatever is ours leaves the headers.
-pub(super) async fn find_session(
-    exchange: &mut Exchange,
-    headers: &mut HeaderMap,
-) -> Result<Option<Arc<Live>>, Box<Fault>> {
-    let Some(token) = take_token(exchange, headers) else { return Ok(None) };
-    let worker = Rc::clone(exchange.worker());
-    let found = match worker.authority.cached(&token, worker.clock.now()) {
+/// What a look at a request and into the cache tells.
+pub(super) enum Seen {
+    /// All that there is to know.
+    Known(Option<Arc<Live>>),
+    /// The store must be asked about this token.
+    Ask(Token),
+}
+
+/// The session that a request carries, as far as the cache knows. Whatever is ours leaves the headers.
+pub(super) fn look(exchange: &mut Exchange, headers: &mut HeaderMap) -> Seen {
+    let Some(token) = take_token(exchange, headers) else { return Seen::Known(None) };
+    let worker = exchange.worker();
+    match worker.authority.cached(&token, worker.clock.now()) {
         Cached::Live(live) => {
             worker.metrics.lookup(Lookup::Hit);
-            Some(live)
+            exchange.live = Some(Arc::clone(&live));
+            Seen::Known(Some(live))
         }
-        Cached::Worthless => None,
-        Cached::Unknown => {
-            worker.metrics.lookup(Lookup::Miss);
-            let loaded = worker.authority.load(&token).await;
-            loaded.map_err(|refusal| Box::new(Fault::from(&refusal)))?
+        Cached::Worthless => {
+            worker.metrics.lookup(Lookup::Worthless);
+            exchange.stale = true;
+            Seen::Known(None)
         }
-    };
+        Cached::Unknown => Seen::Ask(token),
+    }
+}
+
+/// Asks the store.
+pub(super) async fn ask(
+    exchange: &mut Exchange,
+    token: Token,
+) -> Result<Option<Arc<Live>>, Box<Fault>> {
+    let worker = Rc::clone(exchange.worker());
+    worker.metrics.lookup(Lookup::Miss);
+    let found = worker.authority.load(&token).await;
+    let found = found.map_err(|refusal| Box::new(Fault::from(&refusal)))?;
     if found.is_none() {
         worker.metrics.lookup(Lookup::Worthless);
         exchange.stale = true;

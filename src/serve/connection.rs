@@ -288,10 +288,9 @@ pub(super) struct LocalExec;
 impl<F> hyper::rt::Executor<F> for LocalExec
 where
     F: Future + 'static,
+    F::Output: 'static,
 {
     fn execute(&self, task: F) {
-        tokio::task::spawn_local(async move {
-            task.await;
-        });
+        drop(tokio::task::spawn_local(task));
     }
 }

@@ -7,6 +7,7 @@ mod carrier;
 mod connection;
 mod cookie;
 mod exchange;
+mod forward;
 mod host;
 mod own;
 mod pipeline;

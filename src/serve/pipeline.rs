@@ -4,28 +4,26 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
-use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use super::body::Body;
-use super::carrier::{find_session, take_token};
+use super::carrier::{Seen, ask, look, take_token};
 use super::connection::Active;
 use super::exchange::Exchange;
-use super::{host, own, tunnel, whoami};
+use super::forward::{self, Way};
+use super::site::Site;
+use super::{host, own};
 use crate::api::{Carrier, Context, Dialect, Fault, Reply, is_cross_site, worded_by};
 use crate::audit::{Event, Origin};
-use crate::headers::{Forwarding, Stamped, clean_response};
-use crate::metrics::{RequestKind, UpstreamOutcome};
-use crate::policy::{Decision, Facts, Permit};
+use crate::metrics::RequestKind;
+use crate::policy::{Decision, Facts, Permit, Rule};
 use crate::route::{Found, Route, Target};
-use crate::session::Refusal;
-use crate::upstream::{Error, RequestBody};
+use crate::session::{Live, Refusal};
 
 /// What comes of a request: an answer, or a fault that is still to be worded.
 pub(super) type Outcome = Result<Answer, Box<Fault>>;
@@ -73,22 +71,31 @@ async fn serve(exchange: &mut Exchange, request: Request<Incoming>) -> Outcome {
         return Err(misdirected(&name, &site.public_url));
     }
     if let Some(below) = own::below(&target, &site.mount) {
-        let carried = find_session(exchange, &mut parts.headers).await;
-        return own::answer(exchange, &parts, incoming, below, carried).await;
+        let carried = match look(exchange, &mut parts.headers) {
+            Seen::Known(session) => Ok(session),
+            Seen::Ask(token) => Box::pin(ask(exchange, token)).await,
+        };
+        return Box::pin(own::answer(exchange, &parts, incoming, below, carried)).await;
     }
-    let route = match site.table.router.find(&name, &target, &parts.method) {
-        Found::Route(route) => route,
-        Found::WrongMethod(methods) => return Err(wrong_method(&methods)),
-        Found::NoPath | Found::NoHost => {
-            let detail = "Nothing is configured for this path.";
-            return Err(fault(StatusCode::NOT_FOUND, "no-route", detail));
-        }
-    };
-    target
-        .permitted_by(&route.leniency, &route.prefix)
-        .map_err(|error| target_fault(&error.to_string()))?;
+    let route = find_route(site, &name, &target, &parts.method)?;
     exchange.route = Some(route.index);
-    let permit = permit(exchange, route, &mut parts).await?;
+    let rule = rule_of(site, route)?;
+    let seen = if rule.looks_at_session() {
+        look(exchange, &mut parts.headers)
+    } else {
+        let _ = take_token(exchange, &mut parts.headers);
+        Seen::Known(None)
+    };
+    let session = match seen {
+        Seen::Known(session) => session,
+        // Boxed: the rare way must not make the future of every request large.
+        Seen::Ask(token) => match Box::pin(ask(exchange, token)).await {
+            // A store that does not answer must not close what is open.
+            Err(_) if rule.is_open() => None,
+            found => found?,
+        },
+    };
+    let permit = permit(exchange, route, rule, session, &parts.method)?;
     let websocket = is_websocket(&parts);
     if websocket && !route.cross_site_websocket {
         let origin = format!("https://{}", exchange.host());
@@ -96,14 +103,49 @@ async fn serve(exchange: &mut Exchange, request: Request<Incoming>) -> Outcome {
             return Err(cross_site(exchange));
         }
     }
-    forward(exchange, parts, path, incoming, permit, websocket).await
+    let prepared = match forward::prepare(exchange, parts, path, incoming, permit, websocket)? {
+        Way::App(prepared) => prepared,
+        Way::Whoami(reply) => return Ok(Answer::Own(reply)),
+    };
+    let (stamped, sent) = prepared.split();
+    let answer = sent.worker.client.send(stamped, &sent.upstream).await;
+    forward::receive(exchange, answer, sent)
 }
 
-fn fault(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Box<Fault> {
+/// The route, when it takes a target like this one.
+fn find_route<'a>(
+    site: &'a Site,
+    host: &str,
+    target: &Target<'_>,
+    method: &Method,
+) -> Result<&'a Route, Box<Fault>> {
+    let route = match site.table.router.find(host, target, method) {
+        Found::Route(route) => route,
+        Found::WrongMethod(methods) => return Err(wrong_method(&methods)),
+        Found::NoPath | Found::NoHost => {
+            let detail = "Nothing is configured for this path.";
+            return Err(fault(StatusCode::NOT_FOUND, "no-route", detail));
+        }
+    };
+    let permitted = target.permitted_by(&route.leniency, &route.prefix);
+    permitted.map_err(|error| target_fault(&error.to_string()))?;
+    Ok(route)
+}
+
+fn rule_of<'a>(site: &'a Site, route: &Route) -> Result<&'a Rule, Box<Fault>> {
+    let missing = || fault(StatusCode::INTERNAL_SERVER_ERROR, "no-rule", "The route has no rule.");
+    site.table.rules.get(route.index).ok_or_else(missing)
+}
+
+pub(super) fn fault(
+    status: StatusCode,
+    code: &'static str,
+    detail: impl Into<String>,
+) -> Box<Fault> {
     Box::new(Fault::new(status, code, detail))
 }
 
-fn target_fault(detail: &str) -> Box<Fault> {
+pub(super) fn target_fault(detail: &str) -> Box<Fault> {
     fault(StatusCode::BAD_REQUEST, "bad-target", detail)
 }
 
@@ -183,27 +225,15 @@ fn last_hop(parts: &mut Parts) -> Option<Reply> {
     Some(Reply::empty(StatusCode::NO_CONTENT).with(header::ALLOW, allow))
 }
 
-/// The route's rule.
-async fn permit(
+/// What the route's rule says.
+fn permit(
     exchange: &mut Exchange,
     route: &Route,
-    parts: &mut Parts,
+    rule: &Rule,
+    session: Option<Arc<Live>>,
+    method: &Method,
 ) -> Result<Permit, Box<Fault>> {
-    let view = Rc::clone(&exchange.view);
-    let Some(rule) = view.site.table.rules.get(route.index) else {
-        return Err(fault(StatusCode::INTERNAL_SERVER_ERROR, "no-rule", "The route has no rule."));
-    };
-    let session = if rule.looks_at_session() {
-        match find_session(exchange, &mut parts.headers).await {
-            // A store that does not answer must not close what is open.
-            Err(_) if rule.is_open() => None,
-            found => found?,
-        }
-    } else {
-        let _ = take_token(exchange, &mut parts.headers);
-        None
-    };
-    let (method, ip) = (parts.method.as_str(), exchange.ip());
+    let (method, ip) = (method.as_str(), exchange.ip());
     let decision = rule.decide(&Facts { session: session.as_ref(), method, ip });
     match decision {
         Decision::Permit(permit) => {
@@ -256,106 +286,6 @@ fn is_websocket(parts: &Parts) -> bool {
         && parts.headers.contains_key(header::UPGRADE)
         && has(header::UPGRADE, "websocket")
         && has(header::CONNECTION, "upgrade")
-}
-
-/// Stamps the request and hands it to the app.
-async fn forward(
-    exchange: &mut Exchange,
-    mut parts: Parts,
-    path: PathAndQuery,
-    incoming: Incoming,
-    permit: Permit,
-    websocket: bool,
-) -> Outcome {
-    let view = Rc::clone(&exchange.view);
-    let site = &view.site;
-    let worker = Rc::clone(exchange.worker());
-    let way =
-        exchange.route.and_then(|index| site.table.ways.get(index)).copied().unwrap_or(usize::MAX);
-    let (Some(upstream), Some(counts)) = (site.upstreams.get(way), view.upstreams.get(way)) else {
-        return Err(fault(StatusCode::BAD_GATEWAY, "no-upstream", "The route leads nowhere."));
-    };
-    // What was judged is byte for byte what the app gets.
-    parts.uri = Uri::from(path);
-    // gRPC streams for as long as it likes, in both directions.
-    let streams = parts.headers.get(header::CONTENT_TYPE).is_some_and(is_grpc);
-    let rate = if streams { 0 } else { site.limits.body_rate };
-    let idle = if streams { Duration::from_secs(24 * 3600) } else { site.limits.body_idle };
-    let body = RequestBody::new(incoming, &worker.timer, idle, rate);
-    let mut request = Request::from_parts(parts, body);
-    let upgrade = websocket.then(|| hyper::upgrade::on(&mut request));
-    let host = HeaderValue::from_str(exchange.host());
-    let ip = &exchange.connection().ip;
-    let forwarding = Forwarding {
-        client: &exchange.client,
-        ip: if exchange.client.is_peer() { ip.clone() } else { exchange.client.value() },
-        tls: exchange.connection().arrival.tls.is_some(),
-        host: host.map_err(|_| target_fault("the host cannot be forwarded"))?,
-        id: exchange.id.clone(),
-        version: exchange.version,
-        websocket,
-    };
-    let stamped = site.table.headers.stamp(&permit, request, &forwarding).map_err(|error| {
-        tracing::warn!(%error, request = exchange.request_id(), "identity-too-large");
-        let detail = "Your groups and roles do not fit into the request to the app.";
-        fault(StatusCode::BAD_GATEWAY, "identity-too-large", detail)
-    })?;
-    if upstream.settings.whoami {
-        return Ok(Answer::Own(whoami::answer(stamped, exchange)));
-    }
-    let asked = worker.clock.micros();
-    let answer = worker.client.send(stamped, upstream).await.map_err(|error| {
-        counts.outcome(outcome(&error));
-        unanswered(exchange, &error)
-    })?;
-    let waited = worker.clock.micros().saturating_sub(asked);
-    exchange.upstream_us = Some(waited);
-    counts.answered(waited);
-    if answer.retried {
-        counts.outcome(UpstreamOutcome::Retried);
-    }
-    let mut response = answer.response;
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(upgrade) = upgrade else {
-            return Err(unanswered(exchange, &Error::BadResponse("unasked 101".to_owned())));
-        };
-        return tunnel::open(exchange, response, upgrade, upstream, &permit);
-    }
-    clean_response(&mut response, site.cookie.as_str());
-    Ok(Answer::App(Box::new(response)))
-}
-
-fn is_grpc(content_type: &HeaderValue) -> bool {
-    content_type.as_bytes().starts_with(b"application/grpc")
-}
-
-fn outcome(error: &Error) -> UpstreamOutcome {
-    match error {
-        Error::BadResponse(_) => UpstreamOutcome::BadResponse,
-        Error::Connect(_) => UpstreamOutcome::ConnectError,
-        Error::Reset => UpstreamOutcome::Reset,
-        Error::Timeout(_) => UpstreamOutcome::Timeout,
-    }
-}
-
-/// An app that gave no answer.
-fn unanswered(exchange: &Exchange, error: &Error) -> Box<Fault> {
-    tracing::warn!(%error, request = exchange.request_id(), path = exchange.uri.path(), "upstream");
-    let (status, code, detail) = match error {
-        Error::BadResponse(_) => {
-            (StatusCode::BAD_GATEWAY, "bad-upstream-response", "The app's answer is not valid.")
-        }
-        Error::Connect(_) => {
-            (StatusCode::BAD_GATEWAY, "upstream-unreachable", "The app cannot be reached.")
-        }
-        Error::Reset => {
-            (StatusCode::BAD_GATEWAY, "upstream-reset", "The app closed the connection.")
-        }
-        Error::Timeout(_) => {
-            (StatusCode::GATEWAY_TIMEOUT, "upstream-timeout", "The app did not answer in time.")
-        }
-    };
-    fault(status, code, detail)
 }
 
 fn app_response(
@@ -434,6 +364,3 @@ impl From<Refusal> for Box<Fault> {
         Self::new(Fault::from(&refusal))
     }
 }
-
-/// A stamped request as text, for the built-in app.
-pub(super) type StampedRequest = Stamped<RequestBody>;

@@ -6,12 +6,13 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::exchange::Exchange;
-use super::pipeline::StampedRequest;
 use crate::api::{Reply, wants_page};
+use crate::headers::Stamped;
 use crate::pages::{CSP, HeaderRow, WhoamiPage, header_meaning};
+use crate::upstream::RequestBody;
 
 /// Answers as a page to browsers, as JSON to programs.
-pub(super) fn answer(stamped: StampedRequest, exchange: &Exchange) -> Reply {
+pub(super) fn answer(stamped: Stamped<RequestBody>, exchange: &Exchange) -> Reply {
     let (request, session) = stamped.into_parts();
     let site = &exchange.view.site;
     let identity: Vec<&str> = site.table.headers.identity_names().collect();

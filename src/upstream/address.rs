@@ -38,6 +38,11 @@ impl Address {
         !self.unwell.load(Ordering::Relaxed) && now.0 >= self.ejected.load(Ordering::Relaxed)
     }
 
+    /// Whether nothing is known against it: no ejection that still has to be proven over.
+    pub(super) fn is_sound(&self) -> bool {
+        !self.unwell.load(Ordering::Relaxed) && self.ejected.load(Ordering::Relaxed) == 0
+    }
+
     /// After an ejection only one request tries; the others wait for what it finds.
     pub(super) fn claim(&self, now: UnixMs, eject_for: Duration) -> bool {
         let until = self.ejected.load(Ordering::Relaxed);

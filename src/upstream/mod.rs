@@ -101,11 +101,17 @@ impl Client {
         let repeatable = is_idempotent(request.method()) && request.body().is_empty();
         let mut retried = false;
         loop {
-            let mut lease = pool.lease(upgrade || retried).await?;
+            let fresh = upgrade || retried;
+            let ready = if fresh { None } else { pool.ready() };
+            let mut lease = match ready {
+                Some(lease) => lease,
+                // Boxed: connecting must not make the future of every request large.
+                None => Box::pin(pool.lease(fresh)).await?,
+            };
             adapt(&mut request, lease.version());
             let copy = (repeatable && lease.is_reused() && !retried).then(|| copy(&request));
             let mut deadline = self.timer.deadline(upstream.settings.first_byte);
-            let Some(sent) = deadline.limit(lease.send(request)).await else {
+            let Some(sent) = deadline.limit(lease.send(*request)).await else {
                 lease.failed();
                 return Err(Error::Timeout(upstream.settings.first_byte));
             };
@@ -119,7 +125,7 @@ impl Client {
             let stale = lease.is_reused() && !retried && !failure.started;
             // Nothing of a request that comes back was sent.
             match failure.unsent.or(copy.filter(|_| stale)) {
-                Some(again) if stale => request = *again,
+                Some(again) if stale => request = again,
                 _ => {
                     lease.failed();
                     return Err(failure.error);

@@ -7,11 +7,11 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Request, Response, Version};
-use hyper::body::Incoming;
+use http::{Request, Version};
 use hyper::client::conn::http2;
 
 use super::body::RequestBody;
+use super::connect::Sending;
 use super::settings::Protocol;
 use super::{Address, Error, Failure, Link, Upstream};
 use crate::clock::UnixMs;
@@ -35,6 +35,21 @@ struct Slot {
     shared: Option<http2::SendRequest<RequestBody>>,
 }
 
+impl Slot {
+    fn take_ready(&mut self) -> Option<Link> {
+        if let Some(send) = &self.shared
+            && send.is_ready()
+        {
+            return Some(Link::Http2(send.clone()));
+        }
+        let (link, _) = self.idle.last()?;
+        if !link.is_ready() {
+            return None;
+        }
+        self.idle.pop().map(|(link, _)| link)
+    }
+}
+
 impl Pool {
     pub(super) fn new(upstream: Arc<Upstream>, timer: Timer) -> Self {
         let slots = upstream.addresses.iter().map(|_| RefCell::default()).collect();
@@ -43,6 +58,18 @@ impl Pool {
 
     pub(super) fn upstream(&self) -> &Arc<Upstream> {
         &self.upstream
+    }
+
+    /// A kept link that is ready now: the usual case.
+    pub(super) fn ready(self: &Rc<Self>) -> Option<Lease> {
+        let addresses = &self.upstream.addresses;
+        let index = self.next.get() % addresses.len().max(1);
+        if !addresses.get(index)?.is_sound() {
+            return None;
+        }
+        let link = self.slots.get(index)?.borrow_mut().take_ready()?;
+        self.next.set(index.wrapping_add(1));
+        Some(Lease::new(self, index, link, true))
     }
 
     /// A link to one of the app's addresses; a new one when `fresh`.
@@ -180,13 +207,12 @@ impl Lease {
         }
     }
 
-    pub(super) async fn send(
-        &mut self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, Failure> {
+    pub(super) fn send(&mut self, request: Request<RequestBody>) -> Sending {
         match &mut self.link {
-            Some(link) => link.send(request).await,
-            None => Err(Failure { error: Error::Reset, unsent: None, started: false }),
+            Some(link) => link.send(request),
+            None => Box::pin(async {
+                Err(Failure { error: Error::Reset, unsent: None, started: false })
+            }),
         }
     }
 

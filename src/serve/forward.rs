@@ -1,0 +1,161 @@
+//! The last step before the app and the first behind it: stamps the request, takes the answer.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Request, StatusCode, Uri};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use super::exchange::Exchange;
+use super::pipeline::{Answer, Outcome, fault, target_fault};
+use super::worker::Worker;
+use super::{tunnel, whoami};
+use crate::api::{Fault, Reply};
+use crate::headers::{Forwarding, Stamped, clean_response};
+use crate::metrics::{UpstreamMetrics, UpstreamOutcome};
+use crate::policy::Permit;
+use crate::upstream::{Error, RequestBody, Upstream};
+
+/// Where a stamped request goes.
+pub(super) enum Way {
+    App(Prepared),
+    Whoami(Reply),
+}
+
+/// A request that is ready to be sent.
+pub(super) struct Prepared {
+    stamped: Stamped<RequestBody>,
+    sent: Sent,
+}
+
+impl Prepared {
+    pub(super) fn split(self) -> (Stamped<RequestBody>, Sent) {
+        (self.stamped, self.sent)
+    }
+}
+
+/// What is kept of a request while the app works on it.
+pub(super) struct Sent {
+    pub(super) worker: Rc<Worker>,
+    pub(super) upstream: Arc<Upstream>,
+    counts: Arc<UpstreamMetrics>,
+    upgrade: Option<OnUpgrade>,
+    permit: Permit,
+    at: u64,
+}
+
+/// Stamps the request.
+pub(super) fn prepare(
+    exchange: &mut Exchange,
+    mut parts: Parts,
+    path: PathAndQuery,
+    incoming: Incoming,
+    permit: Permit,
+    websocket: bool,
+) -> Result<Way, Box<Fault>> {
+    let view = Rc::clone(&exchange.view);
+    let site = &view.site;
+    let worker = Rc::clone(exchange.worker());
+    let way =
+        exchange.route.and_then(|index| site.table.ways.get(index)).copied().unwrap_or(usize::MAX);
+    let (Some(upstream), Some(counts)) = (site.upstreams.get(way), view.upstreams.get(way)) else {
+        return Err(fault(StatusCode::BAD_GATEWAY, "no-upstream", "The route leads nowhere."));
+    };
+    // What was judged is byte for byte what the app gets.
+    parts.uri = Uri::from(path);
+    // gRPC streams for as long as it likes, in both directions.
+    let streams = parts.headers.get(header::CONTENT_TYPE).is_some_and(is_grpc);
+    let rate = if streams { 0 } else { site.limits.body_rate };
+    let idle = if streams { Duration::from_secs(24 * 3600) } else { site.limits.body_idle };
+    let body = RequestBody::new(incoming, &worker.timer, idle, rate);
+    let mut request = Box::new(Request::from_parts(parts, body));
+    let upgrade = websocket.then(|| hyper::upgrade::on(&mut *request));
+    let host = HeaderValue::from_str(exchange.host());
+    let ip = &exchange.connection().ip;
+    let forwarding = Forwarding {
+        client: &exchange.client,
+        ip: if exchange.client.is_peer() { ip.clone() } else { exchange.client.value() },
+        tls: exchange.connection().arrival.tls.is_some(),
+        host: host.map_err(|_| target_fault("the host cannot be forwarded"))?,
+        id: exchange.id.clone(),
+        version: exchange.version,
+        websocket,
+    };
+    let stamped = site.table.headers.stamp(&permit, request, &forwarding).map_err(|error| {
+        tracing::warn!(%error, request = exchange.request_id(), "identity-too-large");
+        let detail = "Your groups and roles do not fit into the request to the app.";
+        fault(StatusCode::BAD_GATEWAY, "identity-too-large", detail)
+    })?;
+    if upstream.settings.whoami {
+        return Ok(Way::Whoami(whoami::answer(stamped, exchange)));
+    }
+    let at = worker.clock.micros();
+    let (upstream, counts) = (Arc::clone(upstream), Arc::clone(counts));
+    Ok(Way::App(Prepared { stamped, sent: Sent { worker, upstream, counts, upgrade, permit, at } }))
+}
+
+/// Takes the app's answer, or what came instead.
+pub(super) fn receive(
+    exchange: &mut Exchange,
+    answer: Result<crate::upstream::Answer, Error>,
+    sent: Sent,
+) -> Outcome {
+    let Sent { worker, upstream, counts, upgrade, permit, at } = sent;
+    let answer = answer.map_err(|error| {
+        counts.outcome(outcome(&error));
+        unanswered(exchange, &error)
+    })?;
+    let waited = worker.clock.micros().saturating_sub(at);
+    exchange.upstream_us = Some(waited);
+    counts.answered(waited);
+    if answer.retried {
+        counts.outcome(UpstreamOutcome::Retried);
+    }
+    let mut response = answer.response;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let Some(upgrade) = upgrade else {
+            return Err(unanswered(exchange, &Error::BadResponse("unasked 101".to_owned())));
+        };
+        return tunnel::open(exchange, response, upgrade, &upstream, &permit);
+    }
+    clean_response(&mut response, exchange.view.site.cookie.as_str());
+    Ok(Answer::App(Box::new(response)))
+}
+
+fn is_grpc(content_type: &HeaderValue) -> bool {
+    content_type.as_bytes().starts_with(b"application/grpc")
+}
+
+fn outcome(error: &Error) -> UpstreamOutcome {
+    match error {
+        Error::BadResponse(_) => UpstreamOutcome::BadResponse,
+        Error::Connect(_) => UpstreamOutcome::ConnectError,
+        Error::Reset => UpstreamOutcome::Reset,
+        Error::Timeout(_) => UpstreamOutcome::Timeout,
+    }
+}
+
+/// An app that gave no answer.
+fn unanswered(exchange: &Exchange, error: &Error) -> Box<Fault> {
+    tracing::warn!(%error, request = exchange.request_id(), path = exchange.uri.path(), "upstream");
+    let (status, code, detail) = match error {
+        Error::BadResponse(_) => {
+            (StatusCode::BAD_GATEWAY, "bad-upstream-response", "The app's answer is not valid.")
+        }
+        Error::Connect(_) => {
+            (StatusCode::BAD_GATEWAY, "upstream-unreachable", "The app cannot be reached.")
+        }
+        Error::Reset => {
+            (StatusCode::BAD_GATEWAY, "upstream-reset", "The app closed the connection.")
+        }
+        Error::Timeout(_) => {
+            (StatusCode::GATEWAY_TIMEOUT, "upstream-timeout", "The app did not answer in time.")
+        }
+    };
+    fault(status, code, detail)
+}
