@@ -44,9 +44,12 @@ impl Timer {
         let now = self.clock.now();
         self.now.set(now);
         let mut due = Vec::new();
-        for (at, waker) in self.slots.borrow().armed.iter().flatten() {
-            if *at <= now {
-                due.push(waker.clone());
+        for place in &mut self.slots.borrow_mut().armed {
+            // Taken: a deadline that nobody waits for any more wakes its task once, not at every tick.
+            if place.as_ref().is_some_and(|(at, _)| *at <= now)
+                && let Some((_, waker)) = place.take()
+            {
+                due.push(waker);
             }
         }
         due.into_iter().for_each(Waker::wake);
@@ -77,6 +80,14 @@ impl Deadline {
     pub fn reset(&mut self, after: Duration) {
         self.after = after;
         self.push_back();
+    }
+
+    /// Wakes nobody until it is polled again.
+    pub fn disarm(&self) {
+        let slots = &mut *self.timer.slots.borrow_mut();
+        if let Some(place) = self.slot.and_then(|slot| slots.armed.get_mut(slot)) {
+            *place = None;
+        }
     }
 
     /// Ready once the time has come.

@@ -20,6 +20,8 @@ pub(super) struct Reloader {
     certificates: Vec<Problem>,
     /// Whether sessions are still to be compared with a changed directory.
     reconcile: bool,
+    /// Whether what workers rendered while they took up a new configuration is still to be dropped.
+    renderings: bool,
     checks: HealthChecks,
 }
 
@@ -31,11 +33,14 @@ impl Reloader {
             gateway.metrics.reload_accepted(what);
         }
         let config = digest(gateway);
-        Self { config, certificates: Vec::new(), reconcile: false, checks }
+        Self { config, certificates: Vec::new(), reconcile: false, renderings: false, checks }
     }
 
     /// Looks at every file.
     pub(super) async fn look(&mut self, gateway: &Gateway) {
+        if std::mem::take(&mut self.renderings) {
+            gateway.authority.forget_renderings();
+        }
         self.look_at_config(gateway);
         self.look_at_certificates(gateway);
         self.look_at_directory(gateway).await;
@@ -70,7 +75,7 @@ impl Reloader {
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         gateway.site.store(Arc::new(made));
         gateway.config.store(Arc::new(config));
-        gateway.authority.forget_renderings();
+        self.renderings = true;
         self.checks.adjust(gateway);
         gateway.metrics.reload_accepted(Reload::Config);
         tracing::info!("the configuration was read again");

@@ -161,6 +161,8 @@ fn work(
 /// One accepted connection, until it ends.
 async fn welcome(worker: Rc<Worker>, door: Door, kind: Kind, stream: TcpStream, peer: Peer) {
     let site = door.site.load_full();
+    // Counts from here: a drain waits for those whose handshake is under way.
+    let _member = worker.enter();
     if kind == Kind::Redirect {
         return redirect(stream, &site.public_url, |host| site.table.router.knows(host)).await;
     }

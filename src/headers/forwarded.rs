@@ -14,16 +14,32 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Bound on the addresses that are read from `X-Forwarded-For`.
 const HOPS: usize = 32;
 
-/// Whether a (lower-case) name belongs to the classes that clients may not send: `x-forwarded-*`,
-/// `x-original-*`, `forwarded`, `x-real-ip`, `x-request-id`, `via` (which we continue ourselves).
+/// Whether a (lower-case) name belongs to the classes that clients may not send: where a request came
+/// from (`x-forwarded-*`, `forwarded`, the many client-ip names), what it was before
+/// (`x-original-*`, `x-rewrite-url`), who made it (`remote-user`), and `proxy`, which CGI turns into
+/// `HTTP_PROXY`.
 pub(super) fn is_class(name: &str) -> bool {
     match name.as_bytes().first() {
         Some(b'x') => {
             name.starts_with("x-forwarded-")
                 || name.starts_with("x-original-")
-                || matches!(name, "x-real-ip" | "x-request-id" | "x-forwarded")
+                || matches!(
+                    name,
+                    "x-client-ip"
+                        | "x-cluster-client-ip"
+                        | "x-forwarded"
+                        | "x-proxyuser-ip"
+                        | "x-real-ip"
+                        | "x-remote-user"
+                        | "x-request-id"
+                        | "x-rewrite-url"
+                )
         }
-        Some(b'f') => name == "forwarded",
+        Some(b'c') => matches!(name, "cf-connecting-ip" | "cf-connecting-ipv6" | "client-ip"),
+        Some(b'f') => matches!(name, "forwarded" | "fastly-client-ip" | "forwarded-for"),
+        Some(b'p') => name == "proxy",
+        Some(b'r') => name == "remote-user",
+        Some(b't') => name == "true-client-ip",
         _ => false,
     }
 }

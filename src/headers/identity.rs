@@ -106,11 +106,14 @@ impl Source {
 #[derive(Debug)]
 pub struct IdentityHeaders {
     headers: Vec<(HeaderName, Source)>,
+    /// Tells this configuration from every other: what was rendered for another is not used.
+    mark: Arc<()>,
 }
 
 /// The headers of one session, ready to be cloned into requests.
 #[derive(Debug)]
 struct Rendered {
+    mark: Arc<()>,
     bytes: usize,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -149,7 +152,7 @@ impl IdentityHeaders {
             }
             seen.push(name);
         }
-        Self { headers }
+        Self { headers, mark: Arc::default() }
     }
 
     /// Every name that no client may send.
@@ -169,8 +172,15 @@ impl IdentityHeaders {
 
     /// Adds the headers of `live`; whatever was there under these names has been removed before.
     pub(super) fn add(&self, live: &Arc<Live>, headers: &mut HeaderMap) -> Result<(), Oversize> {
-        let Some(rendered) = live.rendering(|identity| self.render(identity)) else {
-            return Ok(());
+        let kept = live.rendering(|identity| self.render(identity));
+        let fresh;
+        let rendered = match kept.filter(|kept| Arc::ptr_eq(&kept.mark, &self.mark)) {
+            Some(kept) => kept,
+            // A reload is under way: the session's entry is replaced within a second or two.
+            None => {
+                fresh = self.render(live.identity());
+                &fresh
+            }
         };
         if rendered.bytes > LIMIT {
             return Err(Oversize { bytes: rendered.bytes });
@@ -191,7 +201,7 @@ impl IdentityHeaders {
             })
             .collect();
         let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-        Rendered { bytes, headers }
+        Rendered { mark: Arc::clone(&self.mark), bytes, headers }
     }
 }
 
@@ -204,7 +214,8 @@ fn header_name(text: &str) -> Result<HeaderName, String> {
         return Err(format!("\"{text}\" has characters that are dropped from every request"));
     }
     let framing = ["host", "cookie", "content-length", "connection", "transfer-encoding", "te"];
-    if framing.contains(&name.as_str()) || super::forwarded::is_class(name.as_str()) {
+    let own = matches!(name.as_str(), "remote-user" | "x-remote-user");
+    if framing.contains(&name.as_str()) || super::forwarded::is_class(name.as_str()) && !own {
         return Err(format!("\"{text}\" has another meaning and cannot carry identity"));
     }
     Ok(name)

@@ -44,6 +44,7 @@ impl HttpBody for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        this.exchange.asked_for_body();
         let polled = match &mut this.source {
             Source::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::App { body, session } => {
@@ -65,6 +66,7 @@ impl HttpBody for Body {
         {
             this.exchange.sent(data.len());
         }
+        this.exchange.client_holds(polled.is_ready());
         polled
     }
 

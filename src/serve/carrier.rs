@@ -5,7 +5,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderValue};
 
 use super::cookie::Carried;
 use super::exchange::Exchange;
@@ -62,8 +62,7 @@ pub(super) async fn ask(
 /// Takes what is ours out of the headers; the token, if there is exactly one.
 pub(super) fn take_token(exchange: &mut Exchange, headers: &mut HeaderMap) -> Option<Token> {
     let cookie = exchange.view.site.cookie.take(headers);
-    if let Some(token) = bearer(headers) {
-        headers.remove(header::AUTHORIZATION);
+    if let Some(token) = take_bearer(headers) {
         return Some(token);
     }
     match cookie {
@@ -82,10 +81,24 @@ pub(super) fn take_token(exchange: &mut Exchange, headers: &mut HeaderMap) -> Op
     }
 }
 
-/// A bearer token of our form; any other `Authorization` is the app's.
-fn bearer(headers: &HeaderMap) -> Option<Token> {
-    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
-    let (scheme, token) = value.split_at_checked(7)?;
+/// A bearer token of our form, taken out of the headers; any other `Authorization` is the app's.
+fn take_bearer(headers: &mut HeaderMap) -> Option<Token> {
+    let found = headers.get_all(header::AUTHORIZATION).iter().find_map(bearer)?;
+    let others: Vec<_> = headers
+        .get_all(header::AUTHORIZATION)
+        .iter()
+        .filter(|value| bearer(value).is_none())
+        .cloned()
+        .collect();
+    headers.remove(header::AUTHORIZATION);
+    for value in others {
+        headers.append(header::AUTHORIZATION, value);
+    }
+    Some(found)
+}
+
+fn bearer(value: &HeaderValue) -> Option<Token> {
+    let (scheme, token) = value.as_bytes().split_at_checked(7)?;
     if !scheme.eq_ignore_ascii_case(b"bearer ") {
         return None;
     }

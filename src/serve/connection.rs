@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::Body;
 use super::pipeline;
+use super::site::Limits;
 use super::stop::Member;
 use super::wire::{Scan, WireHandle};
 use super::worker::Worker;
@@ -43,9 +44,23 @@ pub(super) struct Connection {
     pub(super) wire: Option<WireHandle>,
     requests: Cell<u64>,
     active: Cell<u32>,
+    /// Answers whose next piece waits for the client to take the last one.
+    held: Cell<u32>,
+    moves: Cell<u64>,
 }
 
 impl Connection {
+    /// Something moves towards the client.
+    pub(super) fn moved(&self) {
+        self.moves.set(self.moves.get().wrapping_add(1));
+    }
+
+    /// One more answer, or one less, waits for the client.
+    pub(super) fn hold(&self, holds: bool) {
+        let held = self.held.get();
+        self.held.set(if holds { held + 1 } else { held.saturating_sub(1) });
+    }
+
     /// The number of the request that begins now, from 0.
     pub(super) fn count(&self) -> u64 {
         let number = self.requests.get();
@@ -60,7 +75,9 @@ impl Connection {
     }
 
     fn phase(&self) -> Phase {
-        if self.active.get() > 0 {
+        if self.held.get() > 0 {
+            Phase::Stalled(self.moves.get())
+        } else if self.active.get() > 0 {
             Phase::Busy
         } else if self.requests.get() == 0 || self.wire.as_ref().is_some_and(WireHandle::in_head) {
             Phase::Head
@@ -98,8 +115,10 @@ where
     let h2 = arrival.h2;
     let _open = worker.metrics.accepted();
     let connection = |wire| {
+        let worker = Rc::clone(&worker);
         let (requests, active) = (Cell::new(0), Cell::new(0));
-        Rc::new(Connection { worker: Rc::clone(&worker), arrival, ip, wire, requests, active })
+        let (held, moves) = (Cell::new(0), Cell::new(0));
+        Rc::new(Connection { worker, arrival, ip, wire, requests, active, held, moves })
     };
     drop(view);
     if h2 {
@@ -117,7 +136,7 @@ where
             .keep_alive_interval(Some(Duration::from_secs(30)))
             .keep_alive_timeout(Duration::from_secs(20));
         let serving = builder.serve_connection(TokioIo::new(io), service);
-        run(serving, &connection, limits.head, limits.keep_alive).await;
+        run(serving, &connection, limits).await;
     } else {
         let (scan, handle) = Scan::new(io, limits.wire);
         let connection = connection(Some(handle));
@@ -129,7 +148,7 @@ where
             .max_headers(limits.wire.fields.saturating_add(8))
             .max_buf_size(limits.wire.head.saturating_mul(2).max(64 << 10));
         let serving = builder.serve_connection(TokioIo::new(scan), service).with_upgrades();
-        run(serving, &connection, limits.head, limits.keep_alive).await;
+        run(serving, &connection, limits).await;
     }
 }
 
@@ -155,6 +174,8 @@ enum Phase {
     Busy,
     /// The rest of a head, or the first request.
     Head,
+    /// A client that does not take its answer; changes with everything that moves.
+    Stalled(u64),
     /// The next request.
     Idle,
 }
@@ -191,7 +212,7 @@ where
     }
 }
 
-async fn run<C>(serving: C, connection: &Rc<Connection>, head: Duration, keep_alive: Duration)
+async fn run<C>(serving: C, connection: &Rc<Connection>, limits: Limits)
 where
     C: Graceful,
     C::Output: LogEnd,
@@ -200,7 +221,7 @@ where
     let worker = &connection.worker;
     let mut guard = Guard {
         member: worker.stop.enter(),
-        deadline: worker.timer.deadline(head),
+        deadline: worker.timer.deadline(limits.head),
         phase: Phase::Head,
         served: 0,
         asked: false,
@@ -210,7 +231,7 @@ where
             end.log();
             return Poll::Ready(());
         }
-        match guard.judge(connection, head, keep_alive, cx) {
+        match guard.judge(connection, &limits, cx) {
             Verdict::GoOn => Poll::Pending,
             Verdict::Finish => {
                 serving.as_mut().finish();
@@ -238,13 +259,7 @@ enum Verdict {
 }
 
 impl Guard {
-    fn judge(
-        &mut self,
-        connection: &Connection,
-        head: Duration,
-        keep_alive: Duration,
-        cx: &Context<'_>,
-    ) -> Verdict {
+    fn judge(&mut self, connection: &Connection, limits: &Limits, cx: &Context<'_>) -> Verdict {
         if !self.asked && self.member.poll(cx).is_ready() {
             self.asked = true;
             return Verdict::Finish;
@@ -252,7 +267,12 @@ impl Guard {
         let (phase, served) = (connection.phase(), connection.requests.get());
         if (phase, served) != (self.phase, self.served) {
             (self.phase, self.served) = (phase, served);
-            self.deadline.reset(if phase == Phase::Head { head } else { keep_alive });
+            match phase {
+                Phase::Busy => self.deadline.disarm(),
+                Phase::Head => self.deadline.reset(limits.head),
+                Phase::Idle => self.deadline.reset(limits.keep_alive),
+                Phase::Stalled(_) => self.deadline.reset(limits.stall),
+            }
         }
         if phase == Phase::Busy || self.deadline.poll(cx).is_pending() {
             return Verdict::GoOn;

@@ -35,6 +35,7 @@ pub(super) struct Exchange {
     pub(super) upstream_us: Option<u64>,
     started: u64,
     sent: u64,
+    held: bool,
 }
 
 impl Exchange {
@@ -60,6 +61,7 @@ impl Exchange {
             upstream_us: None,
             started: worker.clock.micros(),
             sent: 0,
+            held: false,
             view,
             active,
         }
@@ -93,6 +95,19 @@ impl Exchange {
         self.client.ip
     }
 
+    /// The connection moves: it has room for more of the answer.
+    pub(super) fn asked_for_body(&self) {
+        self.active.connection().moved();
+    }
+
+    /// Whether it is now the client's turn to take what it was given (and not the app's to give more).
+    pub(super) fn client_holds(&mut self, holds: bool) {
+        if self.held != holds {
+            self.held = holds;
+            self.active.connection().hold(holds);
+        }
+    }
+
     /// Counts bytes of the answer's body.
     pub(super) fn sent(&mut self, bytes: usize) {
         self.sent = self.sent.saturating_add(bytes.try_into().unwrap_or(u64::MAX));
@@ -101,6 +116,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        self.client_holds(false);
         let connection = self.active.connection();
         let worker = &connection.worker;
         let duration_us = worker.clock.micros().saturating_sub(self.started);

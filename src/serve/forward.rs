@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Request, StatusCode, Uri};
+use http::{Request, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
@@ -19,7 +19,7 @@ use crate::api::{Fault, Reply};
 use crate::headers::{Forwarding, Stamped, clean_response};
 use crate::metrics::{UpstreamMetrics, UpstreamOutcome};
 use crate::policy::Permit;
-use crate::upstream::{Error, RequestBody, Upstream};
+use crate::upstream::{Error, Protocol, RequestBody, Upstream};
 
 /// Where a stamped request goes.
 pub(super) enum Way {
@@ -66,10 +66,15 @@ pub(super) fn prepare(
     let (Some(upstream), Some(counts)) = (site.upstreams.get(way), view.upstreams.get(way)) else {
         return Err(fault(StatusCode::BAD_GATEWAY, "no-upstream", "The route leads nowhere."));
     };
+    if websocket && upstream.settings.protocol == Protocol::Http2 {
+        let detail = "The app is spoken to in HTTP/2, which carries no WebSockets here.";
+        return Err(fault(StatusCode::NOT_IMPLEMENTED, "websocket-over-http2", detail));
+    }
     // What was judged is byte for byte what the app gets.
     parts.uri = Uri::from(path);
     // gRPC streams for as long as it likes, in both directions.
-    let streams = parts.headers.get(header::CONTENT_TYPE).is_some_and(is_grpc);
+    let streams = parts.version == Version::HTTP_2
+        && parts.headers.get(header::CONTENT_TYPE).is_some_and(is_grpc);
     let rate = if streams { 0 } else { site.limits.body_rate };
     let idle = if streams { Duration::from_secs(24 * 3600) } else { site.limits.body_idle };
     let body = RequestBody::new(incoming, &worker.timer, idle, rate);
@@ -107,7 +112,9 @@ pub(super) fn receive(
 ) -> Outcome {
     let Sent { worker, upstream, counts, upgrade, permit, at } = sent;
     let answer = answer.map_err(|error| {
-        counts.outcome(outcome(&error));
+        if !matches!(error, Error::RequestBody(_)) {
+            counts.outcome(outcome(&error));
+        }
         unanswered(exchange, &error)
     })?;
     let waited = worker.clock.micros().saturating_sub(at);
@@ -134,8 +141,8 @@ fn is_grpc(content_type: &HeaderValue) -> bool {
 fn outcome(error: &Error) -> UpstreamOutcome {
     match error {
         Error::BadResponse(_) => UpstreamOutcome::BadResponse,
-        Error::Connect(_) => UpstreamOutcome::ConnectError,
-        Error::Reset => UpstreamOutcome::Reset,
+        Error::Busy | Error::Connect(_) => UpstreamOutcome::ConnectError,
+        Error::RequestBody(_) | Error::Reset => UpstreamOutcome::Reset,
         Error::Timeout(_) => UpstreamOutcome::Timeout,
     }
 }
@@ -146,6 +153,14 @@ fn unanswered(exchange: &Exchange, error: &Error) -> Box<Fault> {
     let (status, code, detail) = match error {
         Error::BadResponse(_) => {
             (StatusCode::BAD_GATEWAY, "bad-upstream-response", "The app's answer is not valid.")
+        }
+        Error::Busy => {
+            let detail = "Too many requests to the app are under way.";
+            let fault = Fault::new(StatusCode::SERVICE_UNAVAILABLE, "upstream-busy", detail);
+            return Box::new(fault.after(Duration::from_secs(1)));
+        }
+        Error::RequestBody(_) => {
+            (StatusCode::BAD_REQUEST, "bad-body", "The request's body broke off or is not valid.")
         }
         Error::Connect(_) => {
             (StatusCode::BAD_GATEWAY, "upstream-unreachable", "The app cannot be reached.")

@@ -45,7 +45,7 @@ impl Stop {
 
 /// A connection or tunnel; counts as open until dropped.
 #[derive(Debug)]
-pub(super) struct Member {
+pub struct Member {
     stop: Stop,
     key: u64,
     waits: bool,

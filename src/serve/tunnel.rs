@@ -24,6 +24,9 @@ pub(super) fn open(
     upstream: &Arc<Upstream>,
     permit: &Permit,
 ) -> Outcome {
+    let routes = exchange.view.site.table.router.routes();
+    let passive = exchange.route.and_then(|index| routes.iter().find(|route| route.index == index));
+    let passive = passive.is_some_and(|route| route.passive);
     let agreed = response.headers().get(header::UPGRADE);
     if !agreed.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket")) {
         let detail = "The app switched to another protocol than the one asked for.";
@@ -58,7 +61,7 @@ pub(super) fn open(
         });
         // What the person sends is use of the session; what the app pushes is not.
         let sent = || {
-            if let Some(entry) = session.borrow().as_ref() {
+            if let Some(entry) = session.borrow().as_ref().filter(|_| !passive) {
                 entry.note();
             }
         };

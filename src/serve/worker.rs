@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use http::HeaderValue;
 
 use super::site::Site;
-use super::stop::Stop;
+use super::stop::{Member, Stop};
 use crate::clock::{Clock, millis};
 use crate::log::AccessLog;
 use crate::metrics::{HandshakeFailure, UpstreamMetrics, WorkerMetrics};
@@ -110,6 +110,11 @@ impl Worker {
 
     pub(super) fn view(&self) -> Rc<View> {
         Rc::clone(&self.view.borrow())
+    }
+
+    /// A connection that counts as open until the returned value is dropped.
+    pub fn enter(&self) -> Member {
+        self.stop.enter()
     }
 
     /// Tells every connection to finish what it does and end.

@@ -1,6 +1,8 @@
 //! Bodies on their way: streamed, bounded in silence and slowness, without request trailers.
 
+use std::cell::Cell;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -34,6 +36,18 @@ pub enum BodyError {
 pub struct RequestBody {
     incoming: Option<Incoming>,
     pace: Option<Pace>,
+    progress: Progress,
+}
+
+/// When a request's body ended, seen from outside.
+#[derive(Clone, Debug)]
+pub(super) struct Progress(Rc<Cell<Option<UnixMs>>>);
+
+impl Progress {
+    /// When the body was read to its end or given up.
+    pub(super) fn ended(&self) -> Option<UnixMs> {
+        self.0.get()
+    }
 }
 
 /// The minimum pace of a request body.
@@ -52,7 +66,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl RequestBody {
     /// No body.
     pub fn empty() -> Self {
-        Self { incoming: None, pace: None }
+        let progress = Progress(Rc::new(Cell::new(Some(UnixMs(0)))));
+        Self { incoming: None, pace: None, progress }
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        self.progress.clone()
     }
 
     /// A body that may be silent for `idle` and must reach `rate` bytes a second over each 10 s;
@@ -63,7 +82,14 @@ impl RequestBody {
         }
         let (silence, timer) = (timer.deadline(idle), timer.clone());
         let pace = Pace { since: timer.now(), silence, timer, bytes: 0, rate };
-        Self { incoming: Some(incoming), pace: Some(pace) }
+        let progress = Progress(Rc::default());
+        Self { incoming: Some(incoming), pace: Some(pace), progress }
+    }
+
+    fn end(&self) {
+        if let Some(pace) = self.pace.as_ref().filter(|_| self.progress.ended().is_none()) {
+            self.progress.0.set(Some(pace.timer.now()));
+        }
     }
 
     /// Whether there is no body.
@@ -110,7 +136,10 @@ impl Body for RequestBody {
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
-                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(None) => {
+                    this.end();
+                    return Poll::Ready(None);
+                }
                 Poll::Pending => {
                     let Some(pace) = &mut this.pace else { return Poll::Pending };
                     return pace.silence.poll(cx).map(|()| Some(Err(BodyError::Idle)));
@@ -125,6 +154,12 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -133,8 +133,9 @@ impl Link {
                     .keep_alive_interval(Duration::from_secs(20))
                     .keep_alive_timeout(Duration::from_secs(10))
                     .max_header_list_size(u32::try_from(HEAD).unwrap_or(u32::MAX))
-                    .initial_stream_window_size(1 << 20)
-                    .initial_connection_window_size(4 << 20);
+                    // Clients that do not read fill their own streams, not the connection.
+                    .initial_stream_window_size(64 << 10)
+                    .initial_connection_window_size(16 << 20);
                 let (send, connection) =
                     builder.handshake(stream).await.map_err(io::Error::other)?;
                 tokio::task::spawn_local(async move {
@@ -199,7 +200,14 @@ impl From<TrySendError<Request<RequestBody>>> for Failure {
         let unsent = error.take_message().map(Box::new);
         let error = error.into_error();
         let started = error.is_parse() || error.is_user();
-        let error = if started { Error::BadResponse(error.to_string()) } else { Error::Reset };
+        let error = if error.is_user() {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            Error::RequestBody(cause.unwrap_or_else(|| error.to_string()))
+        } else if error.is_parse() {
+            Error::BadResponse(error.to_string())
+        } else {
+            Error::Reset
+        };
         Self { error, unsent, started }
     }
 }

@@ -9,8 +9,10 @@ mod pool;
 mod settings;
 mod upgrade;
 
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Method, Request, Response, Uri, Version};
@@ -23,6 +25,7 @@ pub use self::body::{BodyError, RequestBody, ResponseBody};
 pub use self::settings::{Health, Protocol, Settings};
 pub use self::upgrade::{Cut, tunnel};
 
+use self::body::Progress;
 use self::connect::Link;
 use self::pool::{Lease, Pool};
 
@@ -50,9 +53,15 @@ pub enum Error {
     /// The app's answer is not valid HTTP, or not one to this request.
     #[error("the app sent an invalid answer: {0}")]
     BadResponse(String),
+    /// As many requests are under way as may be.
+    #[error("too many requests to the app are under way")]
+    Busy,
     /// No connection could be made.
     #[error("cannot connect to the app: {0}")]
     Connect(String),
+    /// The client's body broke off, was invalid or too slow: the app is not to blame.
+    #[error("the request's body: {0}")]
+    RequestBody(String),
     /// The app closed the connection before it answered.
     #[error("the app closed the connection before it answered")]
     Reset,
@@ -102,16 +111,20 @@ impl Client {
         let mut retried = false;
         loop {
             let fresh = upgrade || retried;
+            if pool.is_full() {
+                return Err(Error::Busy);
+            }
             let ready = if fresh { None } else { pool.ready() };
             let mut lease = match ready {
                 Some(lease) => lease,
                 // Boxed: connecting must not make the future of every request large.
                 None => Box::pin(pool.lease(fresh)).await?,
             };
-            adapt(&mut request, lease.version());
+            adapt(&mut request, lease.version())?;
             let copy = (repeatable && lease.is_reused() && !retried).then(|| copy(&request));
-            let mut deadline = self.timer.deadline(upstream.settings.first_byte);
-            let Some(sent) = deadline.limit(lease.send(*request)).await else {
+            let progress = request.body().progress();
+            let sending = lease.send(*request);
+            let Some(sent) = self.first_byte(sending, &progress, upstream).await else {
                 lease.failed();
                 return Err(Error::Timeout(upstream.settings.first_byte));
             };
@@ -127,12 +140,40 @@ impl Client {
             match failure.unsent.or(copy.filter(|_| stale)) {
                 Some(again) if stale => request = again,
                 _ => {
-                    lease.failed();
+                    if !matches!(failure.error, Error::RequestBody(_)) {
+                        lease.failed();
+                    }
                     return Err(failure.error);
                 }
             }
             retried = true;
         }
+    }
+
+    /// Waits for the head of the answer. The time runs from the end of the request's body: until then
+    /// the body's own pace is watched.
+    async fn first_byte<F: Future + Unpin>(
+        &self,
+        mut sending: F,
+        progress: &Progress,
+        upstream: &Upstream,
+    ) -> Option<F::Output> {
+        let limit = upstream.settings.first_byte;
+        let mut deadline = self.timer.deadline(limit);
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(sent) = Pin::new(&mut sending).poll(cx) {
+                return Poll::Ready(Some(sent));
+            }
+            while deadline.poll(cx).is_ready() {
+                match progress.ended() {
+                    Some(at) if at.plus(limit) <= self.timer.now() => return Poll::Ready(None),
+                    Some(at) => deadline.reset(at.plus(limit).since(self.timer.now())),
+                    None => deadline.reset(limit),
+                }
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     fn pool(&self, upstream: &Arc<Upstream>) -> Rc<Pool> {
@@ -188,16 +229,28 @@ fn receive(
 
 /// Puts the request into the form of the connection's protocol. HTTP/2 says the host in `:authority`
 /// (RFC 9113 section 8.3.1); path and query stay as they are.
-fn adapt(request: &mut Request<RequestBody>, version: Version) {
+fn adapt(request: &mut Request<RequestBody>, version: Version) -> Result<(), Error> {
     *request.version_mut() = version;
-    if version != Version::HTTP_2 || request.uri().authority().is_some() {
-        return;
+    if version != Version::HTTP_2 {
+        // Without either, hyper takes a GET for one without a body.
+        let headers = request.headers();
+        let framed = headers.contains_key(http::header::CONTENT_LENGTH);
+        if !framed && !request.body().is_empty() {
+            let chunked = http::HeaderValue::from_static("chunked");
+            request.headers_mut().insert(http::header::TRANSFER_ENCODING, chunked);
+        }
+        return Ok(());
     }
-    let Some(host) = request.headers_mut().remove(http::header::HOST) else { return };
+    if request.uri().authority().is_some() {
+        return Ok(());
+    }
+    let Some(host) = request.headers_mut().remove(http::header::HOST) else { return Ok(()) };
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.scheme = Some(http::uri::Scheme::HTTP);
     parts.authority = http::uri::Authority::try_from(host.as_bytes()).ok();
-    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    *request.uri_mut() = Uri::from_parts(parts)
+        .map_err(|error| Error::Connect(format!("HTTP/2 cannot say this target: {error}")))?;
+    Ok(())
 }
 
 fn copy(request: &Request<RequestBody>) -> Box<Request<RequestBody>> {

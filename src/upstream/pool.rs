@@ -25,6 +25,7 @@ pub(super) struct Pool {
     upstream: Arc<Upstream>,
     timer: Timer,
     next: Cell<usize>,
+    leased: Cell<usize>,
     slots: Vec<RefCell<Slot>>,
 }
 
@@ -48,12 +49,18 @@ impl Slot {
         }
         self.idle.pop().map(|(link, _)| link)
     }
+
+    fn take_any_ready(&mut self) -> Option<Link> {
+        self.idle.retain(|(link, _)| !link.is_closed());
+        let place = self.idle.iter().rposition(|(link, _)| link.is_ready())?;
+        Some(self.idle.swap_remove(place).0)
+    }
 }
 
 impl Pool {
     pub(super) fn new(upstream: Arc<Upstream>, timer: Timer) -> Self {
         let slots = upstream.addresses.iter().map(|_| RefCell::default()).collect();
-        Self { upstream, timer, next: Cell::new(0), slots }
+        Self { upstream, timer, next: Cell::new(0), leased: Cell::new(0), slots }
     }
 
     pub(super) fn upstream(&self) -> &Arc<Upstream> {
@@ -70,6 +77,11 @@ impl Pool {
         let link = self.slots.get(index)?.borrow_mut().take_ready()?;
         self.next.set(index.wrapping_add(1));
         Some(Lease::new(self, index, link, true))
+    }
+
+    /// Whether as many requests are under way as may be.
+    pub(super) fn is_full(&self) -> bool {
+        self.leased.get() >= self.upstream.settings.max_requests
     }
 
     /// A link to one of the app's addresses; a new one when `fresh`.
@@ -121,18 +133,17 @@ impl Pool {
             }
             slot.borrow_mut().shared = None;
         }
-        loop {
-            let (mut link, _) = slot.borrow_mut().idle.pop()?;
-            if link.is_closed() {
-                continue;
-            }
-            // Ready at once, but for the moment between the end of an answer and the link's own
-            // turn; the limit covers a request body that the app never read.
-            let mut deadline = self.timer.deadline(self.upstream.settings.connect);
-            if deadline.limit(link.ready()).await == Some(true) {
+        // A link is ready once its own task has had its turn after the end of an answer. One that
+        // stays unready has a request body under way that the app did not wait for.
+        for patience in [true, false] {
+            if let Some(link) = slot.borrow_mut().take_any_ready() {
                 return Some(link);
             }
+            if patience {
+                tokio::task::yield_now().await;
+            }
         }
+        None
     }
 
     async fn connect(&self, address: &Address) -> Result<Link, Error> {
@@ -188,6 +199,7 @@ pub(super) struct Lease {
 
 impl Lease {
     fn new(pool: &Rc<Pool>, index: usize, link: Link, reused: bool) -> Self {
+        pool.leased.set(pool.leased.get() + 1);
         Self { pool: Rc::clone(pool), index, link: Some(link), reused }
     }
 
@@ -233,5 +245,11 @@ impl Lease {
         if let Some(link @ Link::Http1(_)) = self.link.take() {
             self.pool.give_back(self.index, link);
         }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.pool.leased.set(self.pool.leased.get().saturating_sub(1));
     }
 }

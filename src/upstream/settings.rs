@@ -62,6 +62,8 @@ pub struct Settings {
     pub tunnel_idle: Duration,
     /// Idle connections that a worker keeps per address.
     pub keep: usize,
+    /// Requests that a worker has under way at once.
+    pub max_requests: usize,
     /// How long an idle connection is kept.
     pub keep_for: Duration,
     /// Failures in a row after which an address is left out for a while.
@@ -93,6 +95,8 @@ impl Settings {
             idle: section.duration("idle_timeout", 300 * SECOND, SECOND / 10..=24 * HOUR),
             tunnel_idle: section.duration("tunnel_idle_timeout", HOUR, SECOND..=240 * HOUR),
             keep: usize::try_from(section.count("keep", 128, 0..=10_000)).unwrap_or(128),
+            max_requests: usize::try_from(section.count("max_requests", 1024, 1..=1_000_000))
+                .unwrap_or(1024),
             keep_for: section.duration("keep_for", 30 * SECOND, SECOND..=HOUR),
             max_failures: u32::try_from(section.count("max_failures", 3, 1..=1000)).unwrap_or(3),
             eject_for: section.duration("eject_for", 10 * SECOND, SECOND / 10..=HOUR),

@@ -84,8 +84,10 @@ pub async fn tunnel(
                     return to_client.shutdown().await;
                 }
                 let bytes = buffer.get(..count).unwrap_or_default();
-                to_client.write_all(bytes).await?;
+                // Followed first: cut within the write, the frame counts as half written.
                 frames.follow(bytes);
+                to_client.write_all(bytes).await?;
+                frames.written();
             }
         };
         let silence = async {
@@ -120,14 +122,21 @@ struct Frames {
     head: Vec<u8>,
     /// Bytes of the current frame's payload that have not.
     left: u64,
+    /// Whether what was followed is not yet written.
+    writing: bool,
 }
 
 impl Frames {
     fn between(&self) -> bool {
-        self.head.is_empty() && self.left == 0
+        self.head.is_empty() && self.left == 0 && !self.writing
+    }
+
+    fn written(&mut self) {
+        self.writing = false;
     }
 
     fn follow(&mut self, mut bytes: &[u8]) {
+        self.writing = true;
         while let Some((first, rest)) = bytes.split_first() {
             if self.left > 0 {
                 let skip = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
@@ -199,9 +208,11 @@ mod tests {
                 let (last, most) = bytes.split_last().unwrap();
                 for piece in most.chunks(step) {
                     frames.follow(piece);
+                    frames.written();
                     prop_assert!(!frames.between());
                 }
                 frames.follow(&[*last]);
+                frames.written();
                 prop_assert!(frames.between());
             }
         }
@@ -213,6 +224,7 @@ mod tests {
         assert_eq!(frame[..4], [0x88, 15, 0x11, 0x31]);
         let mut frames = Frames::default();
         frames.follow(&frame);
+        frames.written();
         assert!(frames.between());
     }
 }

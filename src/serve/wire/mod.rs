@@ -176,6 +176,30 @@ fn hand_out_refused(head: &mut &'static [u8], buf: &mut ReadBuf<'_>) -> Poll<io:
     Poll::Ready(Ok(()))
 }
 
+impl<IO: AsyncRead + Unpin> Scan<IO> {
+    fn read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+        start: usize,
+    ) -> Poll<io::Result<()>> {
+        // Each turn either answers or takes in bytes, which `WireLimits::head` bounds.
+        loop {
+            if let Some(answer) = self.settle(cx, buf) {
+                return answer;
+            }
+            ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+            if buf.filled().len() == start {
+                return Poll::Ready(Ok(()));
+            }
+            self.take_in(buf, start);
+            if buf.filled().len() > start {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
 impl<IO: AsyncRead + Unpin> AsyncRead for Scan<IO> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -187,21 +211,9 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Scan<IO> {
             return Poll::Ready(Ok(()));
         }
         let start = buf.filled().len();
-        // Each turn either answers or takes in bytes, which `WireLimits::head` bounds.
-        loop {
-            if let Some(answer) = this.settle(cx, buf) {
-                return answer;
-            }
-            ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
-            if buf.filled().len() == start {
-                return Poll::Ready(Ok(()));
-            }
-            this.take_in(buf, start);
-            this.tell_in_head();
-            if buf.filled().len() > start {
-                return Poll::Ready(Ok(()));
-            }
-        }
+        let answer = this.read(cx, buf, start);
+        this.tell_in_head();
+        answer
     }
 }
 
