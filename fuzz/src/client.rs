@@ -63,7 +63,11 @@ pub fn run(data: &[u8]) {
     let joined: Vec<u8> = lines.iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b',');
     let joined = HeaderValue::from_bytes(&joined).unwrap();
     if !lines.is_empty() {
-        assert_eq!(find(PEER, &[joined.clone()], &trust), client, "lines are not one list");
+        assert_eq!(
+            find(PEER, std::slice::from_ref(&joined), &trust),
+            client,
+            "lines are not one list"
+        );
     }
     // A proxy appends the address that it sees: whatever a stranger had sent stays without effect.
     let appended = [joined.as_bytes(), b", 198.51.100.1"].concat();
