@@ -127,11 +127,14 @@ fn keep(name: &str, input: &[u8]) -> String {
 }
 
 /// Ends the program when one input takes too long: nothing else could.
-struct Watch(Arc<Mutex<Option<(Instant, &'static str, Vec<u8>)>>>);
+struct Watch(Arc<Mutex<Option<Now>>>);
+
+/// The input that runs, of which target, since when.
+type Now = (Instant, &'static str, Vec<u8>);
 
 impl Watch {
     fn start() -> Self {
-        let now: Arc<Mutex<Option<(Instant, &'static str, Vec<u8>)>>> = Arc::default();
+        let now: Arc<Mutex<Option<Now>>> = Arc::default();
         let watched = Arc::clone(&now);
         thread::spawn(move || {
             loop {
