@@ -74,8 +74,10 @@ impl Client {
         let mut hops: Vec<&str> = headers
             .get_all(X_FORWARDED_FOR)
             .iter()
-            .flat_map(|value| value.to_str().unwrap_or("").split(','))
-            .map(str::trim)
+            // Split before it is read: a byte that a client sent must not spoil what a proxy wrote
+            // behind it.
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            .map(|hop| str::from_utf8(hop).unwrap_or("").trim())
             .collect();
         hops.drain(..hops.len().saturating_sub(HOPS));
         let (mut ip, mut chain) = (peer, vec![peer]);

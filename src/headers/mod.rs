@@ -131,7 +131,9 @@ fn asks_for_trailers(value: &HeaderValue) -> bool {
 }
 
 fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
-    value.to_str().unwrap_or("").split(',').map(str::trim).filter(|token| !token.is_empty())
+    // Split before it is read: a token that is no text must not hide the others.
+    let parts = value.as_bytes().split(|byte| *byte == b',');
+    parts.filter_map(|part| str::from_utf8(part.trim_ascii()).ok()).filter(|part| !part.is_empty())
 }
 
 fn remove_nominated(headers: &mut HeaderMap) {

@@ -89,6 +89,19 @@ fn nominated_names_go_but_never_what_holds_the_request_together() {
 }
 
 #[test]
+fn a_byte_outside_ascii_does_not_hide_nominations() {
+    let mut headers = HeaderMap::new();
+    for line in [&b"\xff, x-one"[..], b"x-two,\xc3\xa9"] {
+        headers.append(header::CONNECTION, HeaderValue::from_bytes(line).unwrap());
+    }
+    for name in ["x-one", "x-two", "x-three"] {
+        headers.insert(name, HeaderValue::from_static("1"));
+    }
+    remove_hop_by_hop(&mut headers);
+    assert_eq!(headers.keys().collect::<Vec<_>>(), ["x-three"]);
+}
+
+#[test]
 fn own_cookies_of_the_app_are_removed() {
     let own = "__Host-portcullis";
     for (value, ours) in [
@@ -128,6 +141,19 @@ fn forwarding_headers_are_believed_from_trusted_proxies_only() {
     assert_eq!(find("10.0.0.1", "[2001:db8::1]:99"), "2001:db8::1");
     assert_eq!(find("10.0.0.1", "1.2.3.4, nonsense, 10.2.2.2"), "10.2.2.2");
     assert_eq!(find("10.0.0.1", ""), "10.0.0.1");
+}
+
+#[test]
+fn a_byte_outside_ascii_from_a_client_does_not_hide_its_address() {
+    let trust = Trust(vec!["10.0.0.0/8".parse().unwrap()]);
+    for line in
+        [&b"\xff, 203.0.113.7"[..], b"\xc3\xa9, 203.0.113.7, 10.0.0.2", b"1,\xff,203.0.113.7"]
+    {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-for", HeaderValue::from_bytes(line).unwrap());
+        let client = Client::find("10.0.0.1".parse().unwrap(), &headers, &trust);
+        assert_eq!(client.ip.to_string(), "203.0.113.7", "{line:?}");
+    }
 }
 
 #[test]

@@ -121,7 +121,7 @@ fn parse_v1(line: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
     // anything after UNKNOWN as part of that word, and numbers with a plus sign.
     let rest = line.strip_prefix(b"PROXY ").ok_or(ProxyError::Invalid)?;
     if let Some(rest) = rest.strip_prefix(b"UNKNOWN") {
-        let ends = rest.ends_with(b"\r\n") && matches!(rest.first(), Some(b'\r' | b' '));
+        let ends = rest == b"\r\n" || (rest.starts_with(b" ") && rest.ends_with(b"\r\n"));
         return if ends { Ok(None) } else { Err(ProxyError::Invalid) };
     }
     if rest.contains(&b'+') {

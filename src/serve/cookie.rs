@@ -44,10 +44,12 @@ impl CookieName {
             return Carried::Nothing;
         }
         let mut carried = Carried::Nothing;
-        let mut rest = Vec::new();
+        let (mut rest, mut removed) = (Vec::new(), false);
         for line in headers.get_all(header::COOKIE) {
             for pair in line.as_bytes().split(|byte| *byte == b';') {
-                match self.value(pair) {
+                let own = self.value(pair);
+                removed |= own.is_some();
+                match own {
                     Some(Own::Session(value)) => {
                         carried = match carried {
                             Carried::Nothing => {
@@ -60,6 +62,9 @@ impl CookieName {
                     None => join(&mut rest, pair),
                 }
             }
+        }
+        if single && !removed {
+            return carried;
         }
         headers.remove(header::COOKIE);
         if !rest.is_empty()
@@ -190,6 +195,17 @@ mod tests {
         assert_eq!(rest, ["a=1"]);
         let (carried, _) = take(&[&format!("__Host-portcullis=\"{token}\"")]);
         assert!(matches!(carried, Carried::Unreadable));
+    }
+
+    #[test]
+    fn our_name_inside_an_apps_cookie_changes_nothing() {
+        for line in
+            ["a=1;;  b=__Host-portcullis=2 ;c", " x__Host-portcullis-y=1;", "__Host-portcullis"]
+        {
+            let (carried, rest) = take(&[line]);
+            assert!(matches!(carried, Carried::Nothing), "{line}: {carried:?}");
+            assert_eq!(rest, [line]);
+        }
     }
 
     #[test]

@@ -165,6 +165,21 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn numbers_of_a_newer_version_do_not_drift() {
+        let (record, _) = sample("u1", UnixMs(1));
+        for number in [123_456_789.123_456_78, 0.1, 1e-7, 5e-324, f64::MAX] {
+            let mut json = serde_json::to_value(&record).unwrap();
+            json["score"] = number.into();
+            for _ in 0..3 {
+                let text = json.to_string();
+                let read: Record = serde_json::from_str(&text).unwrap();
+                json = serde_json::to_value(&read).unwrap();
+                assert_eq!(json["score"].as_f64(), Some(number), "{text}");
+            }
+        }
+    }
+
+    #[test]
     fn a_record_without_optional_fields_is_read() {
         let (record, _) = sample("u1", UnixMs(1));
         let mut json = serde_json::to_value(&record).unwrap();

@@ -416,7 +416,7 @@ fn bad_headers_close_the_connection() {
         padded.resize(106, b'x');
         padded.extend(b"\r\n"); // 108 bytes
         let tail = |line: &str| line.as_bytes().to_vec();
-        let cases: [(Vec<u8>, &str); 17] = [
+        let cases: [(Vec<u8>, &str); 18] = [
             (tail("GET / HTTP/1.1\r\n\r\n"), "no header"),
             (tail("\x16\x03\x01\x02\x00\x01"), "TLS at once"),
             (tail("PROXY TCP4 192.0.2.7 198.51.100.1 5555\r\n"), "no second port"),
@@ -426,6 +426,7 @@ fn bad_headers_close_the_connection() {
             (tail("PROXY TCP4 192.0.2.7 198.51.100.1 5555 443\n"), "bare line feed"),
             (tail("PROXY\tTCP4 192.0.2.7 198.51.100.1 5555 443\r\n"), "tab"),
             (tail("PROXY UNKNOWNISH\r\n"), "unknown unknown"),
+            (tail("PROXY UNKNOWN\rISH\r\n"), "a bare CR behind UNKNOWN"),
             (tail("PROXY UDP4 192.0.2.7 198.51.100.1 5555 443\r\n"), "unknown protocol"),
             (endless, "no end"),
             (padded, "108 bytes"),

@@ -1,0 +1,5 @@
+//! Fuzz target; see `src/client.rs`.
+
+#![cfg_attr(fuzzing, no_main)]
+
+portcullis_fuzz::target!(client);
