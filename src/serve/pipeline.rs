@@ -332,6 +332,7 @@ fn is_grpc(content_type: &HeaderValue) -> bool {
 fn outcome(error: &Error) -> UpstreamOutcome {
     match error {
         Error::BadResponse(_) => UpstreamOutcome::BadResponse,
+        Error::ClientBody { .. } => UpstreamOutcome::ClientBody,
         Error::Connect(_) => UpstreamOutcome::ConnectError,
         Error::Reset => UpstreamOutcome::Reset,
         Error::Timeout(_) => UpstreamOutcome::Timeout,
@@ -340,10 +341,19 @@ fn outcome(error: &Error) -> UpstreamOutcome {
 
 /// An app that gave no answer.
 fn unanswered(exchange: &Exchange, error: &Error) -> Box<Fault> {
-    tracing::warn!(%error, request = exchange.request_id(), path = exchange.uri.path(), "upstream");
+    if !matches!(error, Error::ClientBody { .. }) {
+        let (request, path) = (exchange.request_id(), exchange.uri.path());
+        tracing::warn!(%error, request, path, "upstream");
+    }
     let (status, code, detail) = match error {
         Error::BadResponse(_) => {
             (StatusCode::BAD_GATEWAY, "bad-upstream-response", "The app's answer is not valid.")
+        }
+        Error::ClientBody { late: false } => {
+            (StatusCode::BAD_REQUEST, "bad-body", "The request's body broke off or is not valid.")
+        }
+        Error::ClientBody { late: true } => {
+            (StatusCode::REQUEST_TIMEOUT, "body-timeout", "The request's body took too long.")
         }
         Error::Connect(_) => {
             (StatusCode::BAD_GATEWAY, "upstream-unreachable", "The app cannot be reached.")

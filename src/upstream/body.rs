@@ -1,6 +1,8 @@
 //! Bodies on their way: streamed, bounded in silence and slowness, without request trailers.
 
+use std::cell::Cell;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -34,6 +36,26 @@ pub enum BodyError {
 pub struct RequestBody {
     incoming: Option<Incoming>,
     pace: Option<Pace>,
+    turn: Turn,
+}
+
+/// Whose turn it is while a request body goes through; shared with whoever waits for the answer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Turn(Rc<Cell<Whose>>);
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum Whose {
+    /// The app has what there is since then, or from the start.
+    App(Option<UnixMs>),
+    /// The client's: the body's own limits hold.
+    #[default]
+    Client,
+}
+
+impl Turn {
+    pub(super) fn whose(&self) -> Whose {
+        self.0.get()
+    }
 }
 
 /// The minimum pace of a request body.
@@ -52,7 +74,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl RequestBody {
     /// No body.
     pub fn empty() -> Self {
-        Self { incoming: None, pace: None }
+        let turn = Turn(Rc::new(Cell::new(Whose::App(None))));
+        Self { incoming: None, pace: None, turn }
     }
 
     /// A body that may be silent for `idle` and must reach `rate` bytes a second over each 10 s;
@@ -63,7 +86,11 @@ impl RequestBody {
         }
         let (silence, timer) = (timer.deadline(idle), timer.clone());
         let pace = Pace { since: timer.now(), silence, timer, bytes: 0, rate };
-        Self { incoming: Some(incoming), pace: Some(pace) }
+        Self { incoming: Some(incoming), pace: Some(pace), turn: Turn::default() }
+    }
+
+    pub(super) fn turn(&self) -> Turn {
+        self.turn.clone()
     }
 
     /// Whether there is no body.
@@ -100,6 +127,7 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
+        let apps = Whose::App(this.pace.as_ref().map(|pace| pace.timer.now()));
         loop {
             match Pin::new(&mut *incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -107,11 +135,16 @@ impl Body for RequestBody {
                     if let Some(pace) = &mut this.pace {
                         pace.moved(data.len())?;
                     }
+                    this.turn.0.set(apps);
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
-                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(None) => {
+                    this.turn.0.set(apps);
+                    return Poll::Ready(None);
+                }
                 Poll::Pending => {
+                    this.turn.0.set(Whose::Client);
                     let Some(pace) = &mut this.pace else { return Poll::Pending };
                     return pace.silence.poll(cx).map(|()| Some(Err(BodyError::Idle)));
                 }

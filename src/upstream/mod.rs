@@ -23,6 +23,7 @@ pub use self::body::{BodyError, RequestBody, ResponseBody};
 pub use self::settings::{Health, Protocol, Settings};
 pub use self::upgrade::{Cut, tunnel};
 
+use self::body::Whose;
 use self::connect::Link;
 use self::pool::{Lease, Pool};
 
@@ -50,6 +51,12 @@ pub enum Error {
     /// The app's answer is not valid HTTP, or not one to this request.
     #[error("the app sent an invalid answer: {0}")]
     BadResponse(String),
+    /// The client broke the request's body off, or sent it too slowly: not the app's doing.
+    #[error("the request's body broke off")]
+    ClientBody {
+        /// Whether it came too slowly.
+        late: bool,
+    },
     /// No connection could be made.
     #[error("cannot connect to the app: {0}")]
     Connect(String),
@@ -104,8 +111,7 @@ impl Client {
             let mut lease = pool.lease(upgrade || retried).await?;
             adapt(&mut request, lease.version());
             let copy = (repeatable && lease.is_reused() && !retried).then(|| copy(&request));
-            let mut deadline = self.timer.deadline(upstream.settings.first_byte);
-            let Some(sent) = deadline.limit(lease.send(request)).await else {
+            let Some(sent) = self.answered(&mut lease, request).await else {
                 lease.failed();
                 return Err(Error::Timeout(upstream.settings.first_byte));
             };
@@ -121,11 +127,40 @@ impl Client {
             match failure.unsent.or(copy.filter(|_| stale)) {
                 Some(again) if stale => request = *again,
                 _ => {
-                    lease.failed();
+                    if !matches!(failure.error, Error::ClientBody { .. }) {
+                        lease.failed();
+                    }
                     return Err(failure.error);
                 }
             }
             retried = true;
+        }
+    }
+
+    /// The answer's head, or `None` when the app took too long. The time that the client takes for
+    /// its body is not the app's.
+    async fn answered(
+        &self,
+        lease: &mut Lease,
+        request: Request<RequestBody>,
+    ) -> Option<Result<Response<hyper::body::Incoming>, Failure>> {
+        let (turn, limit) = (request.body().turn(), lease.upstream().settings.first_byte);
+        let mut deadline = self.timer.deadline(limit);
+        let mut sending = std::pin::pin!(lease.send(request));
+        loop {
+            if let Some(sent) = deadline.limit(sending.as_mut()).await {
+                return Some(sent);
+            }
+            let since = match turn.whose() {
+                Whose::App(None) => return None,
+                Whose::App(Some(since)) => since,
+                Whose::Client => self.timer.now(),
+            };
+            let waited = self.timer.now().since(since);
+            if waited >= limit {
+                return None;
+            }
+            deadline.reset(limit.saturating_sub(waited));
         }
     }
 
