@@ -1,10 +1,11 @@
 //! One connection: HTTP/1.1 or HTTP/2 as agreed in the handshake, bounded in time.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,11 +16,20 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::Body;
+use super::outflow::{Outflow, Watched};
 use super::pipeline;
 use super::stop::Member;
 use super::wire::{Scan, WireHandle};
 use super::worker::Worker;
+use crate::clock::UnixMs;
+use crate::session::Pulse;
 use crate::timer::Deadline;
+
+/// How long an idle HTTP/2 connection stays open after its GOAWAY.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How often a connection whose client takes nothing is looked at.
+const LOOK: Duration = Duration::from_millis(300);
 
 /// How a connection came in.
 #[derive(Debug)]
@@ -43,9 +53,27 @@ pub(super) struct Connection {
     pub(super) wire: Option<WireHandle>,
     requests: Cell<u64>,
     active: Cell<u32>,
+    outflow: Outflow,
+    /// How long the client may take nothing of an answer.
+    send_idle: Duration,
+    /// The session of the last signed-in answer: with it the connection may end, too.
+    session: RefCell<Option<Arc<Pulse>>>,
 }
 
 impl Connection {
+    /// An answer goes out under this session.
+    pub(super) fn bind(&self, pulse: &Arc<Pulse>) {
+        let mut session = self.session.borrow_mut();
+        if !session.as_ref().is_some_and(|known| Arc::ptr_eq(known, pulse)) {
+            *session = Some(Arc::clone(pulse));
+        }
+    }
+
+    fn session_is_over(&self) -> bool {
+        let now = self.worker.clock.now();
+        self.session.borrow().as_ref().is_some_and(|pulse| pulse.is_over(now))
+    }
+
     /// The number of the request that begins now, from 0.
     pub(super) fn count(&self) -> u64 {
         let number = self.requests.get();
@@ -56,6 +84,7 @@ impl Connection {
     /// A request is in progress until the returned value is dropped.
     pub(super) fn begin(self: &Rc<Self>) -> Active {
         self.active.set(self.active.get() + 1);
+        self.worker.in_flight.set(self.worker.in_flight.get() + 1);
         Active(Rc::clone(self))
     }
 
@@ -83,6 +112,8 @@ impl Active {
 impl Drop for Active {
     fn drop(&mut self) {
         self.0.active.set(self.0.active.get().saturating_sub(1));
+        let in_flight = &self.0.worker.in_flight;
+        in_flight.set(in_flight.get().saturating_sub(1));
     }
 }
 
@@ -97,9 +128,19 @@ where
     let ip = ip.unwrap_or(HeaderValue::from_static("unknown"));
     let h2 = arrival.h2;
     let _open = worker.metrics.accepted();
+    let (io, outflow) = Watched::new(io);
     let connection = |wire| {
-        let (requests, active) = (Cell::new(0), Cell::new(0));
-        Rc::new(Connection { worker: Rc::clone(&worker), arrival, ip, wire, requests, active })
+        Rc::new(Connection {
+            worker: Rc::clone(&worker),
+            arrival,
+            ip,
+            wire,
+            requests: Cell::new(0),
+            active: Cell::new(0),
+            outflow,
+            send_idle: limits.send_idle,
+            session: RefCell::default(),
+        })
     };
     drop(view);
     if h2 {
@@ -203,6 +244,7 @@ where
         deadline: worker.timer.deadline(head),
         phase: Phase::Head,
         served: 0,
+        stuck: None,
         asked: false,
     };
     std::future::poll_fn(|cx| {
@@ -228,6 +270,8 @@ struct Guard {
     deadline: Deadline,
     phase: Phase,
     served: u64,
+    /// Since when nothing more than so many bytes went out.
+    stuck: Option<(UnixMs, u64)>,
     asked: bool,
 }
 
@@ -247,24 +291,64 @@ impl Guard {
     ) -> Verdict {
         if !self.asked && self.member.poll(cx).is_ready() {
             self.asked = true;
+            // A client that does not confirm the GOAWAY must not hold up the end.
+            if self.phase == Phase::Idle || connection.arrival.h2 {
+                self.deadline.reset(FAREWELL);
+                let _ = self.deadline.poll(cx);
+            }
             return Verdict::Finish;
         }
         let (phase, served) = (connection.phase(), connection.requests.get());
         if (phase, served) != (self.phase, self.served) {
             (self.phase, self.served) = (phase, served);
-            self.deadline.reset(if phase == Phase::Head { head } else { keep_alive });
+            self.stuck = None;
+            self.deadline.reset(match phase {
+                Phase::Head => head,
+                Phase::Idle if self.asked => FAREWELL,
+                Phase::Busy | Phase::Idle => keep_alive,
+            });
         }
-        if phase == Phase::Busy || self.deadline.poll(cx).is_pending() {
+        if phase == Phase::Busy {
+            return self.judge_outflow(connection, cx);
+        }
+        if self.deadline.poll(cx).is_pending() {
             return Verdict::GoOn;
         }
         if phase == Phase::Idle && connection.arrival.h2 && !self.asked {
             // GOAWAY first, so that the client knows which requests it may repeat.
             self.asked = true;
-            self.deadline.reset(Duration::from_secs(5));
+            self.deadline.reset(FAREWELL);
             let _ = self.deadline.poll(cx);
             return Verdict::Finish;
         }
         Verdict::Cut
+    }
+
+    /// A client that takes nothing keeps the answer's body from being asked, and so from noticing
+    /// that its session is over.
+    fn judge_outflow(&mut self, connection: &Connection, cx: &Context<'_>) -> Verdict {
+        let Some(mark) = connection.outflow.blocked() else {
+            self.stuck = None;
+            return Verdict::GoOn;
+        };
+        let now = connection.worker.timer.now();
+        let since = match self.stuck {
+            Some((since, known)) if known == mark => since,
+            _ => {
+                self.stuck = Some((now, mark));
+                self.deadline.reset(LOOK);
+                now
+            }
+        };
+        if self.deadline.poll(cx).is_pending() {
+            return Verdict::GoOn;
+        }
+        if now.since(since) >= connection.send_idle || connection.session_is_over() {
+            return Verdict::Cut;
+        }
+        self.deadline.reset(LOOK);
+        let _ = self.deadline.poll(cx);
+        Verdict::GoOn
     }
 }
 

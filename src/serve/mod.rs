@@ -8,6 +8,7 @@ mod connection;
 mod cookie;
 mod exchange;
 mod host;
+mod outflow;
 mod own;
 mod pipeline;
 mod redirect;

@@ -380,7 +380,10 @@ fn app_response(
         // An answer made for one person must not be kept for others.
         parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
     }
-    let entry = session.map(|live| exchange.worker().streams.enter(Arc::clone(live.pulse())));
+    let entry = session.map(|live| {
+        exchange.connection().bind(live.pulse());
+        exchange.worker().streams.enter(Arc::clone(live.pulse()))
+    });
     Response::from_parts(parts, Body::app(body, entry, exchange))
 }
 

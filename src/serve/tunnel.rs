@@ -37,6 +37,8 @@ pub(super) fn open(
     let worker = Rc::clone(exchange.worker());
     let session = permit.session().map(|live| worker.streams.enter(Arc::clone(live.pulse())));
     let idle = upstream.settings.tunnel_idle;
+    let route = exchange.route.and_then(|at| exchange.view.site.table.router.routes().get(at));
+    let passive = route.is_some_and(|route| route.passive);
     tokio::task::spawn_local(async move {
         let _open = worker.metrics.open(OpenKind::Tunnel);
         let mut member = worker.stop.enter();
@@ -56,9 +58,10 @@ pub(super) fn open(
             }
             member.poll(cx).map(|()| Cut::GOING_AWAY)
         });
-        // What the person sends is use of the session; what the app pushes is not.
+        // What the person sends is use of the session, but on a passive route; what the app pushes
+        // is not.
         let sent = || {
-            if let Some(entry) = session.borrow().as_ref() {
+            if !passive && let Some(entry) = session.borrow().as_ref() {
                 entry.note();
             }
         };
