@@ -41,7 +41,8 @@ pub(super) fn build(config: Config, clock: &Clock) -> Result<Gateway, Failure> {
     if let Some(first) = first {
         announce(&first, &config);
     }
-    let site = Arc::new(ArcSwap::from_pointee(site(upstreams_of(&config, &[])?, &config, clock)?));
+    let site =
+        Arc::new(ArcSwap::from_pointee(site(upstreams_of(&config, &[])?, &config, None, clock)?));
     let readiness = Arc::new(readiness(&authority));
     watch(&metrics, &authority, &tls, &logs, &site, clock);
     Ok(Gateway {
@@ -126,16 +127,21 @@ fn upstream(settings: &Settings) -> Result<Arc<Upstream>, Problem> {
     Ok(Arc::new(Upstream::new(settings.clone(), tls)))
 }
 
-/// One configuration, ready for use. `upstreams` are in the order of the configuration.
+/// One configuration, ready for use; `upstreams` are in its order.
 pub(super) fn site(
     upstreams: Vec<Arc<Upstream>>,
     config: &Config,
+    former: Option<&Site>,
     clock: &Clock,
 ) -> Result<Site, Failure> {
     let settings =
         BrowserSettings { mount: config.browser.mount.clone(), name: config.browser.brand.clone() };
-    let browser = Browser::new(settings, clock.clone()).map_err(start)?;
-    let pages = browser.pages();
+    // Sign-ins that are under way go on over a reload.
+    let browser = match former {
+        Some(former) => former.browser.renewed(settings),
+        None => Browser::new(settings, clock.clone()),
+    };
+    let browser = browser.map_err(start)?;
     Ok(Site {
         hsts: config.hsts(),
         trust: config.trust(),
@@ -146,7 +152,6 @@ pub(super) fn site(
         public_url: config.server.public_url.clone(),
         table: Arc::clone(&config.table),
         upstreams,
-        pages,
         browser: Arc::new(browser),
     })
 }

@@ -57,7 +57,7 @@ impl Reloader {
             Ok(next) => next,
             Err(problems) => return refuse(gateway, Reload::Config, &problems),
         };
-        let made = match site(upstreams, &config, &gateway.clock) {
+        let made = match site(upstreams, &config, Some(&known), &gateway.clock) {
             Ok(made) => made,
             Err(error) => {
                 tracing::error!(%error, "the new configuration is refused, the old one stays");

@@ -231,7 +231,9 @@ mod tests {
 
     #[test]
     fn an_access_log_that_is_off_takes_nothing() {
-        let logs = Logs::open(&Settings::default(), &clock()).unwrap();
+        let logs =
+            Logs::open(&Settings { access: Destination::Off, ..Settings::default() }, &clock())
+                .unwrap();
         let mut worker = logs.access();
         assert!(!worker.is_on());
         worker.line(&AccessEntry::default());

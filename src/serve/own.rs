@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 
 use super::exchange::Exchange;
 use super::pipeline::{Answer, Outcome};
-use crate::api::{Ask, Core, Fault};
+use crate::api::{Ask, Core, Dialect, Fault};
 use crate::route::Target;
 use crate::session::{Caller, Live};
 

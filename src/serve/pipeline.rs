@@ -18,7 +18,7 @@ use super::carrier::{find_session, take_token};
 use super::connection::Active;
 use super::exchange::Exchange;
 use super::{host, own, tunnel, whoami};
-use crate::api::{Carrier, Context, Fault, Reply, is_cross_site, worded_by};
+use crate::api::{Carrier, Context, Dialect, Fault, Reply, is_cross_site, worded_by};
 use crate::audit::{Event, Origin};
 use crate::headers::{Forwarding, Stamped, clean_response};
 use crate::metrics::{RequestKind, UpstreamOutcome};

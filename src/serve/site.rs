@@ -7,9 +7,8 @@ use http::HeaderValue;
 
 use super::cookie::CookieName;
 use super::wire::WireLimits;
-use crate::api::Dialect;
+use crate::api::browser::Browser;
 use crate::headers::{Rules, Trust};
-use crate::pages::Pages;
 use crate::policy::Rule;
 use crate::route::Router;
 use crate::section::Section;
@@ -38,9 +37,7 @@ pub struct Site {
     /// Whose forwarding headers are believed.
     pub trust: Trust,
     /// The dialect for people; also words the gateway's own failures.
-    pub browser: Arc<dyn Dialect>,
-    /// Pages, for the built-in app.
-    pub pages: Arc<Pages>,
+    pub browser: Arc<Browser>,
     /// Where the browser dialect is mounted, without a trailing slash: `/auth`.
     pub mount: String,
     /// The session cookie.

@@ -50,7 +50,7 @@ pub(super) fn answer(stamped: StampedRequest, exchange: &Exchange) -> Reply {
             meaning: header_meaning(name),
         })
         .collect();
-    let page = site.pages.whoami(&WhoamiPage {
+    let page = site.browser.pages().whoami(&WhoamiPage {
         method: request.method().as_str(),
         target: &target,
         version: "HTTP/1.1",

@@ -17,6 +17,9 @@ use crate::audit::Audit;
 use crate::clock::{Clock, UnixMs};
 use crate::secret::Secret;
 
+/// A record that lives for an hour, and the token that opens it.
+pub(crate) use super::record::tests::sample;
+
 /// `u1` is in `staff`; `ops` is below `staff`, `night` below `ops`, and `staff` below `night`: a loop.
 #[derive(Debug)]
 pub(crate) struct People(Mutex<Account>);

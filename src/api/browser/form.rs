@@ -199,8 +199,7 @@ mod tests {
     #[test]
     fn forms_are_strict_and_bounded() {
         let long = format!("username={}", "a".repeat(FIELD + 1));
-        let many = "a".repeat(FIELDS + 1).chars().enumerate().map(|(n, a)| format!("{a}{n}=&"));
-        let many: String = many.collect();
+        let many: String = (0..=FIELDS).map(|n| format!("a{n}=&")).collect();
         for bad in ["a=%ff", "%ff=a", "a=1&a=2", "a=1&%61=2", long.as_str(), many.as_str()] {
             assert_eq!(Form::parse(bad.as_bytes()).unwrap_err().status, StatusCode::BAD_REQUEST);
         }

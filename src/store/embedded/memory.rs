@@ -209,3 +209,47 @@ impl Index {
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::suite::{START, session};
+
+    #[test]
+    fn the_indexes_hold_each_session_once_and_forget_it() {
+        let memory = Memory::new();
+        let sizes = || {
+            let index = lock(&memory.index);
+            (index.users.len(), index.ends.len())
+        };
+        let mut record = session("u1", START);
+        memory.put(record.clone());
+        record.expires = START.plus(Duration::from_secs(60));
+        memory.put(record.clone());
+        assert_eq!((memory.len(), sizes()), (1, (1, 1)), "an earlier end replaces the later one");
+        let now = START.plus(Duration::from_secs(60));
+        assert_eq!(memory.expired(now, Duration::ZERO, 9), [record.id]);
+        record.expires = START.plus(Duration::from_secs(3600));
+        memory.put(record.clone());
+        memory.touch(record.id, now);
+        let now = START.plus(Duration::from_secs(600));
+        assert!(memory.expired(now, Duration::ZERO, 9).is_empty(), "put off by its use");
+        assert_eq!(sizes(), (1, 1), "moved in the index");
+        memory.remove(record.id);
+        memory.remove(record.id);
+        assert_eq!((memory.len(), sizes()), (0, (0, 0)));
+    }
+
+    #[test]
+    fn a_search_for_the_expired_is_bounded_and_goes_on() {
+        let memory = Memory::new();
+        for _ in 0..10 {
+            memory.put(session("u1", START));
+        }
+        let now = START.plus(Duration::from_secs(600));
+        for left in [6, 2, 0] {
+            memory.expired(now, Duration::ZERO, 4).into_iter().for_each(|id| memory.remove(id));
+            assert_eq!(memory.len(), left);
+        }
+    }
+}

@@ -314,6 +314,51 @@ async fn uses_are_written_without_other_changes_and_at_the_end() {
 }
 
 #[tokio::test]
+async fn a_replacement_does_not_undo_a_use_on_the_disk() {
+    let (tape, clock) = (Tape::default(), Clock::manual(START));
+    let store = tape.start(&clock, 10);
+    let mut record = session("u1", START);
+    store.create(record.clone()).await.unwrap();
+    let at = UnixMs(START.0 + 7_000);
+    store.touch(vec![(record.id, at)]).await.unwrap();
+    record.generation = 1;
+    store.replace(record.clone()).await.unwrap();
+    let on_disk = async || {
+        let copy = tape.after_power_cut().start(&clock, 10);
+        copy.load(record.id).await.unwrap().unwrap()
+    };
+    assert_eq!(on_disk().await.generation, 1);
+    drop(store);
+    assert_eq!(on_disk().await.seen, at);
+}
+
+#[tokio::test]
+async fn a_healed_disk_holds_what_memory_holds() {
+    let (tape, clock) = (Tape::default(), Clock::manual(START));
+    let store = Arc::new(tape.start(&clock, 10_000));
+    let all: Vec<_> = (0..3000).map(|_| session("u1", START)).collect();
+    let creations: Vec<_> = all
+        .iter()
+        .map(|record| {
+            let (store, record) = (Arc::clone(&store), record.clone());
+            tokio::spawn(async move { store.create(record).await })
+        })
+        .collect();
+    for creation in creations {
+        creation.await.unwrap().unwrap();
+    }
+    tape.fail(Fault::Write);
+    // More than one commit takes.
+    let at = UnixMs(START.0 + 7_000);
+    store.touch(all.iter().map(|record| (record.id, at)).collect()).await.unwrap();
+    until("a failure", || !healthy(&store)).await;
+    tape.fail(Fault::None);
+    until("healing", || healthy(&store)).await;
+    let copy = tape.after_power_cut().start(&clock, 10_000);
+    assert!(content(&copy).await == content(&*store).await, "the file is behind");
+}
+
+#[tokio::test]
 async fn changes_that_wait_share_a_commit() {
     let (tape, clock) = (Tape::default(), Clock::manual(START));
     let store = Arc::new(tape.start(&clock, 1000));
