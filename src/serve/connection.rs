@@ -22,7 +22,7 @@ use super::stop::Member;
 use super::wire::{Scan, WireHandle};
 use super::worker::Worker;
 use crate::clock::UnixMs;
-use crate::session::Pulse;
+use crate::session::{Entry, Pulse};
 use crate::timer::Deadline;
 
 /// How long an idle HTTP/2 connection stays open after its GOAWAY.
@@ -62,11 +62,12 @@ pub(super) struct Connection {
 
 impl Connection {
     /// An answer goes out under this session.
-    pub(super) fn bind(&self, pulse: &Arc<Pulse>) {
+    pub(super) fn enter(&self, pulse: &Arc<Pulse>) -> Entry {
         let mut session = self.session.borrow_mut();
         if !session.as_ref().is_some_and(|known| Arc::ptr_eq(known, pulse)) {
             *session = Some(Arc::clone(pulse));
         }
+        self.worker.streams.enter(Arc::clone(pulse))
     }
 
     fn session_is_over(&self) -> bool {

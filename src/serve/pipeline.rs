@@ -3,7 +3,6 @@
 //! The decision comes before any byte goes upstream and before the body is read.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 
 use super::body::Body;
-use super::carrier::{find_session, take_token};
+use super::carrier::{find_session, sign_in, take_token};
 use super::connection::Active;
 use super::exchange::Exchange;
 use super::{host, own, tunnel, whoami};
@@ -217,12 +216,7 @@ async fn permit(
             }
             Ok(permit)
         }
-        Decision::SignIn => {
-            let mut fault =
-                Fault::new(StatusCode::UNAUTHORIZED, "not-signed-in", "Sign in to go on.");
-            fault.sign_in = true;
-            Err(Box::new(fault))
-        }
+        Decision::SignIn => Err(sign_in()),
         Decision::Refuse(requirement) => {
             let user = session.as_ref().map_or("", |live| live.identity().user.as_str());
             let event = Event::Refusal { user, code: "not-allowed", path: exchange.uri.path() };
@@ -303,7 +297,7 @@ async fn forward(
     if upstream.settings.whoami {
         return Ok(Answer::Own(whoami::answer(stamped, exchange)));
     }
-    let asked = worker.clock.micros();
+    let (asked, safe) = (worker.clock.micros(), exchange.method.is_safe());
     let answer = worker.client.send(stamped, upstream).await.map_err(|error| {
         counts.outcome(outcome(&error));
         unanswered(exchange, &error)
@@ -320,6 +314,12 @@ async fn forward(
             return Err(unanswered(exchange, &Error::BadResponse("unasked 101".to_owned())));
         };
         return tunnel::open(exchange, response, upgrade, upstream, &permit);
+    }
+    let now = worker.clock.now();
+    if safe && permit.session().is_some_and(|live| live.pulse().is_over(now)) {
+        // It ended while the app was at work. Nothing was changed there: asking again is safe.
+        exchange.stale = true;
+        return Err(sign_in());
     }
     clean_response(&mut response, site.cookie.as_str());
     Ok(Answer::App(Box::new(response)))
@@ -380,10 +380,7 @@ fn app_response(
         // An answer made for one person must not be kept for others.
         parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
     }
-    let entry = session.map(|live| {
-        exchange.connection().bind(live.pulse());
-        exchange.worker().streams.enter(Arc::clone(live.pulse()))
-    });
+    let entry = session.map(|live| exchange.connection().enter(live.pulse()));
     Response::from_parts(parts, Body::app(body, entry, exchange))
 }
 
