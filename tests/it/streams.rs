@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http::Method;
 use tokio::task::JoinHandle;
 
 use crate::support::client::COOKIE;
 use crate::support::process::PATIENCE;
+use crate::support::upstream::Gate;
 use crate::support::{Client, Gateway, Raw, Reply, Upstream};
 
 /// What the design promises.
@@ -167,4 +170,36 @@ async fn what_is_passive_is_no_use_of_the_session() {
     assert_eq!(socket.close_code(SOON).await, Some(4401));
     active.echo("still here").await;
     used.get("/x").await.expect(200);
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_after_the_end_is_not_handed_on() {
+    let gate = Gate::closed();
+    let upstream = {
+        let gate = gate.clone();
+        Upstream::answering(move |_| {
+            let late = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret";
+            Reply::raw("").wait(&gate).then(late)
+        })
+    };
+    let gateway = Gateway::in_front_of(upstream.addr());
+    let mut client = gateway.signed_in("alice").await;
+    let (mut reads, mut writes) = (client.tab(), client.tab());
+    let write = [("origin", gateway.origin())];
+    let ((read, written), ()) = tokio::join!(
+        async {
+            tokio::join!(
+                reads.get("/x"),
+                writes.try_request(Method::POST, "/x", &write, Bytes::from_static(b"hello")),
+            )
+        },
+        async {
+            upstream.received(2).await;
+            client.delete("/auth/session").await.expect(204);
+            gate.open();
+        }
+    );
+    assert_eq!(read.expect(401).json()["code"], "not-signed-in");
+    // What the app has done must not look as if it had not been done: the connection is cut.
+    assert!(!written.is_ok_and(|answer| answer.text().contains("secret")), "handed on");
 }
