@@ -220,7 +220,8 @@ async fn nobody_is_let_in_after_a_logout() {
         }
         let admitted = upstream.requests().len();
         let said = format!("{admitted} reached the app, {served} served, {refused} refused");
-        assert!(served <= admitted && admitted + refused <= 300, "{said}");
+        // Each tab may have had one request at the app when the session ended, whose answer is lost.
+        assert!(served <= admitted && admitted - served <= 30, "{said}");
         assert!(refused > 0, "all was over before the logout");
     }
 }
