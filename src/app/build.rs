@@ -1,5 +1,6 @@
 //! From a configuration to running parts.
 
+use std::io::Write;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -28,7 +29,6 @@ pub(super) fn build(config: Config, clock: &Clock) -> Result<Gateway, Failure> {
     logs.subscribe().map_err(start)?;
     let metrics = Metrics::new(clock.clone(), env!("CARGO_PKG_VERSION"));
     count_panics(&metrics);
-    crate::listener::raise_nofile();
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -80,10 +80,17 @@ pub fn open_core(config: &Config, clock: &Clock, audit: Arc<Audit>) -> Result<Op
 
 /// Printed, not logged: the one place where the password is shown.
 fn announce(first: &FirstUser, config: &Config) {
-    println!("Made {} with one user:", config.directory.file.display());
-    println!("    user name  {}", first.name);
-    println!("    password   {}", first.password.expose());
-    println!("    This is shown once. Change it with: portcullis user passwd {}", first.name);
+    let text = format!(
+        "Made {} with one user:\n    user name  {name}\n    password   {}\n    \
+         This is shown once. Change it with: portcullis user passwd {name}\n",
+        config.directory.file.display(),
+        first.password.expose(),
+        name = first.name,
+    );
+    if let Err(error) = std::io::stdout().write_all(text.as_bytes()) {
+        let remedy = "give a new one with: portcullis user passwd";
+        tracing::error!(%error, user = first.name, "the first password cannot be shown: {remedy}");
+    }
 }
 
 /// The apps of a configuration. Those of `known` with the same settings are kept, with their

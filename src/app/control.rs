@@ -1,5 +1,6 @@
 //! The control runtime: signals, admin listener, upkeep, watching of files, drain.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,9 +142,13 @@ fn announce(gateway: &Gateway, bound: &[Bound], admin: Option<&str>) {
     };
     let (https, http) = (of(Kind::Https), of(Kind::Redirect));
     let public_url = &gateway.config.load().server.public_url;
-    println!("Portcullis serves {public_url} on {}", https.join(", "));
+    let mut text = format!("Portcullis serves {public_url} on {}\n", https.join(", "));
     if let Some(admin) = admin {
-        println!("Health and metrics: http://{admin}/readyz, /livez, /metrics");
+        text += &format!("Health and metrics: http://{admin}/readyz, /livez, /metrics\n");
+    }
+    if let Err(error) = std::io::stdout().write_all(text.as_bytes()) {
+        // `println!` would panic: nobody reading is no reason not to serve.
+        tracing::warn!(%error, "cannot write to standard output");
     }
     let Some(file) = std::env::var_os("PORTCULLIS_READY_FILE").map(PathBuf::from) else { return };
     let ready = json!({

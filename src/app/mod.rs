@@ -72,9 +72,9 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     let clock = Clock::system();
     let config = Config::load(file)?;
     let gateway = build::build(config, &clock)?;
-    let bound = workers::bind(&gateway)?;
+    let mut bound = workers::bind(&gateway)?;
     let (stage, stages) = watch::channel(Stage::Run);
-    let threads = workers::start(&gateway, &bound, &stages)?;
+    let threads = workers::start(&gateway, &mut bound, &stages)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(start)?;
     let outcome = runtime.block_on(control::control(&gateway, &bound, &stage, &threads));

@@ -66,17 +66,18 @@ impl Threads {
 /// Starts the threads.
 pub(super) fn start(
     gateway: &Gateway,
-    bound: &[Bound],
+    bound: &mut [Bound],
     stages: &watch::Receiver<Stage>,
 ) -> Result<Threads, Failure> {
     let config = gateway.config.load();
-    let gate = ConnectionGate::new(config.listeners.max_connections);
+    let gate = ConnectionGate::new(affordable(config.listeners.max_connections));
     let mut handles = Vec::new();
     for index in 0..config.server.workers {
         let mut listeners = Vec::new();
-        for one in bound {
-            let Some(socket) = one.sockets.get(index) else { continue };
-            listeners.push((socket.try_clone().map_err(failure)?, one.listen.clone()));
+        for one in bound.iter_mut() {
+            // Given away: the port must close when its worker stops accepting.
+            let Some(socket) = one.sockets.pop() else { continue };
+            listeners.push((socket, one.listen.clone()));
         }
         let parts = Parts {
             site: Arc::clone(&gateway.site),
@@ -101,6 +102,24 @@ pub(super) fn start(
         handles.push(handle.map_err(failure)?);
     }
     Ok(Threads { handles })
+}
+
+/// Descriptors for what is no client connection: listeners, store, logs, files that are read again,
+/// admin pages, the operator's socket.
+const OWN_FILES: u64 = 64;
+
+/// As many of `wanted` connections as there are descriptors for, each with one towards an app: what
+/// waits in the kernel's queue harms nobody, a lack of descriptors harms everybody.
+fn affordable(wanted: usize) -> usize {
+    let Some(files) = crate::listener::raise_nofile() else { return wanted };
+    let most = usize::try_from(files.saturating_sub(OWN_FILES) / 2).unwrap_or(usize::MAX).max(1);
+    if most < wanted {
+        tracing::warn!(
+            "only {most} connections at a time are let in, not {wanted}: the limit of open files is \
+             {files} (fix: raise it with `ulimit -n` or LimitNOFILE, or lower `max_connections`)"
+        );
+    }
+    wanted.min(most)
 }
 
 /// What accepted connections pass through.

@@ -34,6 +34,12 @@ impl<L: Label, const N: usize> Table<L, N> {
         }
     }
 
+    pub(super) fn set(&self, label: L, count: u64) {
+        if let Some(cell) = self.cells.get(label.index()) {
+            cell.store(count, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn read(&self, label: L) -> u64 {
         self.cells.get(label.index()).map_or(0, |cell| cell.load(Ordering::Relaxed))
     }

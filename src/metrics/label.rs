@@ -114,6 +114,8 @@ labels! {
         Reset = "reset",
         /// The answer was not acceptable HTTP.
         BadResponse = "bad-response",
+        /// The client broke the request's body off, or sent it too slowly.
+        ClientBody = "client-body",
         /// A stale pooled connection; the request was sent once more.
         Retried = "retried",
     }

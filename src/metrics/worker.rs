@@ -68,6 +68,11 @@ impl WorkerMetrics {
         Open { worker: Arc::clone(self), kind }
     }
 
+    /// How much is open of a kind that the worker counts itself, without [`Self::open`].
+    pub fn now_open(&self, kind: OpenKind, count: usize) {
+        self.open.set(kind, count as u64);
+    }
+
     /// A connection was accepted; it counts as open until the returned value is dropped.
     pub fn accepted(self: &Arc<Self>) -> Open {
         self.accepted.fetch_add(1, Ordering::Relaxed);

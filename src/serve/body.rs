@@ -20,7 +20,7 @@ pub(super) struct Body {
 #[derive(Debug)]
 enum Source {
     Own(Option<Bytes>),
-    App { body: ResponseBody, session: Option<Entry> },
+    App { body: ResponseBody, session: Option<Entry>, late: bool },
 }
 
 impl Body {
@@ -31,7 +31,8 @@ impl Body {
 
     /// An app's answer that lives as long as `session`.
     pub(super) fn app(body: ResponseBody, session: Option<Entry>, exchange: Box<Exchange>) -> Self {
-        Self { source: Source::App { body, session }, exchange }
+        let late = session.as_ref().is_some_and(Entry::is_over);
+        Self { source: Source::App { body, session, late }, exchange }
     }
 }
 
@@ -47,11 +48,14 @@ impl HttpBody for Body {
         this.exchange.asked_for_body();
         let polled = match &mut this.source {
             Source::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Source::App { body, session } => {
-                let polled = Pin::new(body).poll_frame(cx);
+            Source::App { body, session, late } => {
+                let polled = Pin::new(&mut *body).poll_frame(cx);
+                // A session that was good at the head is good for what came with it.
+                let whole = matches!(polled, Poll::Ready(None))
+                    || (!*late && polled.is_ready() && body.is_end_stream());
                 match session {
                     // Asked for every frame: a stream that never pauses must end too.
-                    Some(entry) if !matches!(polled, Poll::Ready(None)) => {
+                    Some(entry) if !whole => {
                         if entry.poll_over(cx, polled.is_pending()).is_ready() {
                             return Poll::Ready(Some(Err(BodyError::SessionOver)));
                         }

@@ -5,6 +5,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
 
 use super::cookie::Carried;
@@ -57,6 +58,14 @@ pub(super) async fn ask(
     }
     exchange.live.clone_from(&found);
     Ok(found)
+}
+
+/// The refusal of a request that needs a session and has none.
+pub(super) fn sign_in() -> Box<Fault> {
+    let status = StatusCode::UNAUTHORIZED;
+    let mut fault = Fault::new(status, "not-signed-in", "Sign in to go on.");
+    fault.sign_in = true;
+    Box::new(fault)
 }
 
 /// Takes what is ours out of the headers; the token, if there is exactly one.

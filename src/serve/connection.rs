@@ -1,10 +1,11 @@
 //! One connection: HTTP/1.1 or HTTP/2 as agreed in the handshake, bounded in time.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,7 +21,15 @@ use super::site::Limits;
 use super::stop::Member;
 use super::wire::{Scan, WireHandle};
 use super::worker::Worker;
+use crate::clock::UnixMs;
+use crate::session::{Entry, Pulse};
 use crate::timer::Deadline;
+
+/// How long an idle HTTP/2 connection stays open after its GOAWAY.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How often a connection whose client takes nothing is looked at.
+const LOOK: Duration = Duration::from_millis(300);
 
 /// How a connection came in.
 #[derive(Debug)]
@@ -47,9 +56,25 @@ pub(super) struct Connection {
     /// Answers whose next piece waits for the client to take the last one.
     held: Cell<u32>,
     moves: Cell<u64>,
+    /// The session of the last signed-in answer: with it the connection may end, too.
+    session: RefCell<Option<Arc<Pulse>>>,
 }
 
 impl Connection {
+    /// An answer goes out under this session.
+    pub(super) fn enter(&self, pulse: &Arc<Pulse>) -> Entry {
+        let mut session = self.session.borrow_mut();
+        if !session.as_ref().is_some_and(|known| Arc::ptr_eq(known, pulse)) {
+            *session = Some(Arc::clone(pulse));
+        }
+        self.worker.streams.enter(Arc::clone(pulse))
+    }
+
+    fn session_is_over(&self) -> bool {
+        let now = self.worker.clock.now();
+        self.session.borrow().as_ref().is_some_and(|pulse| pulse.is_over(now))
+    }
+
     /// Something moves towards the client.
     pub(super) fn moved(&self) {
         self.moves.set(self.moves.get().wrapping_add(1));
@@ -71,6 +96,7 @@ impl Connection {
     /// A request is in progress until the returned value is dropped.
     pub(super) fn begin(self: &Rc<Self>) -> Active {
         self.active.set(self.active.get() + 1);
+        self.worker.in_flight.set(self.worker.in_flight.get() + 1);
         Active(Rc::clone(self))
     }
 
@@ -100,6 +126,8 @@ impl Active {
 impl Drop for Active {
     fn drop(&mut self) {
         self.0.active.set(self.0.active.get().saturating_sub(1));
+        let in_flight = &self.0.worker.in_flight;
+        in_flight.set(in_flight.get().saturating_sub(1));
     }
 }
 
@@ -117,8 +145,8 @@ where
     let connection = |wire| {
         let worker = Rc::clone(&worker);
         let (requests, active) = (Cell::new(0), Cell::new(0));
-        let (held, moves) = (Cell::new(0), Cell::new(0));
-        Rc::new(Connection { worker, arrival, ip, wire, requests, active, held, moves })
+        let (held, moves, session) = (Cell::new(0), Cell::new(0), RefCell::default());
+        Rc::new(Connection { worker, arrival, ip, wire, requests, active, held, moves, session })
     };
     drop(view);
     if h2 {
@@ -224,6 +252,7 @@ where
         deadline: worker.timer.deadline(limits.head),
         phase: Phase::Head,
         served: 0,
+        stalled: worker.timer.now(),
         asked: false,
     };
     std::future::poll_fn(|cx| {
@@ -249,6 +278,8 @@ struct Guard {
     deadline: Deadline,
     phase: Phase,
     served: u64,
+    /// Since when the client has taken nothing.
+    stalled: UnixMs,
     asked: bool,
 }
 
@@ -262,6 +293,11 @@ impl Guard {
     fn judge(&mut self, connection: &Connection, limits: &Limits, cx: &Context<'_>) -> Verdict {
         if !self.asked && self.member.poll(cx).is_ready() {
             self.asked = true;
+            // A client that does not confirm the GOAWAY must not hold up the end.
+            if self.phase == Phase::Idle || connection.arrival.h2 {
+                self.deadline.reset(FAREWELL);
+                let _ = self.deadline.poll(cx);
+            }
             return Verdict::Finish;
         }
         let (phase, served) = (connection.phase(), connection.requests.get());
@@ -270,17 +306,31 @@ impl Guard {
             match phase {
                 Phase::Busy => self.deadline.disarm(),
                 Phase::Head => self.deadline.reset(limits.head),
+                Phase::Idle if self.asked => self.deadline.reset(FAREWELL),
                 Phase::Idle => self.deadline.reset(limits.keep_alive),
-                Phase::Stalled(_) => self.deadline.reset(limits.stall),
+                Phase::Stalled(_) => {
+                    self.stalled = connection.worker.timer.now();
+                    self.deadline.reset(LOOK);
+                }
             }
         }
         if phase == Phase::Busy || self.deadline.poll(cx).is_pending() {
             return Verdict::GoOn;
         }
+        if matches!(phase, Phase::Stalled(_)) {
+            // A body that is not asked for more does not notice that its session is over.
+            let stalled = connection.worker.timer.now().since(self.stalled);
+            if stalled >= limits.send_idle || connection.session_is_over() {
+                return Verdict::Cut;
+            }
+            self.deadline.reset(LOOK);
+            let _ = self.deadline.poll(cx);
+            return Verdict::GoOn;
+        }
         if phase == Phase::Idle && connection.arrival.h2 && !self.asked {
             // GOAWAY first, so that the client knows which requests it may repeat.
             self.asked = true;
-            self.deadline.reset(Duration::from_secs(5));
+            self.deadline.reset(FAREWELL);
             let _ = self.deadline.poll(cx);
             return Verdict::Finish;
         }

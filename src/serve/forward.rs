@@ -11,6 +11,7 @@ use http::{Request, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
+use super::carrier::sign_in;
 use super::exchange::Exchange;
 use super::pipeline::{Answer, Outcome, fault, target_fault};
 use super::worker::Worker;
@@ -112,9 +113,7 @@ pub(super) fn receive(
 ) -> Outcome {
     let Sent { worker, upstream, counts, upgrade, permit, at } = sent;
     let answer = answer.map_err(|error| {
-        if !matches!(error, Error::RequestBody(_)) {
-            counts.outcome(outcome(&error));
-        }
+        counts.outcome(outcome(&error));
         unanswered(exchange, &error)
     })?;
     let waited = worker.clock.micros().saturating_sub(at);
@@ -130,6 +129,12 @@ pub(super) fn receive(
         };
         return tunnel::open(exchange, response, upgrade, &upstream, &permit);
     }
+    let now = worker.clock.now();
+    if exchange.method.is_safe() && permit.session().is_some_and(|live| live.pulse().is_over(now)) {
+        // It ended while the app was at work. Nothing was changed there: asking again is safe.
+        exchange.stale = true;
+        return Err(sign_in());
+    }
     clean_response(&mut response, exchange.view.site.cookie.as_str());
     Ok(Answer::App(Box::new(response)))
 }
@@ -142,14 +147,18 @@ fn outcome(error: &Error) -> UpstreamOutcome {
     match error {
         Error::BadResponse(_) => UpstreamOutcome::BadResponse,
         Error::Busy | Error::Connect(_) => UpstreamOutcome::ConnectError,
-        Error::RequestBody(_) | Error::Reset => UpstreamOutcome::Reset,
+        Error::ClientBody { .. } => UpstreamOutcome::ClientBody,
+        Error::Reset => UpstreamOutcome::Reset,
         Error::Timeout(_) => UpstreamOutcome::Timeout,
     }
 }
 
 /// An app that gave no answer.
 fn unanswered(exchange: &Exchange, error: &Error) -> Box<Fault> {
-    tracing::warn!(%error, request = exchange.request_id(), path = exchange.uri.path(), "upstream");
+    if !matches!(error, Error::ClientBody { .. }) {
+        let (request, path) = (exchange.request_id(), exchange.uri.path());
+        tracing::warn!(%error, request, path, "upstream");
+    }
     let (status, code, detail) = match error {
         Error::BadResponse(_) => {
             (StatusCode::BAD_GATEWAY, "bad-upstream-response", "The app's answer is not valid.")
@@ -159,8 +168,11 @@ fn unanswered(exchange: &Exchange, error: &Error) -> Box<Fault> {
             let fault = Fault::new(StatusCode::SERVICE_UNAVAILABLE, "upstream-busy", detail);
             return Box::new(fault.after(Duration::from_secs(1)));
         }
-        Error::RequestBody(_) => {
+        Error::ClientBody { late: false } => {
             (StatusCode::BAD_REQUEST, "bad-body", "The request's body broke off or is not valid.")
+        }
+        Error::ClientBody { late: true } => {
+            (StatusCode::REQUEST_TIMEOUT, "body-timeout", "The request's body took too long.")
         }
         Error::Connect(_) => {
             (StatusCode::BAD_GATEWAY, "upstream-unreachable", "The app cannot be reached.")

@@ -12,7 +12,7 @@ use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use super::body::Body;
-use super::carrier::{Seen, ask, look, take_token};
+use super::carrier::{Seen, ask, look, sign_in, take_token};
 use super::connection::Active;
 use super::exchange::Exchange;
 use super::forward::{self, Way};
@@ -247,12 +247,7 @@ fn permit(
             }
             Ok(permit)
         }
-        Decision::SignIn => {
-            let mut fault =
-                Fault::new(StatusCode::UNAUTHORIZED, "not-signed-in", "Sign in to go on.");
-            fault.sign_in = true;
-            Err(Box::new(fault))
-        }
+        Decision::SignIn => Err(sign_in()),
         Decision::Refuse(requirement) => {
             let user = session.as_ref().map_or("", |live| live.identity().user.as_str());
             let event = Event::Refusal { user, code: "not-allowed", path: exchange.uri.path() };
@@ -300,7 +295,7 @@ fn app_response(
         // An answer made for one person must not be kept for others.
         parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
     }
-    let entry = session.map(|live| exchange.worker().streams.enter(Arc::clone(live.pulse())));
+    let entry = session.map(|live| exchange.connection().enter(live.pulse()));
     Response::from_parts(parts, Body::app(body, entry, exchange))
 }
 

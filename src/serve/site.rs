@@ -67,8 +67,8 @@ pub struct Limits {
     pub head: Duration,
     /// Between requests of a connection.
     pub keep_alive: Duration,
-    /// How long a client may take no byte of an answer that waits for it.
-    pub stall: Duration,
+    /// How long a client may take nothing of an answer.
+    pub send_idle: Duration,
     /// HTTP/2 streams of a connection.
     pub streams: u32,
 }
@@ -90,7 +90,7 @@ impl Limits {
             body_rate: section.size("body_rate", 100, 0..=(1 << 30)),
             head: section.duration("head_timeout", 10 * SECOND, SECOND..=hour),
             keep_alive: section.duration("keep_alive", 75 * SECOND, SECOND..=hour),
-            stall: section.duration("stall_timeout", 30 * SECOND, SECOND..=hour),
+            send_idle: section.duration("send_idle", 60 * SECOND, SECOND..=hour),
             streams: u32::try_from(section.count("streams", 128, 1..=10_000)).unwrap_or(128),
         }
     }

@@ -11,7 +11,7 @@ use super::site::Site;
 use super::stop::{Member, Stop};
 use crate::clock::{Clock, millis};
 use crate::log::AccessLog;
-use crate::metrics::{HandshakeFailure, UpstreamMetrics, WorkerMetrics};
+use crate::metrics::{HandshakeFailure, OpenKind, UpstreamMetrics, WorkerMetrics};
 use crate::secret::random;
 use crate::session::{Authority, Streams};
 use crate::timer::{TICK, Timer};
@@ -45,6 +45,8 @@ pub struct Worker {
     pub(super) access: RefCell<AccessLog>,
     pub(super) metrics: Arc<WorkerMetrics>,
     pub(super) stop: Stop,
+    /// Requests whose answer is not complete.
+    pub(super) in_flight: Cell<usize>,
     ids: Ids,
     ticks: Cell<u64>,
 }
@@ -75,6 +77,7 @@ impl Worker {
             access: RefCell::new(parts.access),
             metrics: parts.metrics,
             stop: Stop::default(),
+            in_flight: Cell::new(0),
             ids: Ids::new()?,
             ticks: Cell::new(0),
         }))
@@ -93,6 +96,8 @@ impl Worker {
     fn tick(&self) {
         self.timer.tick();
         self.streams.sweep(self.clock.now());
+        self.metrics.now_open(OpenKind::Request, self.in_flight.get());
+        self.metrics.now_open(OpenKind::Stream, self.streams.len());
         let current = self.shared.load();
         if !Arc::ptr_eq(&current, &self.view.borrow().site) {
             let view = Rc::new(view(Arc::clone(&current), &self.metrics));

@@ -98,7 +98,7 @@ pub enum Refusal {
     #[error("sign in first")]
     NotSignedIn,
     /// Too many failures.
-    #[error("too many failed attempts; wait {} s", retry_after.as_secs())]
+    #[error("too many failed attempts; wait {} s", retry_after.as_millis().div_ceil(1000))]
     Throttled {
         /// How long to wait.
         retry_after: Duration,

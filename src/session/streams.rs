@@ -92,6 +92,11 @@ impl Entry {
         Poll::Pending
     }
 
+    /// Whether the session is over.
+    pub fn is_over(&self) -> bool {
+        self.pulse.is_over(self.streams.clock.now())
+    }
+
     /// Notes use of the session: the peer has sent something.
     pub fn note(&self) {
         self.pulse.note(self.streams.clock.now());

@@ -36,16 +36,24 @@ pub enum BodyError {
 pub struct RequestBody {
     incoming: Option<Incoming>,
     pace: Option<Pace>,
-    progress: Progress,
+    turn: Turn,
 }
 
-/// When a request's body ended, seen from outside.
-#[derive(Clone, Debug)]
-pub(super) struct Progress(Rc<Cell<Option<UnixMs>>>);
+/// Whose turn it is while a request body goes through; shared with whoever waits for the answer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Turn(Rc<Cell<Whose>>);
 
-impl Progress {
-    /// When the body was read to its end or given up.
-    pub(super) fn ended(&self) -> Option<UnixMs> {
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum Whose {
+    /// The app has what there is since then, or from the start.
+    App(Option<UnixMs>),
+    /// The client's: the body's own limits hold.
+    #[default]
+    Client,
+}
+
+impl Turn {
+    pub(super) fn whose(&self) -> Whose {
         self.0.get()
     }
 }
@@ -66,12 +74,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl RequestBody {
     /// No body.
     pub fn empty() -> Self {
-        let progress = Progress(Rc::new(Cell::new(Some(UnixMs(0)))));
-        Self { incoming: None, pace: None, progress }
+        let turn = Turn(Rc::new(Cell::new(Whose::App(None))));
+        Self { incoming: None, pace: None, turn }
     }
 
-    pub(super) fn progress(&self) -> Progress {
-        self.progress.clone()
+    pub(super) fn turn(&self) -> Turn {
+        self.turn.clone()
     }
 
     /// A body that may be silent for `idle` and must reach `rate` bytes a second over each 10 s;
@@ -82,14 +90,7 @@ impl RequestBody {
         }
         let (silence, timer) = (timer.deadline(idle), timer.clone());
         let pace = Pace { since: timer.now(), silence, timer, bytes: 0, rate };
-        let progress = Progress(Rc::default());
-        Self { incoming: Some(incoming), pace: Some(pace), progress }
-    }
-
-    fn end(&self) {
-        if let Some(pace) = self.pace.as_ref().filter(|_| self.progress.ended().is_none()) {
-            self.progress.0.set(Some(pace.timer.now()));
-        }
+        Self { incoming: Some(incoming), pace: Some(pace), turn: Turn::default() }
     }
 
     /// Whether there is no body.
@@ -126,6 +127,7 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
+        let apps = Whose::App(this.pace.as_ref().map(|pace| pace.timer.now()));
         loop {
             match Pin::new(&mut *incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -133,14 +135,16 @@ impl Body for RequestBody {
                     if let Some(pace) = &mut this.pace {
                         pace.moved(data.len())?;
                     }
+                    this.turn.0.set(apps);
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
                 Poll::Ready(None) => {
-                    this.end();
+                    this.turn.0.set(apps);
                     return Poll::Ready(None);
                 }
                 Poll::Pending => {
+                    this.turn.0.set(Whose::Client);
                     let Some(pace) = &mut this.pace else { return Poll::Pending };
                     return pace.silence.poll(cx).map(|()| Some(Err(BodyError::Idle)));
                 }
@@ -154,12 +158,6 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
-    }
-}
-
-impl Drop for RequestBody {
-    fn drop(&mut self) {
-        self.end();
     }
 }
 

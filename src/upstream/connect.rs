@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use super::body::RequestBody;
+use super::body::{BodyError, RequestBody};
 use super::settings::{Protocol, Target};
 use super::{Error, Failure, Upstream};
 
@@ -200,15 +200,22 @@ impl From<TrySendError<Request<RequestBody>>> for Failure {
         let unsent = error.take_message().map(Box::new);
         let error = error.into_error();
         let started = error.is_parse() || error.is_user();
-        let error = if error.is_user() {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            Error::RequestBody(cause.unwrap_or_else(|| error.to_string()))
-        } else if error.is_parse() {
-            Error::BadResponse(error.to_string())
-        } else {
-            Error::Reset
+        let error = match () {
+            () if error.is_parse() => Error::BadResponse(error.to_string()),
+            () if error.is_user() => of_user(&error),
+            () => Error::Reset,
         };
         Self { error, unsent, started }
+    }
+}
+
+/// What hyper says of its user: the request's body, or a request that it does not take.
+fn of_user(error: &hyper::Error) -> Error {
+    let body = std::error::Error::source(error).and_then(|source| source.downcast_ref());
+    match body {
+        Some(BodyError::Idle | BodyError::Slow(_)) => Error::ClientBody { late: true },
+        Some(BodyError::Broken(_) | BodyError::SessionOver) => Error::ClientBody { late: false },
+        None => Error::BadResponse(error.to_string()),
     }
 }
 

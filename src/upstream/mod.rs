@@ -9,10 +9,8 @@ mod pool;
 mod settings;
 mod upgrade;
 
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use http::{Method, Request, Response, Uri, Version};
@@ -25,7 +23,7 @@ pub use self::body::{BodyError, RequestBody, ResponseBody};
 pub use self::settings::{Health, Protocol, Settings};
 pub use self::upgrade::{Cut, tunnel};
 
-use self::body::Progress;
+use self::body::{Turn, Whose};
 use self::connect::Link;
 use self::pool::{Lease, Pool};
 
@@ -59,9 +57,12 @@ pub enum Error {
     /// No connection could be made.
     #[error("cannot connect to the app: {0}")]
     Connect(String),
-    /// The client's body broke off, was invalid or too slow: the app is not to blame.
-    #[error("the request's body: {0}")]
-    RequestBody(String),
+    /// The client broke the request's body off, or sent it too slowly: not the app's doing.
+    #[error("the request's body broke off")]
+    ClientBody {
+        /// Whether it came too slowly.
+        late: bool,
+    },
     /// The app closed the connection before it answered.
     #[error("the app closed the connection before it answered")]
     Reset,
@@ -122,9 +123,9 @@ impl Client {
             };
             adapt(&mut request, lease.version())?;
             let copy = (repeatable && lease.is_reused() && !retried).then(|| copy(&request));
-            let progress = request.body().progress();
+            let turn = request.body().turn();
             let sending = lease.send(*request);
-            let Some(sent) = self.first_byte(sending, &progress, upstream).await else {
+            let Some(sent) = self.first_byte(sending, &turn, upstream).await else {
                 lease.failed();
                 return Err(Error::Timeout(upstream.settings.first_byte));
             };
@@ -140,7 +141,7 @@ impl Client {
             match failure.unsent.or(copy.filter(|_| stale)) {
                 Some(again) if stale => request = again,
                 _ => {
-                    if !matches!(failure.error, Error::RequestBody(_)) {
+                    if !matches!(failure.error, Error::ClientBody { .. }) {
                         lease.failed();
                     }
                     return Err(failure.error);
@@ -150,30 +151,31 @@ impl Client {
         }
     }
 
-    /// Waits for the head of the answer. The time runs from the end of the request's body: until then
-    /// the body's own pace is watched.
+    /// The answer's head, or `None` when the app took too long. The time that the client takes for
+    /// its body is not the app's.
     async fn first_byte<F: Future + Unpin>(
         &self,
         mut sending: F,
-        progress: &Progress,
+        turn: &Turn,
         upstream: &Upstream,
     ) -> Option<F::Output> {
         let limit = upstream.settings.first_byte;
         let mut deadline = self.timer.deadline(limit);
-        std::future::poll_fn(|cx| {
-            if let Poll::Ready(sent) = Pin::new(&mut sending).poll(cx) {
-                return Poll::Ready(Some(sent));
+        loop {
+            if let Some(sent) = deadline.limit(&mut sending).await {
+                return Some(sent);
             }
-            while deadline.poll(cx).is_ready() {
-                match progress.ended() {
-                    Some(at) if at.plus(limit) <= self.timer.now() => return Poll::Ready(None),
-                    Some(at) => deadline.reset(at.plus(limit).since(self.timer.now())),
-                    None => deadline.reset(limit),
-                }
+            let since = match turn.whose() {
+                Whose::App(None) => return None,
+                Whose::App(Some(since)) => since,
+                Whose::Client => self.timer.now(),
+            };
+            let waited = self.timer.now().since(since);
+            if waited >= limit {
+                return None;
             }
-            Poll::Pending
-        })
-        .await
+            deadline.reset(limit.saturating_sub(waited));
+        }
     }
 
     fn pool(&self, upstream: &Arc<Upstream>) -> Rc<Pool> {

@@ -12,10 +12,18 @@
 
 mod apps;
 mod browser;
+mod certificates;
 mod cli;
+mod drain;
 mod durability;
+mod faults;
+mod floods;
 mod flow;
 mod layering;
+mod operator;
 mod raw;
+mod slow;
+mod storms;
+mod streams;
 mod support;
 mod upstreams;

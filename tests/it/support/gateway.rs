@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use argon2::password_hash::PasswordHasher;
 use argon2::password_hash::phc::PasswordHash;
@@ -71,6 +71,7 @@ pub(crate) struct Builder {
     blocks: String,
     users: Option<String>,
     env: Vec<(String, String)>,
+    under: Vec<String>,
 }
 
 impl Builder {
@@ -137,6 +138,13 @@ impl Builder {
         self
     }
 
+    /// Starts the gateway by this command, which must `exec` the arguments that follow: for limits
+    /// and outputs that a shell sets.
+    pub(crate) fn under(mut self, command: &[&str]) -> Self {
+        self.under = command.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
     /// Writes the files, starts the gateway and waits until it serves.
     pub(crate) fn start(self) -> Gateway {
         self.written().spawned()
@@ -177,7 +185,8 @@ impl Builder {
         if let Some(users) = &self.users {
             fs::write(dir.path().join("users.toml"), users).unwrap();
         }
-        Gateway { dir, origin, env: self.env, proc: None, ready: Ready::default() }
+        let (env, under) = (self.env, self.under);
+        Gateway { dir, origin, env, under, proc: None, ready: Ready::default() }
     }
 }
 
@@ -197,6 +206,7 @@ pub(crate) struct Gateway {
     dir: TempDir,
     origin: String,
     env: Vec<(String, String)>,
+    under: Vec<String>,
     ready: Ready,
 }
 
@@ -207,6 +217,7 @@ impl Gateway {
             blocks: String::new(),
             users: Some(USERS.clone()),
             env: Vec::new(),
+            under: Vec::new(),
         }
     }
 
@@ -231,14 +242,22 @@ impl Gateway {
     /// Runs `portcullis ARGS` in this gateway's folder, to its end.
     pub(crate) fn cli(&self, args: &[&str]) -> Finished {
         let output = tempfile::tempdir().unwrap();
-        let command = command(self.dir.path(), args);
+        let command = command(self.dir.path(), &[], args);
         Proc::start("portcullis", output.path(), command).finish(PATIENCE)
+    }
+
+    /// As [`Self::cli`], with `input` on its standard input.
+    pub(crate) fn cli_fed(&self, args: &[&str], input: &str) -> Finished {
+        let output = tempfile::tempdir().unwrap();
+        let command = command(self.dir.path(), &[], args);
+        Proc::fed("portcullis", output.path(), command, input).finish(PATIENCE)
     }
 
     fn spawned(mut self) -> Self {
         let ready_file = self.dir.path().join("ready.json");
         let _ = fs::remove_file(&ready_file);
-        let mut command = command(self.dir.path(), &["run", "--config", "config.toml"]);
+        let mut command =
+            command(self.dir.path(), &self.under, &["run", "--config", "config.toml"]);
         command.env("PORTCULLIS_READY_FILE", &ready_file);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         let mut proc = Proc::start("gateway", self.dir.path(), command);
@@ -369,6 +388,34 @@ impl Gateway {
         raw.get(path, &host.to_string(), "Connection: close\r\n").await
     }
 
+    /// The sum of the samples in the metrics that begin with `prefix`: a family's name, with the
+    /// first labels where they matter.
+    pub(crate) async fn metric(&self, prefix: &str) -> f64 {
+        let text = self.metrics().await;
+        let sample = |line: &str| line.strip_prefix(prefix)?.rsplit(' ').next()?.parse().ok();
+        let samples: Vec<f64> = text.lines().filter_map(sample).collect();
+        assert!(!samples.is_empty(), "no {prefix} in\n{text}");
+        samples.iter().sum()
+    }
+
+    /// Waits until [`Self::metric`] is as `wanted` says.
+    pub(crate) async fn metric_is(&self, prefix: &str, wanted: impl Fn(f64) -> bool) -> f64 {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let value = self.metric(prefix).await;
+            if wanted(value) {
+                return value;
+            }
+            assert!(Instant::now() < end, "{prefix} stays at {value}\n{}", self.output());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// How many descriptors the process has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
     /// Resident memory in KiB, now.
     pub(crate) fn resident(&self) -> u64 {
         self.status_kib("VmRSS:")
@@ -426,10 +473,17 @@ impl Gateway {
 }
 
 /// The program under test. `PORTCULLIS_TEST_BIN` names another build of it.
-fn command(dir: &Path, args: &[&str]) -> Command {
+fn command(dir: &Path, under: &[String], args: &[&str]) -> Command {
     let built = env!("CARGO_BIN_EXE_portcullis");
     let program = std::env::var("PORTCULLIS_TEST_BIN").unwrap_or_else(|_| built.to_owned());
-    let mut command = Command::new(program);
+    let mut command = match under {
+        [] => Command::new(program),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program);
+            command
+        }
+    };
     command.current_dir(dir).args(args);
     command
 }

@@ -62,12 +62,7 @@ impl H2Raw {
     }
 
     pub(crate) async fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let mut bytes = length[1..].to_vec();
-        bytes.extend_from_slice(&[kind, flags]);
-        bytes.extend_from_slice(&stream.to_be_bytes());
-        bytes.extend_from_slice(payload);
-        self.raw.send(bytes).await;
+        self.raw.send(frame(kind, flags, stream, payload)).await;
     }
 
     /// A whole request without body.
@@ -115,12 +110,40 @@ impl H2Raw {
         }
     }
 
+    /// The next frame as kind, flags, stream and payload, `None` at the end of the connection.
+    /// Settings and pings are acknowledged, as every client does.
+    pub(crate) async fn next(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
+        let frame = timeout(PATIENCE, self.read()).await;
+        let frame = frame.unwrap_or_else(|_| panic!("no frame within {PATIENCE:?}"))?;
+        let (kind, flags, _, payload) = &frame;
+        if flags & ACK == 0 && matches!(*kind, SETTINGS | PING) {
+            let echo: &[u8] = if *kind == PING { payload } else { &[] };
+            self.frame(*kind, ACK, 0, echo).await;
+        }
+        Some(frame)
+    }
+
+    /// Writes bytes as they are: many frames at once.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
+        self.raw.send(bytes).await;
+    }
+
     async fn read(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
         let head = self.raw.reader.exactly(9).await?;
         let length = number(&[0, head[0], head[1], head[2]]) as usize;
         let payload = self.raw.reader.exactly(length).await?;
         Some((head[3], head[4], number(&head[5..9]) & 0x7fff_ffff, payload))
     }
+}
+
+/// One frame (RFC 9113 section 4.1).
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut bytes = length[1..].to_vec();
+    bytes.extend_from_slice(&[kind, flags]);
+    bytes.extend_from_slice(&stream.to_be_bytes());
+    bytes.extend_from_slice(payload);
+    bytes
 }
 
 /// A header block: every field a literal that is not indexed (RFC 7541 section 6.2.2).
@@ -156,12 +179,12 @@ pub(crate) fn get<'a>(authority: &'a str, path: &'a str) -> Vec<(&'a str, &'a st
     vec![(":method", "GET"), (":scheme", "https"), (":authority", authority), (":path", path)]
 }
 
-fn number(bytes: &[u8]) -> u32 {
+pub(crate) fn number(bytes: &[u8]) -> u32 {
     u32::from_be_bytes(bytes[..4].try_into().unwrap())
 }
 
 /// The status of a response block, which must begin with it (RFC 9113 section 8.3).
-fn status(block: &[u8]) -> u16 {
+pub(crate) fn status(block: &[u8]) -> u16 {
     // A change of the table size may come first (RFC 7541 section 6.3).
     let block = match block {
         [first, rest @ ..] if first & 0xe0 == 0x20 => rest,

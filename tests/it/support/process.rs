@@ -80,11 +80,22 @@ pub(crate) struct Proc {
 
 impl Proc {
     /// Starts `command`; its output is appended to `<dir>/<name>.out` and `.err`.
-    pub(crate) fn start(name: &str, dir: &Path, mut command: Command) -> Self {
+    pub(crate) fn start(name: &str, dir: &Path, command: Command) -> Self {
+        Self::launch(name, dir, command, Stdio::null())
+    }
+
+    /// As [`Self::start`], with `input` on its standard input.
+    pub(crate) fn fed(name: &str, dir: &Path, command: Command, input: &str) -> Self {
+        let file = dir.join(format!("{name}.in"));
+        fs::write(&file, input).unwrap();
+        Self::launch(name, dir, command, File::open(file).unwrap().into())
+    }
+
+    fn launch(name: &str, dir: &Path, mut command: Command, input: Stdio) -> Self {
         let stdout = dir.join(format!("{name}.out"));
         let stderr = dir.join(format!("{name}.err"));
         let open = |path: &Path| File::options().create(true).append(true).open(path).unwrap();
-        command.stdin(Stdio::null()).stdout(open(&stdout)).stderr(open(&stderr)).process_group(0);
+        command.stdin(input).stdout(open(&stdout)).stderr(open(&stderr)).process_group(0);
         let child = command
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {name} ({command:?}): {error}"));

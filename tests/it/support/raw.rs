@@ -14,6 +14,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::client::{COOKIE, Client};
+use super::gateway::Gateway;
 use super::process::PATIENCE;
 use super::wire::{Reader, Response};
 
@@ -115,6 +117,47 @@ impl Raw {
         let bytes = bytes.unwrap_or_else(|_| panic!("no {end:?} within {PATIENCE:?}"));
         String::from_utf8_lossy(&bytes.unwrap_or_else(|| panic!("closed before {end:?}")))
             .into_owned()
+    }
+
+    /// Opens a WebSocket with the session of `client`; fails the test when that is refused.
+    pub(crate) async fn websocket(gateway: &Gateway, client: &Client, path: &str) -> Self {
+        let mut raw = gateway.raw().await;
+        let (host, origin) = (gateway.authority(), gateway.origin());
+        let cookie = client.token().map(|token| format!("Cookie: {COOKIE}={token}\r\n"));
+        let cookie = cookie.unwrap_or_default();
+        raw.send(format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n{cookie}\
+             Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        ))
+        .await;
+        raw.response().await.expect(101);
+        raw
+    }
+
+    /// Sends a short text in a frame and waits for its echo: the tunnel works.
+    pub(crate) async fn echo(&mut self, text: &str) {
+        self.say(text).await;
+        self.until(text).await;
+    }
+
+    /// Sends a short text in a frame.
+    pub(crate) async fn say(&mut self, text: &str) {
+        let length = u8::try_from(text.len()).unwrap();
+        assert!(length < 126);
+        // With a mask of zeros the payload stands as it is.
+        let mut frame = vec![0x81, 0x80 | length, 0, 0, 0, 0];
+        frame.extend_from_slice(text.as_bytes());
+        self.send(&frame).await;
+    }
+
+    /// The code in the close frame that ends the connection within `limit`; `None` when there is
+    /// no such frame. Bytes before the frame are passed over.
+    pub(crate) async fn close_code(&mut self, limit: Duration) -> Option<u16> {
+        let rest = timeout(limit, self.reader.rest()).await;
+        let rest = rest.unwrap_or_else(|_| panic!("the WebSocket is still open after {limit:?}"));
+        let at = rest.iter().rposition(|&byte| byte == 0x88)?;
+        Some(u16::from_be_bytes(rest.get(at + 2..at + 4)?.try_into().unwrap()))
     }
 
     /// GET with the given lines (each with its CRLF) behind `Host`.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -77,6 +78,7 @@ impl Gate {
 #[derive(Debug, Clone)]
 enum Step {
     Send(Vec<u8>),
+    Pour,
     Wait(Gate),
     ReadBody,
     Hang,
@@ -152,6 +154,11 @@ impl Reply {
     /// One chunk of a chunked body.
     pub(crate) fn chunk(self, data: &str) -> Self {
         self.then(format!("{:x}\r\n{data}\r\n", data.len()))
+    }
+
+    /// Bytes without end, some 10 MB a second.
+    pub(crate) fn pour(self) -> Self {
+        self.step(Step::Pour)
     }
 
     pub(crate) fn wait(self, gate: &Gate) -> Self {
@@ -321,6 +328,14 @@ async fn perform(
 ) -> bool {
     match step {
         Step::Send(bytes) => reader.stream.write_all(&bytes).await.is_ok(),
+        Step::Pour => {
+            let mut pause = tokio::time::interval(Duration::from_millis(2));
+            while reader.stream.write_all(&[b'x'; 20_000]).await.is_ok() {
+                pause.tick().await;
+            }
+            shared.abandoned.fetch_add(1, Ordering::SeqCst);
+            false
+        }
         Step::Wait(gate) => {
             gate.passed().await;
             true

@@ -1,0 +1,153 @@
+//! SIGTERM: everybody is told in the words of their protocol, what runs may finish, and the process
+//! ends in time.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tokio::net::TcpStream;
+
+use crate::support::h2raw::{DATA, END_STREAM, GOAWAY, H2Raw, HEADERS, get, number, status};
+use crate::support::process::eventually;
+use crate::support::upstream::Gate;
+use crate::support::{Client, Gateway, Raw, Reply, Upstream};
+
+/// `/ws` is a WebSocket, `/gated` answers when the gate opens, everything else at once.
+fn upstream(gate: &Gate) -> Upstream {
+    let gate = gate.clone();
+    Upstream::answering(move |request| match request.target.as_str() {
+        "/public/ws" => Reply::websocket(request),
+        "/public/gated" => Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n")
+            .then("half")
+            .wait(&gate)
+            .then("half"),
+        _ => Reply::ok("hello"),
+    })
+}
+
+/// Whether `/readyz` says that the gateway is draining.
+async fn draining(gateway: &Gateway) {
+    let end = Instant::now() + crate::support::process::PATIENCE;
+    while gateway.admin_get("/readyz").await.status != 503 {
+        assert!(Instant::now() < end, "still ready after SIGTERM");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    gateway.admin_get("/livez").await.expect(200);
+}
+
+#[tokio::test]
+async fn everybody_is_told_in_their_own_words() {
+    let gate = Gate::closed();
+    let upstream = upstream(&gate);
+    let mut gateway = Gateway::in_front_of(upstream.addr());
+    let host = gateway.authority().to_owned();
+    let mut idle = gateway.raw().await;
+    idle.get("/public/x", &host, "").await.expect(200);
+    let mut idle_h2 = H2Raw::connect(&gateway).await;
+    idle_h2.request(1, &get(&host, "/public/x")).await;
+    while idle_h2.next().await.expect("closed").0 != HEADERS {}
+    let mut socket = Raw::websocket(&gateway, &gateway.client(), "/public/ws").await;
+    socket.echo("hello").await;
+    let mut busy = gateway.raw().await;
+    busy.send(format!("GET /public/gated HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+    let mut busy_h2 = H2Raw::connect(&gateway).await;
+    busy_h2.request(1, &get(&host, "/public/gated")).await;
+    upstream.received(5).await;
+
+    gateway.signal(Signal::TERM);
+    draining(&gateway).await;
+    let soon = Duration::from_secs(3);
+    assert_eq!(socket.close_code(soon).await, Some(1001));
+    let rest = tokio::time::timeout(soon, idle.reader.rest()).await.expect("still open");
+    assert_eq!(rest, b"", "an idle connection is just closed");
+    // This one does not confirm it, and must not hold up the end.
+    assert!(idle_h2.ends_within(soon).await);
+
+    // GOAWAY without an error comes while the stream is still open, and the stream goes on.
+    let (mut goaway, mut answer, mut body) = (None, None, Vec::new());
+    while goaway.is_none() || answer.is_none() {
+        let (kind, _, stream, payload) = busy_h2.next().await.expect("closed without GOAWAY");
+        match kind {
+            GOAWAY => goaway = Some(number(&payload[4..])),
+            HEADERS if stream == 1 => answer = Some(status(&payload)),
+            DATA => body.extend_from_slice(&payload),
+            _ => {}
+        }
+    }
+    assert_eq!((goaway, answer), (Some(0), Some(200)));
+    // Nobody new is let in, and nobody is left waiting at the door.
+    eventually("new connections to be refused", || {
+        std::net::TcpStream::connect(gateway.addr()).err().map(|error| error.kind())
+    })
+    .await;
+    gate.open();
+    assert_eq!(busy.response().await.expect(200).text(), "halfhalf");
+    while let Some((kind, flags, _, payload)) = busy_h2.next().await {
+        if kind == DATA {
+            body.extend_from_slice(&payload);
+            if flags & END_STREAM == END_STREAM {
+                break;
+            }
+        }
+    }
+    assert_eq!(body, b"halfhalf");
+    let ended = gateway.wait(Duration::from_secs(5));
+    assert!(ended.success(), "{ended}");
+}
+
+#[tokio::test]
+async fn what_hangs_is_cut_when_the_time_is_over() {
+    let upstream = Upstream::answering(|_| Reply::hang());
+    let mut gateway = Gateway::builder()
+        .set("server", "drain", "\"1s\"")
+        .upstream("app", upstream.addr())
+        .public("/public/", "app")
+        .start();
+    let host = gateway.authority().to_owned();
+    let mut raw = gateway.raw().await;
+    raw.send(format!("GET /public/x HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+    // One that has not even begun must not hold it up either.
+    let _silent = TcpStream::connect(gateway.addr()).await.unwrap();
+    upstream.received(1).await;
+    let begun = Instant::now();
+    gateway.signal(Signal::TERM);
+    let ended = gateway.wait(Duration::from_secs(5));
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(900), "cut after {took:?}, before its time");
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    assert!(ended.success(), "{ended}");
+    assert!(raw.try_response().await.is_err(), "an answer that the app never gave");
+}
+
+#[tokio::test]
+async fn with_nothing_to_do_it_ends_at_once() {
+    let upstream = Upstream::start();
+    let mut gateway = Gateway::in_front_of(upstream.addr());
+    let host = gateway.authority().to_owned();
+    let mut idle = gateway.raw().await;
+    idle.get("/public/x", &host, "").await.expect(200);
+    let begun = Instant::now();
+    let ended = gateway.terminate(Duration::from_secs(5));
+    assert!(ended.success(), "{ended}");
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_in_flight_is_lost() {
+    let gate = Gate::closed();
+    let upstream = upstream(&gate);
+    let mut gateway = Gateway::in_front_of(upstream.addr());
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..20 {
+        let mut client = if number % 2 == 0 { gateway.client() } else { Client::h2(&gateway) };
+        tasks.spawn(async move { client.get("/public/gated").await });
+    }
+    upstream.received(20).await;
+    gateway.signal(Signal::TERM);
+    draining(&gateway).await;
+    gate.open();
+    while let Some(answer) = tasks.join_next().await {
+        let answer = answer.unwrap().expect(200);
+        assert_eq!((answer.text().as_str(), answer.truncated), ("halfhalf", false));
+    }
+    assert!(gateway.wait(Duration::from_secs(5)).success());
+}

@@ -1,0 +1,205 @@
+//! Open streams end with their session: WebSockets, events and downloads, however the session ends.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::Method;
+use tokio::task::JoinHandle;
+
+use crate::support::client::COOKIE;
+use crate::support::process::PATIENCE;
+use crate::support::upstream::Gate;
+use crate::support::{Client, Gateway, Raw, Reply, Upstream};
+
+/// What the design promises.
+const SOON: Duration = Duration::from_secs(1);
+
+fn upstream() -> Upstream {
+    Upstream::answering(|request| match request.target.split('?').next().unwrap_or_default() {
+        "/ws" | "/passive/ws" => Reply::websocket(request),
+        "/events" | "/passive/events" => Reply::sse().event("first").then_hang(),
+        "/large" => {
+            let length = 1_u64 << 40;
+            Reply::raw(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n")).pour()
+        }
+        _ => Reply::ok("hello"),
+    })
+}
+
+fn cookie(client: &Client) -> String {
+    format!("Cookie: {COOKIE}={}\r\n", client.token().unwrap())
+}
+
+/// One stream of each kind under the session of `client`.
+struct Open {
+    socket: Raw,
+    events: Raw,
+    download: JoinHandle<()>,
+}
+
+impl Open {
+    async fn under(gateway: &Gateway, client: &Client) -> Self {
+        let (host, cookie) = (gateway.authority(), cookie(client));
+        let mut socket = Raw::websocket(gateway, client, "/ws").await;
+        socket.echo("hello").await;
+        let mut events = gateway.raw().await;
+        events.send(format!("GET /events HTTP/1.1\r\nHost: {host}\r\n{cookie}\r\n")).await;
+        events.until("data: first\n\n").await;
+        let mut download = gateway.raw().await;
+        download.send(format!("GET /large HTTP/1.1\r\nHost: {host}\r\n{cookie}\r\n")).await;
+        download.until("\r\n\r\nxxxx").await;
+        // As fast as it comes: bytes that lie somewhere on the way would count as going on.
+        let download = tokio::spawn(async move {
+            while download.reader.fill().await {
+                download.reader.take_buffer();
+            }
+        });
+        Self { socket, events, download }
+    }
+
+    /// Each must end within [`SOON`] of `since`, and must not look complete.
+    async fn are_cut(mut self, since: Instant) {
+        let left = || (since + SOON).saturating_duration_since(Instant::now());
+        let socket = self.socket.close_code(left());
+        let events = tokio::time::timeout(left(), self.events.reader.rest());
+        let download = tokio::time::timeout(left(), self.download);
+        let (code, events, download) = tokio::join!(socket, events, download);
+        assert_eq!(code, Some(4401));
+        let events = events.expect("events still flow");
+        assert!(!events.ends_with(b"0\r\n\r\n"), "a cut stream must not look complete");
+        download.expect("the download goes on").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn another_session_ends_them() {
+    let upstream = upstream();
+    let gateway = Gateway::in_front_of(upstream.addr());
+    let mut here = gateway.signed_in("alice").await;
+    let mut there = gateway.signed_in("alice").await;
+    let mut bystander = Raw::websocket(&gateway, &here, "/ws").await;
+    let own = there.get("/auth/session").await.expect(200).json();
+    let open = Open::under(&gateway, &there).await;
+    let path = format!("/auth/sessions/{}", own["id"].as_str().unwrap());
+    here.delete(&path).await.expect(204);
+    open.are_cut(Instant::now()).await;
+    bystander.echo("still here").await;
+    // Nothing of it is left behind.
+    gateway.metric_is("portcullis_tunnels_open", |open| open == 1.0).await;
+    gateway.metric_is("portcullis_requests_in_flight", |open| open == 0.0).await;
+}
+
+#[tokio::test]
+async fn disabling_the_user_ends_them() {
+    let upstream = upstream();
+    let gateway = Gateway::in_front_of(upstream.addr());
+    let client = gateway.signed_in("bob").await;
+    let open = Open::under(&gateway, &client).await;
+    gateway.cli(&["user", "disable", "bob"]).success();
+    let begun = Instant::now();
+    gateway.reload();
+    open.are_cut(begun).await;
+}
+
+#[tokio::test]
+async fn an_operator_ends_them() {
+    let upstream = upstream();
+    let gateway = Gateway::in_front_of(upstream.addr());
+    let client = gateway.signed_in("bob").await;
+    let open = Open::under(&gateway, &client).await;
+    gateway.cli(&["session", "revoke", "--user", "bob"]).success();
+    open.are_cut(Instant::now()).await;
+}
+
+#[tokio::test]
+async fn expiry_ends_them_under_constant_use() {
+    let upstream = upstream();
+    let gateway = Gateway::builder()
+        .set("session", "lifetime", "\"3s\"")
+        .set("session", "idle", "\"3s\"")
+        .upstream("app", upstream.addr())
+        .private("/", "app")
+        .start();
+    let client = gateway.signed_in("alice").await;
+    let expires = Instant::now() + Duration::from_secs(3);
+    let open = Open::under(&gateway, &client).await;
+    let mut user = client.tab();
+    while Instant::now() < expires {
+        user.get("/x").await;
+    }
+    open.are_cut(Instant::now()).await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_nothing() {
+    let upstream = upstream();
+    let gateway = Gateway::in_front_of(upstream.addr());
+    let mut client = gateway.signed_in("alice").await;
+    let (host, cookie) = (gateway.authority().to_owned(), cookie(&client));
+    let mut stalled = gateway.raw().await;
+    stalled.send(format!("GET /large HTTP/1.1\r\nHost: {host}\r\n{cookie}\r\n")).await;
+    stalled.until("\r\n\r\nxxxx").await;
+    gateway.metric_is("portcullis_requests_in_flight", |open| open == 1.0).await;
+    client.delete("/auth/session").await.expect(204);
+    let begun = Instant::now();
+    gateway.metric_is("portcullis_requests_in_flight", |open| open == 0.0).await;
+    assert!(begun.elapsed() < 2 * SOON, "held for {:?}", begun.elapsed());
+    assert_eq!(upstream.abandoned(), 1);
+}
+
+#[tokio::test]
+async fn what_is_passive_is_no_use_of_the_session() {
+    let upstream = upstream();
+    let gateway = Gateway::builder()
+        .set("session", "idle", "\"2s\"")
+        .upstream("app", upstream.addr())
+        .route("/passive/", "app", "\"authenticated\"", "passive = true")
+        .private("/", "app")
+        .start();
+    let (mut idle, mut used) = (gateway.signed_in("alice").await, gateway.signed_in("bob").await);
+    let mut socket = Raw::websocket(&gateway, &idle, "/passive/ws").await;
+    let mut active = Raw::websocket(&gateway, &used, "/ws").await;
+    let end = Instant::now() + PATIENCE;
+    // Polling keeps nobody signed in; a person who types does.
+    while idle.get("/passive/x").await.status == 200 {
+        assert!(Instant::now() < end, "polling keeps the session alive");
+        socket.say("heartbeat").await;
+        active.echo("typed").await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(socket.close_code(SOON).await, Some(4401));
+    active.echo("still here").await;
+    used.get("/x").await.expect(200);
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_after_the_end_is_not_handed_on() {
+    let gate = Gate::closed();
+    let upstream = {
+        let gate = gate.clone();
+        Upstream::answering(move |_| {
+            let late = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret";
+            Reply::raw("").wait(&gate).then(late)
+        })
+    };
+    let gateway = Gateway::in_front_of(upstream.addr());
+    let mut client = gateway.signed_in("alice").await;
+    let (mut reads, mut writes) = (client.tab(), client.tab());
+    let write = [("origin", gateway.origin())];
+    let ((read, written), ()) = tokio::join!(
+        async {
+            tokio::join!(
+                reads.get("/x"),
+                writes.try_request(Method::POST, "/x", &write, Bytes::from_static(b"hello")),
+            )
+        },
+        async {
+            upstream.received(2).await;
+            client.delete("/auth/session").await.expect(204);
+            gate.open();
+        }
+    );
+    assert_eq!(read.expect(401).json()["code"], "not-signed-in");
+    // What the app has done must not look as if it had not been done: the connection is cut.
+    assert!(!written.is_ok_and(|answer| answer.text().contains("secret")), "handed on");
+}
