@@ -30,7 +30,7 @@ pub(super) async fn control(
     let mut signals = Signals::new().map_err(start)?;
     let shutdown = CancellationToken::new();
     let admin = admin(gateway, &shutdown).await?;
-    let orders = orders(gateway)?;
+    let (orders, socket) = orders(gateway)?;
     announce(gateway, bound, admin.as_deref());
     let mut reloader = Reloader::new(gateway);
     let (mut upkeep, mut look) = (tokio::time::interval(UPKEEP), tokio::time::interval(WATCH));
@@ -52,18 +52,20 @@ pub(super) async fn control(
     drain(gateway, stage, threads, &mut signals).await;
     shutdown.cancel();
     orders.abort();
-    let _ = std::fs::remove_file(&gateway.config.load().server.control);
+    let _ = std::fs::remove_file(socket);
     Ok(())
 }
 
-fn orders(gateway: &Gateway) -> Result<tokio::task::JoinHandle<()>, Failure> {
+/// Takes operators' orders; the socket is removed at the end.
+fn orders(gateway: &Gateway) -> Result<(tokio::task::JoinHandle<()>, PathBuf), Failure> {
     let path = gateway.config.load().server.control.clone();
     let listener = operator::open(&path).map_err(|error| {
         let remedy = "fix: give this gateway its own `control` in [server]";
         start(format!("cannot listen on {}: {error}\n    {remedy}", path.display()))
     })?;
     let (authority, users) = (Arc::clone(&gateway.authority), Arc::clone(&gateway.users));
-    Ok(tokio::spawn(operator::listen(listener, authority, users, gateway.clock.clone())))
+    let listening = operator::listen(listener, authority, users, gateway.clock.clone());
+    Ok((tokio::spawn(listening), path))
 }
 
 /// Lets requests in flight finish; ends at once at a second signal or when the time is over.

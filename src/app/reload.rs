@@ -153,10 +153,10 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
             changed.push(what);
         }
     };
-    let addresses = |config: &Config| -> Vec<_> {
-        config.listeners.listeners.iter().map(|listen| listen.address).collect()
-    };
-    note(addresses(old) != addresses(new), "[server] listen");
+    let listeners = |config: &Config| format!("{:?}", config.listeners.listeners);
+    note(listeners(old) != listeners(new), "[server] listen or [[listener]]");
+    note(old.server.control != new.server.control, "[server] control");
+    note(old.tls.handshake_timeout != new.tls.handshake_timeout, "[tls] handshake_timeout");
     note(
         old.listeners.max_connections != new.listeners.max_connections,
         "[server] max_connections",

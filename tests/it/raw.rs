@@ -6,6 +6,7 @@ mod h2;
 mod headers;
 mod heads;
 mod listeners;
+mod regressions;
 mod replies;
 mod targets;
 
