@@ -146,6 +146,11 @@ run() {
     # shellcheck disable=SC2064 # the folder's name is wanted as it is now
     trap "rm -rf '$scratch'" EXIT
     TMPDIR="$scratch" cargo test --locked --no-fail-fast --lib --bins --test it -- "$@" || status=$?
+    # Every fuzz target over its corpus and a few seconds of mutations; a filter means one test.
+    if [ "$#" -eq 0 ]; then
+        TMPDIR="$scratch" cargo run --locked --manifest-path fuzz/Cargo.toml --bin smoke -- \
+            --seconds 2 || status=$?
+    fi
     return "$status"
 }
 

@@ -23,8 +23,6 @@ use crate::upstream::{Protocol, Settings, Upstream};
 
 /// Puts everything together; opens files, binds nothing yet.
 pub(super) fn build(config: Config, clock: &Clock) -> Result<Gateway, Failure> {
-    // Once per process, before anything asks for the default.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let logs = Logs::open(&config.log, clock).map_err(start)?;
     logs.subscribe().map_err(start)?;
     let metrics = Metrics::new(clock.clone(), env!("CARGO_PKG_VERSION"));

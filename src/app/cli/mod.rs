@@ -122,7 +122,6 @@ fn run(file: &Path) -> Result<(), Error> {
 }
 
 fn check(file: &Path) -> Result<(), Error> {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let failed = |problems: Vec<Problem>| {
         let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
         let count = problems.len();
