@@ -110,8 +110,30 @@ const HOP_BY_HOP: [HeaderName; 10] = [
     HeaderName::from_static("http2-settings"),
 ];
 
+/// Whether a name is in [`HOP_BY_HOP`] or `te`: a comparison by length first.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "expect"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
 /// Removes hop-by-hop headers and those that `Connection` nominates.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    // One look over the names in place of a probe for each: most requests have none of them.
+    if !headers.keys().any(|name| is_hop_by_hop(name.as_str())) {
+        return;
+    }
     remove_nominated(headers);
     for name in HOP_BY_HOP {
         headers.remove(name);
@@ -158,12 +180,18 @@ fn remove_nominated(headers: &mut HeaderMap) {
 /// Makes an app's answer fit for the client: hop-by-hop headers go, and cookies with our names.
 pub fn clean_response<B>(response: &mut Response<B>, own_cookie: &str) {
     let headers = response.headers_mut();
-    remove_nominated(headers);
-    for name in HOP_BY_HOP {
-        // An answer carries few of them; `remove` on an absent name is one probe.
-        headers.remove(name);
+    let (mut hops, mut cookies) = (false, false);
+    for name in headers.keys() {
+        hops |= is_hop_by_hop(name.as_str());
+        cookies |= *name == header::SET_COOKIE;
     }
-    if !headers.contains_key(header::SET_COOKIE) {
+    if hops {
+        remove_nominated(headers);
+        for name in HOP_BY_HOP {
+            headers.remove(name);
+        }
+    }
+    if !cookies {
         return;
     }
     let is_ours = |value: &HeaderValue| sets_cookie(value.as_bytes(), own_cookie.as_bytes());

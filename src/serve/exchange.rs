@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 
 use super::connection::Active;
 use super::host::Host;
@@ -25,6 +25,10 @@ pub(super) struct Exchange {
     pub(super) uri: Uri,
     pub(super) version: Version,
     pub(super) host: Option<Host>,
+    /// By what a refusal is worded, when there is one.
+    pub(super) hints: HeaderMap,
+    /// Whether a failure of the app is to be shown as a page.
+    pub(super) wants_page: bool,
     pub(super) client: Client,
     pub(super) live: Option<Arc<Live>>,
     pub(super) stale: bool,
@@ -51,6 +55,8 @@ impl Exchange {
             uri: request.uri().clone(),
             version: request.version(),
             host: None,
+            hints: HeaderMap::new(),
+            wants_page: false,
             client,
             live: None,
             stale: false,
@@ -87,7 +93,7 @@ impl Exchange {
 
     /// The host as it goes upstream.
     pub(super) fn host(&self) -> &str {
-        self.host.as_ref().map_or("", |host| &host.full)
+        self.host.as_ref().map_or("", Host::full)
     }
 
     /// The client's address.

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use http::header::{self, HeaderValue};
 use http::request::Parts;
-use http::uri::PathAndQuery;
 use http::{Request, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::carrier::sign_in;
 use super::exchange::Exchange;
+use super::host::Host;
 use super::pipeline::{Answer, Outcome, fault, target_fault};
 use super::worker::Worker;
 use super::{tunnel, whoami};
@@ -54,7 +54,6 @@ pub(super) struct Sent {
 pub(super) fn prepare(
     exchange: &mut Exchange,
     mut parts: Parts,
-    path: PathAndQuery,
     incoming: Incoming,
     permit: Permit,
     websocket: bool,
@@ -72,7 +71,8 @@ pub(super) fn prepare(
         return Err(fault(StatusCode::NOT_IMPLEMENTED, "websocket-over-http2", detail));
     }
     // What was judged is byte for byte what the app gets.
-    parts.uri = Uri::from(path);
+    let path = exchange.uri.path_and_query().cloned();
+    parts.uri = Uri::from(path.ok_or_else(|| target_fault("no path"))?);
     // gRPC streams for as long as it likes, in both directions.
     let streams = parts.version == Version::HTTP_2
         && parts.headers.get(header::CONTENT_TYPE).is_some_and(is_grpc);
@@ -81,13 +81,13 @@ pub(super) fn prepare(
     let body = RequestBody::new(incoming, &worker.timer, idle, rate);
     let mut request = Box::new(Request::from_parts(parts, body));
     let upgrade = websocket.then(|| hyper::upgrade::on(&mut *request));
-    let host = HeaderValue::from_str(exchange.host());
+    let host = exchange.host.as_ref().map(Host::value);
     let ip = &exchange.connection().ip;
     let forwarding = Forwarding {
         client: &exchange.client,
         ip: if exchange.client.is_peer() { ip.clone() } else { exchange.client.value() },
         tls: exchange.connection().arrival.tls.is_some(),
-        host: host.map_err(|_| target_fault("the host cannot be forwarded"))?,
+        host: host.ok_or_else(|| target_fault("no host"))?,
         id: exchange.id.clone(),
         version: exchange.version,
         websocket,

@@ -1,24 +1,34 @@
 //! The one host that a request is for: `Host`, `:authority` and an absolute target must agree.
 
-use http::header;
+use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{StatusCode, Version};
 
 use crate::api::Fault;
 
-/// The host of a request.
+/// The host of a request. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Host {
     /// As it goes upstream and into origins: lower-case, with the port as sent.
-    pub(super) full: String,
+    value: HeaderValue,
     /// Length of the name without port; the name has no trailing dot.
     name: usize,
 }
 
 impl Host {
+    /// With the port as sent.
+    pub(super) fn full(&self) -> &str {
+        str::from_utf8(self.value.as_bytes()).unwrap_or_default()
+    }
+
     /// The name alone.
     pub(super) fn name(&self) -> &str {
-        self.full.get(..self.name).unwrap_or(&self.full)
+        self.full().get(..self.name).unwrap_or_default()
+    }
+
+    /// As a header's value.
+    pub(super) fn value(&self) -> HeaderValue {
+        self.value.clone()
     }
 }
 
@@ -33,6 +43,7 @@ pub(super) fn find(parts: &Parts) -> Result<Host, Fault> {
     if lines.next().is_some() {
         return Err(bad("The request has more than one Host header."));
     }
+    let given = line;
     let line = match line {
         Some(line) => Some(line.to_str().map_err(|_| bad("The Host header is not a host."))?),
         None => None,
@@ -50,11 +61,17 @@ pub(super) fn find(parts: &Parts) -> Result<Host, Fault> {
             authority.as_str()
         }
     };
-    parse(host).ok_or_else(|| bad("The Host header is not a host with an optional port."))
+    let read = read(host, given.filter(|given| given.as_bytes() == host.as_bytes()));
+    read.ok_or_else(|| bad("The Host header is not a host with an optional port."))
 }
 
 /// Reads `name`, `name:port`, `1.2.3.4:port` or `[v6]:port`; nothing else.
 pub(super) fn parse(text: &str) -> Option<Host> {
+    read(text, None)
+}
+
+/// The same; `given` is used again when it is `text` and already has the form that goes upstream.
+fn read(text: &str, given: Option<&HeaderValue>) -> Option<Host> {
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (inner, tail) = rest.split_once(']')?;
@@ -85,13 +102,18 @@ pub(super) fn parse(text: &str) -> Option<Host> {
     if !bracketed && name.contains(['[', ']']) {
         return None;
     }
+    let length = name.len();
+    let is_final = text.len() == length + port.map_or(0, |port| port.len() + 1)
+        && !name.bytes().any(|byte| byte.is_ascii_uppercase());
+    if let Some(value) = given.filter(|_| is_final) {
+        return Some(Host { value: value.clone(), name: length });
+    }
     let mut full = name.to_ascii_lowercase();
-    let name = full.len();
     if let Some(port) = port {
         full.push(':');
         full.push_str(port);
     }
-    Some(Host { full, name })
+    Some(Host { value: HeaderValue::from_str(&full).ok()?, name: length })
 }
 
 #[cfg(test)]
@@ -110,7 +132,7 @@ mod tests {
             ("a_b.local", "a_b.local", "a_b.local"),
         ] {
             let host = parse(text).unwrap();
-            assert_eq!((host.name(), host.full.as_str()), (name, full));
+            assert_eq!((host.name(), host.full()), (name, full));
         }
         for text in [
             "",
@@ -145,7 +167,8 @@ mod tests {
             for host in hosts {
                 request = request.header("host", *host);
             }
-            super::find(&request.body(()).unwrap().into_parts().0).map(|host| host.full)
+            super::find(&request.body(()).unwrap().into_parts().0)
+                .map(|host| host.full().to_owned())
         };
         let (h1, h2) = (Version::HTTP_11, Version::HTTP_2);
         assert_eq!(find("/", &["a.b"], h1).unwrap(), "a.b");

@@ -6,8 +6,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
@@ -18,7 +19,7 @@ use super::exchange::Exchange;
 use super::forward::{self, Way};
 use super::site::Site;
 use super::{host, own};
-use crate::api::{Carrier, Context, Dialect, Fault, Reply, is_cross_site, worded_by};
+use crate::api::{Carrier, Context, Dialect, Fault, Reply, is_cross_site, wants_page, worded_by};
 use crate::audit::{Event, Origin};
 use crate::metrics::RequestKind;
 use crate::policy::{Decision, Facts, Permit, Rule};
@@ -38,8 +39,19 @@ pub(super) enum Answer {
 /// Serves one request.
 pub(super) async fn handle(active: Active, request: Request<Incoming>) -> Response<Body> {
     let mut exchange = Box::new(Exchange::new(active, &request));
-    let hints = worded_by(request.method(), request.headers());
-    let outcome = serve(&mut exchange, request).await;
+    let (mut parts, incoming) = request.into_parts();
+    let admitted = admit(&mut exchange, &mut parts, incoming).await;
+    let outcome = match admitted {
+        Ok(Admitted::Answer(answer)) => Ok(answer),
+        Ok(Admitted::Forward(incoming, permit, websocket)) => {
+            exchange.wants_page = wants_page(&parts.method, &parts.headers);
+            serve(&mut exchange, parts, incoming, permit, websocket).await
+        }
+        Err(fault) => {
+            exchange.hints = worded_by(&parts.method, &parts.headers);
+            Err(fault)
+        }
+    };
     // Bytes behind a request to upgrade wait for this word; a tunnel has taken them already.
     if let Some(wire) = &exchange.connection().wire {
         wire.resume(exchange.number);
@@ -49,35 +61,48 @@ pub(super) async fn handle(active: Active, request: Request<Incoming>) -> Respon
         Ok(Answer::Own(reply)) => own_response(reply, exchange),
         Err(fault) => {
             exchange.code = Some(fault.code);
-            let reply = word(&fault, &exchange, &hints);
+            let reply = word(&fault, &exchange);
             own_response(reply, exchange)
         }
     }
 }
 
-async fn serve(exchange: &mut Exchange, request: Request<Incoming>) -> Outcome {
+/// What the rules say to a request.
+enum Admitted {
+    Answer(Answer),
+    Forward(Incoming, Permit, bool),
+}
+
+/// Validates, finds the route and the session, asks the rule. The request's head stays with the
+/// caller, who needs it to word a refusal.
+async fn admit(
+    exchange: &mut Exchange,
+    parts: &mut Parts,
+    incoming: Incoming,
+) -> Result<Admitted, Box<Fault>> {
     let view = Rc::clone(&exchange.view);
     let site = &view.site;
-    let (mut parts, incoming) = request.into_parts();
-    let host = validate(exchange, &parts)?;
-    if let Some(reply) = last_hop(&mut parts) {
-        return Ok(Answer::Own(reply));
+    let host = validate(exchange, parts)?;
+    if let Some(reply) = last_hop(parts) {
+        return Ok(Admitted::Answer(Answer::Own(reply)));
     }
-    let name = host.name().to_owned();
-    exchange.host = Some(host);
-    let path = exchange.uri.path_and_query().cloned().ok_or_else(|| target_fault("no path"))?;
-    let target = Target::parse(path.as_str()).map_err(|error| target_fault(&error.to_string()))?;
-    if !site.table.router.knows(&name) {
-        return Err(misdirected(&name, &site.public_url));
+    let uri = exchange.uri.clone();
+    let host = exchange.host.insert(host).clone();
+    let name = host.name();
+    let target = Target::parse(uri.path_and_query().map_or("", PathAndQuery::as_str))
+        .map_err(|error| target_fault(&error.to_string()))?;
+    if !site.table.router.knows(name) {
+        return Err(misdirected(name, &site.public_url));
     }
     if let Some(below) = own::below(&target, &site.mount) {
         let carried = match look(exchange, &mut parts.headers) {
             Seen::Known(session) => Ok(session),
             Seen::Ask(token) => Box::pin(ask(exchange, token)).await,
         };
-        return Box::pin(own::answer(exchange, &parts, incoming, below, carried)).await;
+        let answer = Box::pin(own::answer(exchange, parts, incoming, below, carried)).await;
+        return answer.map(Admitted::Answer);
     }
-    let route = find_route(site, &name, &target, &parts.method)?;
+    let route = find_route(site, name, &target, &parts.method)?;
     exchange.route = Some(route.index);
     let rule = rule_of(site, route)?;
     let seen = if rule.looks_at_session() {
@@ -96,14 +121,25 @@ async fn serve(exchange: &mut Exchange, request: Request<Incoming>) -> Outcome {
         },
     };
     let permit = permit(exchange, route, rule, session, &parts.method)?;
-    let websocket = is_websocket(&parts);
+    let websocket = is_websocket(parts);
     if websocket && !route.cross_site_websocket {
         let origin = format!("https://{}", exchange.host());
         if is_cross_site(&parts.headers, &origin) {
             return Err(cross_site(exchange));
         }
     }
-    let prepared = match forward::prepare(exchange, parts, path, incoming, permit, websocket)? {
+    Ok(Admitted::Forward(incoming, permit, websocket))
+}
+
+/// Hands the request to the app.
+async fn serve(
+    exchange: &mut Exchange,
+    parts: Parts,
+    incoming: Incoming,
+    permit: Permit,
+    websocket: bool,
+) -> Outcome {
+    let prepared = match forward::prepare(exchange, parts, incoming, permit, websocket)? {
         Way::App(prepared) => prepared,
         Way::Whoami(reply) => return Ok(Answer::Own(reply)),
     };
@@ -338,9 +374,13 @@ pub(super) fn own_response(reply: Reply, mut exchange: Box<Exchange>) -> Respons
 }
 
 /// Has a fault worded by the dialect that the request belongs to.
-fn word(fault: &Fault, exchange: &Exchange, headers: &HeaderMap) -> Reply {
+fn word(fault: &Fault, exchange: &Exchange) -> Reply {
+    let mut hints = exchange.hints.clone();
+    if exchange.wants_page {
+        hints.insert(header::ACCEPT, HeaderValue::from_static("text/html"));
+    }
     let context = Context {
-        headers,
+        headers: &hints,
         method: &exchange.method,
         request: exchange.request_id(),
         identity: exchange.live.as_ref().map(|live| live.identity()),
