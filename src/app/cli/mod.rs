@@ -26,7 +26,7 @@ const USAGE: u8 = 64;
 
 /// Reverse-proxy authentication gateway.
 #[derive(Debug, Parser)]
-#[command(name = "portcullis", version, about, args_conflicts_with_subcommands = true)]
+#[command(name = "portcullis", version, about)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
