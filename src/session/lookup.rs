@@ -79,7 +79,7 @@ impl Authority {
                 self.end(id, "user-disabled", &Origin::default()).await?;
                 return Ok(None);
             };
-            if self.cache.is_full() {
+            if self.cache.is_crowded() {
                 self.cache.sweep(self.clock.now());
             }
             let live = Arc::new(Live::new(record, identity, epoch, self.cache.pulse(id)));
