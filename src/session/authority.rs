@@ -18,6 +18,9 @@ use super::token::{SessionId, Token};
 use crate::audit::{Audit, Event, Origin};
 use crate::clock::{Clock, millis};
 
+#[cfg(test)]
+mod tests;
+
 /// How long the secret before a claim switch is honoured, for requests in flight.
 const GRACE: Duration = Duration::from_secs(5);
 /// Bytes of a User-Agent that a record keeps.
@@ -182,13 +185,14 @@ impl Authority {
             parent: None,
             other: Map::new(),
         };
-        self.store.create(record.clone()).await.map_err(|error| unavailable(&error))?;
+        self.store.create(record).await.map_err(|error| unavailable(&error))?;
         let origin = origin(caller);
         if let Some(former) = &caller.session {
             self.end(former.id(), "new-login", &origin).await?;
         }
         self.trim(&account.id, &origin).await?;
-        let live = self.admit(record).await?.ok_or(Refusal::InvalidCredentials)?;
+        // Ended by a login that came at the same time.
+        let live = self.admit(&token).await?.ok_or(Refusal::Conflict)?;
         let session = &id.to_string();
         let (user, identifier) = (account.id.as_str(), account.identifier.as_str());
         self.audit.record(&origin, &Event::Login { user, identifier, session, method });
@@ -299,15 +303,15 @@ impl Authority {
         record.seen = live.pulse().seen();
         record.extended = extended;
         let from = std::mem::replace(&mut record.claim, claim);
-        let replaced = self.store.replace(record.clone()).await;
+        let (id, to) = (record.id, record.claim.clone());
+        let replaced = self.store.replace(record).await;
         match replaced.map_err(|error| unavailable(&error))? {
             Replaced::Done => {}
             Replaced::Conflict => return Err(Refusal::Conflict),
             Replaced::Gone => return Err(Refusal::NotSignedIn),
         }
-        let to = record.claim.clone();
-        self.cache.change(record.id);
-        let live = self.admit(record).await?.ok_or(Refusal::NotSignedIn)?;
+        self.cache.change(id);
+        let live = self.admit(&token).await?.ok_or(Refusal::NotSignedIn)?;
         let event = Event::ClaimSwitch {
             user: &live.identity().user,
             session: &live.identity().session,
