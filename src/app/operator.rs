@@ -104,7 +104,7 @@ impl From<&Record> for Row {
 /// Carries out an order.
 pub(super) async fn carry_out(
     order: &Order,
-    authority: &Authority,
+    authority: &Arc<Authority>,
     users: &Users,
     clock: &Clock,
 ) -> Answer {
@@ -116,7 +116,7 @@ pub(super) async fn carry_out(
 
 async fn obey(
     order: &Order,
-    authority: &Authority,
+    authority: &Arc<Authority>,
     users: &Users,
     clock: &Clock,
 ) -> Result<Answer, String> {
@@ -200,7 +200,7 @@ pub(super) async fn listen(
 
 async fn talk(
     stream: UnixStream,
-    authority: &Authority,
+    authority: &Arc<Authority>,
     users: &Users,
     clock: &Clock,
 ) -> io::Result<()> {

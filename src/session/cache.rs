@@ -88,6 +88,13 @@ impl Cache {
         }
     }
 
+    /// The session is about to change: its entry is not trusted from now on, nor is what is read until
+    /// the doubt is dropped, however the change ends.
+    pub(super) fn doubt(&self, id: SessionId) -> Doubt<'_> {
+        self.change(id);
+        Doubt { cache: self, id }
+    }
+
     /// The session is over: forgets it and ends what runs under it.
     pub(super) fn stop(&self, id: SessionId) {
         self.slot(id).fetch_add(1, Ordering::SeqCst);
@@ -162,6 +169,20 @@ impl Cache {
         let index = usize::from(u16::from_be_bytes([high, low])) % SLOTS;
         #[expect(clippy::indexing_slicing, reason = "SLOTS counters, index taken modulo SLOTS")]
         &self.invalidations[index]
+    }
+}
+
+/// A change of a session under way; see [`Cache::doubt`].
+#[derive(Debug)]
+#[must_use = "dropped at once, it covers nothing"]
+pub(super) struct Doubt<'a> {
+    cache: &'a Cache,
+    id: SessionId,
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        self.cache.change(self.id);
     }
 }
 

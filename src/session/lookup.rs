@@ -46,7 +46,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`Refusal::Unavailable`] when the store does not answer: that is not "no session".
-    pub async fn load(&self, token: &Token) -> Result<Option<Arc<Live>>, Refusal> {
+    pub async fn load(self: &Arc<Self>, token: &Token) -> Result<Option<Arc<Live>>, Refusal> {
         let Some(live) = self.fetch(token.id()).await? else { return Ok(None) };
         let now = self.clock.now();
         if live.pulse().is_over(now) || !live.opens(token, now) {
@@ -57,13 +57,16 @@ impl Authority {
 
     /// Makes a session that was just written usable; `None` when it has ended since, or its user may
     /// not have one any more. Reads the store: what was written may be history already.
-    pub(super) async fn admit(&self, token: &Token) -> Result<Option<Arc<Live>>, Refusal> {
+    pub(super) async fn admit(
+        self: &Arc<Self>,
+        token: &Token,
+    ) -> Result<Option<Arc<Live>>, Refusal> {
         let live = self.fetch(token.id()).await?;
         Ok(live.filter(|live| live.opens(token, self.clock.now())))
     }
 
     /// Derives and caches a session from the store.
-    async fn fetch(&self, id: SessionId) -> Result<Option<Arc<Live>>, Refusal> {
+    async fn fetch(self: &Arc<Self>, id: SessionId) -> Result<Option<Arc<Live>>, Refusal> {
         for _ in 0..ATTEMPTS {
             let ticket = self.cache.before_read(id);
             let record = self.store.load(id).await.map_err(|error| unavailable(&error))?;
@@ -89,16 +92,14 @@ impl Authority {
     ///
     /// # Errors
     /// [`Refusal::Unavailable`] when the store does not answer; the sessions are refused all the same.
-    pub async fn reconcile(&self) -> Result<usize, Refusal> {
+    pub async fn reconcile(self: &Arc<Self>) -> Result<usize, Refusal> {
         let all = self.store.list(usize::MAX).await.map_err(|error| unavailable(&error))?;
-        let mut ended = 0;
-        for record in all {
-            if Identity::derive(&record, &*self.directory).is_none() {
-                let origin = Origin::default();
-                ended += usize::from(self.end(record.id, "user-disabled", &origin).await?);
-            }
-        }
-        Ok(ended)
+        let over: Vec<_> = all
+            .iter()
+            .filter(|record| Identity::derive(record, &*self.directory).is_none())
+            .map(|record| record.id)
+            .collect();
+        self.end_these(&over, "user-disabled", &Origin::default()).await
     }
 
     /// Writes the uses that were noted since the last call, one batch for all sessions, and drops

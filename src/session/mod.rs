@@ -5,10 +5,12 @@
 
 mod authority;
 mod cache;
+mod change;
 mod command;
 mod identity;
 mod live;
 mod lookup;
+mod open;
 mod ports;
 mod record;
 mod streams;
