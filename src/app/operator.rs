@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::UnixListener;
+use tokio::time::timeout;
 
 use crate::audit::Origin;
 use crate::clock::Clock;
@@ -20,10 +21,13 @@ use crate::session::{Authority, Directory, Record, Refusal};
 
 /// Bytes of an order.
 const ORDER: u64 = 4096;
-/// How long a caller may take to say it.
+/// How long a caller may take to say it, and to take the answer. Carrying it out has no limit: all
+/// sessions of a large gateway do not end within seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Sessions that one answer lists.
 const LISTED: usize = 10_000;
+/// Sessions that are looked at together when all are to end.
+const PAGE: usize = 4096;
 
 /// What an operator asks for.
 #[derive(Debug, Deserialize, Serialize)]
@@ -105,7 +109,7 @@ impl From<&Record> for Row {
 pub(super) async fn carry_out(
     order: &Order,
     authority: &Arc<Authority>,
-    users: &Users,
+    users: &dyn Directory,
     clock: &Clock,
 ) -> Answer {
     match obey(order, authority, users, clock).await {
@@ -117,7 +121,7 @@ pub(super) async fn carry_out(
 async fn obey(
     order: &Order,
     authority: &Arc<Authority>,
-    users: &Users,
+    users: &dyn Directory,
     clock: &Clock,
 ) -> Result<Answer, String> {
     let words = |refusal: Refusal| refusal.to_string();
@@ -152,14 +156,16 @@ async fn obey(
             Ok(Answer::Revoked { count: count.map_err(words)? })
         }
         Order::RevokeAll => {
-            let all =
-                authority.store().list(usize::MAX).await.map_err(|error| error.to_string())?;
             let mut count = 0;
-            for record in all {
-                let ended = authority.end(record.id, "ended-by-operator", &origin).await;
-                count += usize::from(ended.map_err(words)?);
+            loop {
+                let page = authority.store().list(PAGE).await.map_err(|error| error.to_string())?;
+                let ids: Vec<_> = page.iter().map(|record| record.id).collect();
+                let ended = authority.end_these(&ids, "ended-by-operator", &origin).await;
+                match ended.map_err(words)? {
+                    0 => return Ok(Answer::Revoked { count }),
+                    ended => count += ended,
+                }
             }
-            Ok(Answer::Revoked { count })
         }
     }
 }
@@ -191,27 +197,90 @@ pub(super) async fn listen(
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let talk = talk(stream, &authority, &users, &clock);
-        if !matches!(tokio::time::timeout(PATIENCE, talk).await, Ok(Ok(()))) {
-            tracing::debug!("an operator's order was not understood or not taken");
+        if let Err(error) = talk(stream, &authority, &*users, &clock).await {
+            tracing::debug!(%error, "an operator's order was not understood or not taken");
         }
     }
 }
 
 async fn talk(
-    stream: UnixStream,
+    stream: impl AsyncRead + AsyncWrite,
     authority: &Arc<Authority>,
-    users: &Users,
+    users: &dyn Directory,
     clock: &Clock,
 ) -> io::Result<()> {
-    let (read, mut write) = stream.into_split();
-    let mut line = String::new();
-    BufReader::new(read.take(ORDER)).read_line(&mut line).await?;
+    let (read, mut write) = tokio::io::split(stream);
+    let (mut line, mut read) = (String::new(), BufReader::new(read.take(ORDER)));
+    timeout(PATIENCE, read.read_line(&mut line)).await??;
     let answer = match serde_json::from_str::<Order>(&line) {
         Ok(order) => carry_out(&order, authority, users, clock).await,
         Err(error) => Answer::Failed { text: format!("not an order: {error}") },
     };
     let mut text = serde_json::to_string(&answer)?;
     text.push('\n');
-    write.write_all(text.as_bytes()).await
+    timeout(PATIENCE, write.write_all(text.as_bytes())).await?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+    use crate::session::testing::World;
+    use crate::session::{Caller, Command, Credentials, Outcome};
+
+    async fn login(world: &World) {
+        let (identifier, word) = ("alice".to_owned(), "alice".to_owned());
+        let alice = Credentials::Password { identifier, password: Secret::new(word) };
+        let caller = Caller::default();
+        let outcome = world.authority.execute(Command::Login(alice), &caller).await.unwrap();
+        assert!(matches!(outcome, Outcome::Opened(..)));
+    }
+
+    async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+        for _ in 0..10_000 {
+            if holds() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("never happened: {what}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_revocation_that_takes_long_is_carried_out_whole() {
+        for order in [
+            &b"{\"order\": \"revoke-all\"}\n"[..],
+            b"{\"order\": \"revoke-user\", \"user\": \"alice\"}\n",
+        ] {
+            let world = World::allowing(600);
+            for _ in 0..600 {
+                login(&world).await;
+            }
+            world.store.hold();
+            let (mut operator, stream) = tokio::io::duplex(4096);
+            let (authority, people) = (Arc::clone(&world.authority), Arc::clone(&world.people));
+            let clock = world.clock.clone();
+            let talk =
+                tokio::spawn(async move { talk(stream, &authority, &*people, &clock).await });
+            operator.write_all(order).await.unwrap();
+            for together in [256, 256, 88] {
+                until("many ends at once", || world.store.waiting() == together).await;
+                tokio::time::advance(PATIENCE).await;
+                world.store.step();
+            }
+            let mut answer = String::new();
+            operator.read_to_string(&mut answer).await.unwrap();
+            assert_eq!(answer, "{\"answer\":\"revoked\",\"count\":600}\n");
+            assert_eq!(world.store.len(), 0);
+            talk.await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_who_says_nothing_is_left() {
+        let world = World::new();
+        let (_operator, stream) = tokio::io::duplex(64);
+        let talk = talk(stream, &world.authority, &*world.people, &world.clock);
+        assert_eq!(talk.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
 }
