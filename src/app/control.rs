@@ -1,6 +1,6 @@
 //! The control runtime: signals, admin listener, upkeep, watching of files, drain.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +29,9 @@ pub(super) async fn control(
     let mut signals = Signals::new().map_err(start)?;
     let shutdown = CancellationToken::new();
     let admin = admin(gateway, &shutdown).await?;
-    let orders = orders(gateway)?;
+    // A reload may name another one, which is not ours.
+    let socket = gateway.config.load().server.control.clone();
+    let orders = orders(gateway, &socket)?;
     announce(gateway, bound, admin.as_deref());
     let mut reloader = Reloader::new(gateway);
     let (mut upkeep, mut look) = (tokio::time::interval(UPKEEP), tokio::time::interval(WATCH));
@@ -51,13 +53,12 @@ pub(super) async fn control(
     drain(gateway, stage, threads, &mut signals).await;
     shutdown.cancel();
     orders.abort();
-    let _ = std::fs::remove_file(&gateway.config.load().server.control);
+    let _ = operator::close(&socket);
     Ok(())
 }
 
-fn orders(gateway: &Gateway) -> Result<tokio::task::JoinHandle<()>, Failure> {
-    let path = gateway.config.load().server.control.clone();
-    let listener = operator::open(&path).map_err(|error| {
+fn orders(gateway: &Gateway, path: &Path) -> Result<tokio::task::JoinHandle<()>, Failure> {
+    let listener = operator::open(path).map_err(|error| {
         let remedy = "fix: give this gateway its own `control` in [server]";
         start(format!("cannot listen on {}: {error}\n    {remedy}", path.display()))
     })?;

@@ -3,7 +3,7 @@
 //! A unix socket that only the gateway's own user can open; one JSON line each way.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,10 +178,24 @@ pub(super) fn open(path: &Path) -> io::Result<UnixListener> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         return Err(io::Error::new(io::ErrorKind::AddrInUse, "another gateway listens there"));
     }
-    let _ = std::fs::remove_file(path);
+    close(path)?;
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
+}
+
+/// Removes the socket at `path`, if there is one.
+///
+/// # Errors
+/// When it cannot be removed, or something else has that name: a misspelt `control` must not cost
+/// anybody a file.
+pub(super) fn close(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is not a socket")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Takes orders, one at a time, until the future is dropped.
@@ -274,6 +288,25 @@ mod tests {
             assert_eq!(world.store.len(), 0);
             talk.await.unwrap().unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn only_a_socket_is_removed_to_make_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control");
+        std::fs::write(&path, "somebody's work").unwrap();
+        let refused = open(&path).unwrap_err();
+        assert_eq!(refused.to_string(), "it is not a socket");
+        assert!(close(&path).is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "somebody's work");
+        std::fs::remove_file(&path).unwrap();
+        // What a dead gateway leaves.
+        drop(open(&path).unwrap());
+        assert!(path.exists());
+        let _listener = open(&path).unwrap();
+        assert_eq!(open(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        close(&path).unwrap();
+        assert!(!path.exists());
     }
 
     #[tokio::test(start_paused = true)]
