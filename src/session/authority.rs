@@ -13,7 +13,7 @@ use super::identity::{Identity, claimable, group_claim, may_claim, user_claim};
 use super::live::Live;
 use super::ports::{Account, Credentials, Directory, Lease, LoginError, Method, Store};
 use super::record::{Previous, Record};
-use super::throttle::Throttle;
+use super::throttle::{Denied, Throttle};
 use super::token::{SessionId, Token};
 use crate::audit::{Audit, Event, Origin};
 use crate::clock::Clock;
@@ -118,10 +118,17 @@ impl Authority {
             // Prefixed, so that a typed name cannot share a counter with somebody's id.
             None => format!("?{}", shorten(typed, 128).to_lowercase()),
         };
-        if let Some(retry_after) = self.throttle.wait(&person, caller.ip) {
-            self.note_failure(typed, "throttled", caller);
-            return Err(Refusal::Throttled { retry_after });
-        }
+        let attempt = match self.throttle.attempt(&person, caller.ip).await {
+            Ok(attempt) => attempt,
+            Err(Denied::Wait(retry_after)) => {
+                self.note_failure(typed, "throttled", caller);
+                return Err(Refusal::Throttled { retry_after });
+            }
+            Err(Denied::Busy) => {
+                self.note_failure(typed, "busy", caller);
+                return Err(Refusal::Busy);
+            }
+        };
         let (method, account) = match self.verify(credentials).await {
             Ok(proof) => proof,
             Err(LoginError::Busy) => {
@@ -130,12 +137,12 @@ impl Authority {
             }
             Err(LoginError::Unsupported) => return Err(Refusal::Unsupported),
             Err(LoginError::Invalid) => {
-                self.throttle.failed(&person, caller.ip);
+                attempt.failed();
                 self.note_failure(typed, "invalid", caller);
                 return Err(Refusal::InvalidCredentials);
             }
         };
-        self.throttle.succeeded(&person, caller.ip);
+        attempt.succeeded();
         match self.open(&account, method, caller).await {
             Ok((live, token)) => Ok(Outcome::Opened(live, token)),
             Err(refusal) => {
