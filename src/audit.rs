@@ -62,7 +62,7 @@ pub enum Event<'a> {
         /// Public id of the session.
         session: &'a str,
         /// Why: `logout`, `ended-by-user`, `ended-by-operator`, `new-login`, `user-disabled`,
-        /// `too-many-sessions`.
+        /// `too-many-sessions`, `abandoned` (whoever signed in had gone).
         reason: &'a str,
     },
 }

@@ -9,6 +9,7 @@ use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,11 +23,11 @@ pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// The session core as dialects see it: commands, and nothing behind them.
 #[derive(Clone, Copy, Debug)]
-pub struct Core<'a>(&'a Authority);
+pub struct Core<'a>(&'a Arc<Authority>);
 
 impl<'a> Core<'a> {
     /// The core behind `authority`.
-    pub fn new(authority: &'a Authority) -> Self {
+    pub fn new(authority: &'a Arc<Authority>) -> Self {
         Self(authority)
     }
 

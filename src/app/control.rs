@@ -1,7 +1,7 @@
 //! The control runtime: signals, admin listener, upkeep, watching of files, drain.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +30,9 @@ pub(super) async fn control(
     let mut signals = Signals::new().map_err(start)?;
     let shutdown = CancellationToken::new();
     let admin = admin(gateway, &shutdown).await?;
-    let (orders, socket) = orders(gateway)?;
+    // Kept: a reload may name another one, which is bound only after a restart.
+    let socket = gateway.config.load().server.control.clone();
+    let orders = orders(gateway, &socket)?;
     announce(gateway, bound, admin.as_deref());
     let mut reloader = Reloader::new(gateway);
     let (mut upkeep, mut look) = (tokio::time::interval(UPKEEP), tokio::time::interval(WATCH));
@@ -52,20 +54,18 @@ pub(super) async fn control(
     drain(gateway, stage, threads, &mut signals).await;
     shutdown.cancel();
     orders.abort();
-    let _ = std::fs::remove_file(socket);
+    let _ = operator::close(&socket);
     Ok(())
 }
 
-/// Takes operators' orders; the socket is removed at the end.
-fn orders(gateway: &Gateway) -> Result<(tokio::task::JoinHandle<()>, PathBuf), Failure> {
-    let path = gateway.config.load().server.control.clone();
-    let listener = operator::open(&path).map_err(|error| {
+/// Takes operators' orders on `path`.
+fn orders(gateway: &Gateway, path: &Path) -> Result<tokio::task::JoinHandle<()>, Failure> {
+    let listener = operator::open(path).map_err(|error| {
         let remedy = "fix: give this gateway its own `control` in [server]";
         start(format!("cannot listen on {}: {error}\n    {remedy}", path.display()))
     })?;
     let (authority, users) = (Arc::clone(&gateway.authority), Arc::clone(&gateway.users));
-    let listening = operator::listen(listener, authority, users, gateway.clock.clone());
-    Ok((tokio::spawn(listening), path))
+    Ok(tokio::spawn(operator::listen(listener, authority, users, gateway.clock.clone())))
 }
 
 /// Lets requests in flight finish; ends at once at a second signal or when the time is over.

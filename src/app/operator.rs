@@ -3,14 +3,15 @@
 //! A unix socket that only the gateway's own user can open; one JSON line each way.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::UnixListener;
+use tokio::time::timeout;
 
 use crate::audit::Origin;
 use crate::clock::Clock;
@@ -20,10 +21,13 @@ use crate::session::{Authority, Directory, Record, Refusal};
 
 /// Bytes of an order.
 const ORDER: u64 = 4096;
-/// How long a caller may take to say it.
+/// How long a caller may take to say it, and to take the answer. Carrying it out has no limit: all
+/// sessions of a large gateway do not end within seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Sessions that one answer lists.
 const LISTED: usize = 10_000;
+/// Sessions that are looked at together when all are to end.
+const PAGE: usize = 4096;
 
 /// What an operator asks for.
 #[derive(Debug, Deserialize, Serialize)]
@@ -104,8 +108,8 @@ impl From<&Record> for Row {
 /// Carries out an order.
 pub(super) async fn carry_out(
     order: &Order,
-    authority: &Authority,
-    users: &Users,
+    authority: &Arc<Authority>,
+    users: &dyn Directory,
     clock: &Clock,
 ) -> Answer {
     match obey(order, authority, users, clock).await {
@@ -116,8 +120,8 @@ pub(super) async fn carry_out(
 
 async fn obey(
     order: &Order,
-    authority: &Authority,
-    users: &Users,
+    authority: &Arc<Authority>,
+    users: &dyn Directory,
     clock: &Clock,
 ) -> Result<Answer, String> {
     let words = |refusal: Refusal| refusal.to_string();
@@ -152,14 +156,16 @@ async fn obey(
             Ok(Answer::Revoked { count: count.map_err(words)? })
         }
         Order::RevokeAll => {
-            let all =
-                authority.store().list(usize::MAX).await.map_err(|error| error.to_string())?;
             let mut count = 0;
-            for record in all {
-                let ended = authority.end(record.id, "ended-by-operator", &origin).await;
-                count += usize::from(ended.map_err(words)?);
+            loop {
+                let page = authority.store().list(PAGE).await.map_err(|error| error.to_string())?;
+                let ids: Vec<_> = page.iter().map(|record| record.id).collect();
+                let ended = authority.end_these(&ids, "ended-by-operator", &origin).await;
+                match ended.map_err(words)? {
+                    0 => return Ok(Answer::Revoked { count }),
+                    ended => count += ended,
+                }
             }
-            Ok(Answer::Revoked { count })
         }
     }
 }
@@ -172,10 +178,24 @@ pub(super) fn open(path: &Path) -> io::Result<UnixListener> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         return Err(io::Error::new(io::ErrorKind::AddrInUse, "another gateway listens there"));
     }
-    let _ = std::fs::remove_file(path);
+    close(path)?;
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
+}
+
+/// Removes the socket at `path`, if there is one.
+///
+/// # Errors
+/// When it cannot be removed, or something else has that name: a misspelt `control` must not cost
+/// anybody a file.
+pub(super) fn close(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is not a socket")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Takes orders, one at a time, until the future is dropped.
@@ -191,27 +211,109 @@ pub(super) async fn listen(
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let talk = talk(stream, &authority, &users, &clock);
-        if !matches!(tokio::time::timeout(PATIENCE, talk).await, Ok(Ok(()))) {
-            tracing::debug!("an operator's order was not understood or not taken");
+        if let Err(error) = talk(stream, &authority, &*users, &clock).await {
+            tracing::debug!(%error, "an operator's order was not understood or not taken");
         }
     }
 }
 
 async fn talk(
-    stream: UnixStream,
-    authority: &Authority,
-    users: &Users,
+    stream: impl AsyncRead + AsyncWrite,
+    authority: &Arc<Authority>,
+    users: &dyn Directory,
     clock: &Clock,
 ) -> io::Result<()> {
-    let (read, mut write) = stream.into_split();
-    let mut line = String::new();
-    BufReader::new(read.take(ORDER)).read_line(&mut line).await?;
+    let (read, mut write) = tokio::io::split(stream);
+    let (mut line, mut read) = (String::new(), BufReader::new(read.take(ORDER)));
+    timeout(PATIENCE, read.read_line(&mut line)).await??;
     let answer = match serde_json::from_str::<Order>(&line) {
         Ok(order) => carry_out(&order, authority, users, clock).await,
         Err(error) => Answer::Failed { text: format!("not an order: {error}") },
     };
     let mut text = serde_json::to_string(&answer)?;
     text.push('\n');
-    write.write_all(text.as_bytes()).await
+    timeout(PATIENCE, write.write_all(text.as_bytes())).await?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+    use crate::session::testing::World;
+    use crate::session::{Caller, Command, Credentials, Outcome};
+
+    async fn login(world: &World) {
+        let (identifier, word) = ("alice".to_owned(), "alice".to_owned());
+        let alice = Credentials::Password { identifier, password: Secret::new(word) };
+        let caller = Caller::default();
+        let outcome = world.authority.execute(Command::Login(alice), &caller).await.unwrap();
+        assert!(matches!(outcome, Outcome::Opened(..)));
+    }
+
+    async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+        for _ in 0..10_000 {
+            if holds() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("never happened: {what}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_revocation_that_takes_long_is_carried_out_whole() {
+        for order in [
+            &b"{\"order\": \"revoke-all\"}\n"[..],
+            b"{\"order\": \"revoke-user\", \"user\": \"alice\"}\n",
+        ] {
+            let world = World::allowing(600);
+            for _ in 0..600 {
+                login(&world).await;
+            }
+            world.store.hold();
+            let (mut operator, stream) = tokio::io::duplex(4096);
+            let (authority, people) = (Arc::clone(&world.authority), Arc::clone(&world.people));
+            let clock = world.clock.clone();
+            let talk =
+                tokio::spawn(async move { talk(stream, &authority, &*people, &clock).await });
+            operator.write_all(order).await.unwrap();
+            for together in [256, 256, 88] {
+                until("many ends at once", || world.store.waiting() == together).await;
+                tokio::time::advance(PATIENCE).await;
+                world.store.step();
+            }
+            let mut answer = String::new();
+            operator.read_to_string(&mut answer).await.unwrap();
+            assert_eq!(answer, "{\"answer\":\"revoked\",\"count\":600}\n");
+            assert_eq!(world.store.len(), 0);
+            talk.await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_socket_is_removed_to_make_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control");
+        std::fs::write(&path, "somebody's work").unwrap();
+        let refused = open(&path).unwrap_err();
+        assert_eq!(refused.to_string(), "it is not a socket");
+        assert!(close(&path).is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "somebody's work");
+        std::fs::remove_file(&path).unwrap();
+        // What a dead gateway leaves.
+        drop(open(&path).unwrap());
+        assert!(path.exists());
+        let _listener = open(&path).unwrap();
+        assert_eq!(open(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        close(&path).unwrap();
+        assert!(!path.exists());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_who_says_nothing_is_left() {
+        let world = World::new();
+        let (_operator, stream) = tokio::io::duplex(64);
+        let talk = talk(stream, &world.authority, &*world.people, &world.clock);
+        assert_eq!(talk.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
 }

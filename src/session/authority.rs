@@ -3,25 +3,28 @@
 //! Knows no HTTP: dialects decode requests into commands and word the outcomes.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use serde_json::Map;
-
 use super::cache::Cache;
+use super::change::deliver;
 use super::command::{Caller, Command, Outcome, Refusal};
 use super::identity::{Identity, claimable, group_claim, may_claim, user_claim};
 use super::live::Live;
-use super::ports::{Account, Credentials, Directory, Lease, LoginError, Method, Replaced, Store};
-use super::record::{Kind, Previous, RECORD_VERSION, Record};
-use super::throttle::Throttle;
+use super::ports::{Account, Credentials, Directory, Lease, LoginError, Method, Store};
+use super::record::{Previous, Record};
+use super::throttle::{Denied, Throttle};
 use super::token::{SessionId, Token};
 use crate::audit::{Audit, Event, Origin};
-use crate::clock::{Clock, millis};
+use crate::clock::Clock;
+
+#[cfg(test)]
+mod tests;
 
 /// How long the secret before a claim switch is honoured, for requests in flight.
 const GRACE: Duration = Duration::from_secs(5);
 /// Bytes of a User-Agent that a record keeps.
-const AGENT_LENGTH: usize = 256;
+pub(super) const AGENT_LENGTH: usize = 256;
 
 /// The rules' numbers.
 #[derive(Clone, Debug)]
@@ -46,6 +49,8 @@ pub struct Authority {
     pub(super) lease: Lease,
     pub(super) clock: Clock,
     pub(super) audit: Arc<Audit>,
+    /// When the last session was opened.
+    pub(super) opened: AtomicU64,
     methods: Vec<Box<dyn Method>>,
     throttle: Throttle,
 }
@@ -62,14 +67,19 @@ impl Authority {
     ) -> Self {
         let (cache, lease) = (Cache::new(settings.cached), store.lease());
         let throttle = Throttle::new(clock.clone());
-        Self { settings, store, directory, cache, lease, clock, audit, methods, throttle }
+        let opened = AtomicU64::new(0);
+        Self { settings, store, directory, cache, lease, clock, audit, opened, methods, throttle }
     }
 
     /// Carries out `command` for `caller`.
     ///
     /// # Errors
     /// A [`Refusal`]; nothing has changed then.
-    pub async fn execute(&self, command: Command, caller: &Caller) -> Result<Outcome, Refusal> {
+    pub async fn execute(
+        self: &Arc<Self>,
+        command: Command,
+        caller: &Caller,
+    ) -> Result<Outcome, Refusal> {
         match command {
             Command::EndOthers => self.end_others(caller).await,
             Command::EndSession(id) => self.end_one(id, caller).await,
@@ -97,17 +107,28 @@ impl Authority {
         }
     }
 
-    async fn login(&self, credentials: &Credentials, caller: &Caller) -> Result<Outcome, Refusal> {
+    async fn login(
+        self: &Arc<Self>,
+        credentials: &Credentials,
+        caller: &Caller,
+    ) -> Result<Outcome, Refusal> {
         let typed = credentials.identifier();
         let person = match self.directory.by_login(typed) {
             Some(account) => account.id.clone(),
             // Prefixed, so that a typed name cannot share a counter with somebody's id.
             None => format!("?{}", shorten(typed, 128).to_lowercase()),
         };
-        if let Some(retry_after) = self.throttle.wait(&person, caller.ip) {
-            self.note_failure(typed, "throttled", caller);
-            return Err(Refusal::Throttled { retry_after });
-        }
+        let attempt = match self.throttle.attempt(&person, caller.ip).await {
+            Ok(attempt) => attempt,
+            Err(Denied::Wait(retry_after)) => {
+                self.note_failure(typed, "throttled", caller);
+                return Err(Refusal::Throttled { retry_after });
+            }
+            Err(Denied::Busy) => {
+                self.note_failure(typed, "busy", caller);
+                return Err(Refusal::Busy);
+            }
+        };
         let (method, account) = match self.verify(credentials).await {
             Ok(proof) => proof,
             Err(LoginError::Busy) => {
@@ -116,12 +137,12 @@ impl Authority {
             }
             Err(LoginError::Unsupported) => return Err(Refusal::Unsupported),
             Err(LoginError::Invalid) => {
-                self.throttle.failed(&person, caller.ip);
+                attempt.failed();
                 self.note_failure(typed, "invalid", caller);
                 return Err(Refusal::InvalidCredentials);
             }
         };
-        self.throttle.succeeded(&person, caller.ip);
+        attempt.succeeded();
         match self.open(&account, method, caller).await {
             Ok((live, token)) => Ok(Outcome::Opened(live, token)),
             Err(refusal) => {
@@ -146,90 +167,7 @@ impl Authority {
         Err(LoginError::Unsupported)
     }
 
-    /// Opens a session; the one that the request carried ends, its id is never adopted.
-    async fn open(
-        &self,
-        account: &Account,
-        method: &str,
-        caller: &Caller,
-    ) -> Result<(Arc<Live>, Token), Refusal> {
-        let id = SessionId::issue().map_err(no_randomness)?;
-        let token = Token::issue(id).map_err(no_randomness)?;
-        let now = self.clock.now();
-        let record = Record {
-            version: RECORD_VERSION,
-            generation: 0,
-            id,
-            secret: token.hash(),
-            previous: None,
-            kind: Kind::User,
-            user: account.id.clone(),
-            identifier: account.identifier.clone(),
-            claim: user_claim(&account.id),
-            extended: false,
-            tenant: None,
-            method: method.to_owned(),
-            level: 1,
-            authenticated: now,
-            actor: None,
-            ip: caller.ip,
-            agent: shorten(&caller.agent, AGENT_LENGTH).to_owned(),
-            created: now,
-            seen: now,
-            expires: now.plus(self.settings.lifetime),
-            idle_ms: millis(self.settings.idle),
-            privileges: Vec::new(),
-            parent: None,
-            other: Map::new(),
-        };
-        self.store.create(record.clone()).await.map_err(|error| unavailable(&error))?;
-        let origin = origin(caller);
-        if let Some(former) = &caller.session {
-            self.end(former.id(), "new-login", &origin).await?;
-        }
-        self.trim(&account.id, &origin).await?;
-        let live = self.admit(record).await?.ok_or(Refusal::InvalidCredentials)?;
-        let session = &id.to_string();
-        let (user, identifier) = (account.id.as_str(), account.identifier.as_str());
-        self.audit.record(&origin, &Event::Login { user, identifier, session, method });
-        Ok((live, token))
-    }
-
-    /// Ends the oldest sessions of a user who has more than allowed.
-    async fn trim(&self, user: &str, origin: &Origin) -> Result<(), Refusal> {
-        let all = self.store.of_user(user).await.map_err(|error| unavailable(&error))?;
-        for surplus in all.iter().skip(self.settings.per_user) {
-            self.end(surplus.id, "too-many-sessions", origin).await?;
-        }
-        Ok(())
-    }
-
-    /// Ends a session everywhere: first in the store, then in this process, then it is answered.
-    pub async fn end(&self, id: SessionId, reason: &str, origin: &Origin) -> Result<bool, Refusal> {
-        let ended = self.store.end(id).await.map_err(|error| unavailable(&error))?;
-        self.cache.stop(id);
-        let Some(record) = ended else { return Ok(false) };
-        let session = &id.to_string();
-        self.audit.record(origin, &Event::SessionEnd { user: &record.user, session, reason });
-        Ok(true)
-    }
-
-    /// Ends all sessions of a user; how many there were.
-    pub async fn end_all(
-        &self,
-        user: &str,
-        reason: &str,
-        origin: &Origin,
-    ) -> Result<usize, Refusal> {
-        let all = self.store.of_user(user).await.map_err(|error| unavailable(&error))?;
-        let mut count = 0;
-        for record in all {
-            count += usize::from(self.end(record.id, reason, origin).await?);
-        }
-        Ok(count)
-    }
-
-    async fn end_one(&self, id: SessionId, caller: &Caller) -> Result<Outcome, Refusal> {
+    async fn end_one(self: &Arc<Self>, id: SessionId, caller: &Caller) -> Result<Outcome, Refusal> {
         let live = signed_in(caller)?;
         let found = self.store.load(id).await.map_err(|error| unavailable(&error))?;
         // Somebody else's session is answered like one that never was.
@@ -240,16 +178,13 @@ impl Authority {
         Ok(Outcome::Ended(usize::from(ended)))
     }
 
-    async fn end_others(&self, caller: &Caller) -> Result<Outcome, Refusal> {
+    async fn end_others(self: &Arc<Self>, caller: &Caller) -> Result<Outcome, Refusal> {
         let live = signed_in(caller)?;
         let all = self.store.of_user(&live.identity().user).await;
-        let mut count = 0;
-        for record in all.map_err(|error| unavailable(&error))? {
-            if record.id != live.id() {
-                count += usize::from(self.end(record.id, "ended-by-user", &origin(caller)).await?);
-            }
-        }
-        Ok(Outcome::Ended(count))
+        let all = all.map_err(|error| unavailable(&error))?;
+        let ids: Vec<_> =
+            all.iter().map(|record| record.id).filter(|id| *id != live.id()).collect();
+        self.end_these(&ids, "ended-by-user", &origin(caller)).await.map(Outcome::Ended)
     }
 
     async fn list(&self, live: &Live) -> Result<Vec<Record>, Refusal> {
@@ -280,7 +215,7 @@ impl Authority {
 
     /// New claim, new secret, same absolute end. Compare-and-set: two switches never mix.
     async fn switch_claim(
-        &self,
+        self: &Arc<Self>,
         claim: String,
         extended: bool,
         caller: &Caller,
@@ -291,31 +226,47 @@ impl Authority {
             return Err(Refusal::ClaimNotAllowed(claim));
         }
         let token = Token::issue(live.id()).map_err(no_randomness)?;
-        let mut record = live.record().clone();
+        let former = live.record().clone();
+        let mut record = former.clone();
         let until = self.clock.now().plus(GRACE);
         record.previous = Some(Previous { hash: record.secret, until });
         record.secret = token.hash();
         record.generation += 1;
         record.seen = live.pulse().seen();
         record.extended = extended;
-        let from = std::mem::replace(&mut record.claim, claim);
-        let replaced = self.store.replace(record.clone()).await;
-        match replaced.map_err(|error| unavailable(&error))? {
-            Replaced::Done => {}
-            Replaced::Conflict => return Err(Refusal::Conflict),
-            Replaced::Gone => return Err(Refusal::NotSignedIn),
-        }
-        let to = record.claim.clone();
-        self.cache.change(record.id);
-        let live = self.admit(record).await?.ok_or(Refusal::NotSignedIn)?;
-        let event = Event::ClaimSwitch {
-            user: &live.identity().user,
-            session: &live.identity().session,
-            from: &from,
-            to: &to,
+        record.claim = claim;
+        // Who never got the new secret must be able to go on with the one they have.
+        let mut back = former.clone();
+        back.generation = record.generation + 1;
+        let again = back.clone();
+        let (core, origin) = (Arc::clone(self), origin(caller));
+        let change = async move {
+            core.replace_now(record).await?;
+            let live = match core.admit(&token).await {
+                Ok(live) => live.ok_or(Refusal::NotSignedIn)?,
+                Err(refusal) => {
+                    core.switch_back(again).await;
+                    return Err(refusal);
+                }
+            };
+            let event = Event::ClaimSwitch {
+                user: &live.identity().user,
+                session: &live.identity().session,
+                from: &former.claim,
+                to: &live.record().claim,
+            };
+            core.audit.record(&origin, &event);
+            Ok((live, token))
         };
-        self.audit.record(&origin(caller), &event);
-        Ok(Outcome::Switched(live, token))
+        let core = Arc::clone(self);
+        let undo = async move { core.switch_back(back).await };
+        deliver(change, undo).await.map(|(live, token)| Outcome::Switched(live, token))
+    }
+
+    async fn switch_back(&self, back: Record) {
+        if let Err(refusal) = self.replace_now(back).await {
+            tracing::debug!(%refusal, "a claim switch that reached nobody is not taken back");
+        }
     }
 
     fn account(&self, live: &Live) -> Result<Arc<Account>, Refusal> {
@@ -358,7 +309,7 @@ fn signed_in(caller: &Caller) -> Result<&Arc<Live>, Refusal> {
     caller.session.as_ref().ok_or(Refusal::NotSignedIn)
 }
 
-fn origin(caller: &Caller) -> Origin {
+pub(super) fn origin(caller: &Caller) -> Origin {
     Origin { ip: caller.ip, request: caller.request.clone() }
 }
 
@@ -367,7 +318,7 @@ pub(super) fn unavailable(error: &super::ports::StoreError) -> Refusal {
     Refusal::Unavailable
 }
 
-fn no_randomness(error: getrandom::Error) -> Refusal {
+pub(super) fn no_randomness(error: getrandom::Error) -> Refusal {
     tracing::error!(%error, "the operating system gives no randomness: nothing is issued");
     Refusal::Unavailable
 }

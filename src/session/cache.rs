@@ -5,9 +5,9 @@
 
 use std::collections::hash_map::RandomState;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
-use papaya::HashMap;
+use papaya::{Compute, HashMap, Operation};
 
 use super::live::{Live, Pulse};
 use super::token::SessionId;
@@ -22,6 +22,8 @@ pub(super) struct Cache {
     entries: HashMap<SessionId, Arc<Live>, RandomState>,
     invalidations: Box<[AtomicU64]>,
     limit: usize,
+    /// The length from which on room is to be made: `limit`, or more when all are in use.
+    crowded: AtomicUsize,
 }
 
 /// The state of invalidations before a store read; see [`Cache::before_read`].
@@ -29,18 +31,24 @@ pub(super) struct Cache {
 pub(super) struct Ticket(u64);
 
 impl Cache {
-    /// A cache of at most about `limit` sessions.
+    /// A cache of about `limit` sessions, and of those above it that are in use: a request or a stream
+    /// whose session is not to be found could not be ended.
     pub(super) fn new(limit: usize) -> Self {
         Self {
             entries: HashMap::new(),
             invalidations: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
             limit,
+            crowded: AtomicUsize::new(limit),
         }
     }
 
     /// The cached session, if there is one.
     pub(super) fn find(&self, id: SessionId) -> Option<Arc<Live>> {
-        self.entries.pin().get(&id).filter(|live| live.is_confirmed()).cloned()
+        let live = self.entries.pin().get(&id).cloned()?;
+        // Pairs with the one in `evict`: either it sees that the session is in use, or this sees that
+        // it is not to be trusted any more.
+        fence(Ordering::SeqCst);
+        live.is_confirmed().then_some(live)
     }
 
     /// To be called before the store is read.
@@ -48,19 +56,26 @@ impl Cache {
         Ticket(self.slot(id).load(Ordering::SeqCst))
     }
 
-    /// Makes what was read visible, unless the session was invalidated since `ticket`: then the caller
-    /// must read again. Over the limit the session is served without being kept.
+    /// Makes what was read visible, unless the session was invalidated since `ticket`, or somebody else
+    /// read it at the same time and gave it another pulse: then the caller must read again.
     pub(super) fn insert(&self, live: &Arc<Live>, ticket: Ticket) -> bool {
         let id = live.id();
         let pinned = self.entries.pin();
-        if pinned.len() >= self.limit && !pinned.contains_key(&id) {
-            return self.slot(id).load(Ordering::SeqCst) == ticket.0;
+        let placed = pinned.compute(id, |entry| match entry {
+            Some((_, other)) if !Arc::ptr_eq(other.pulse(), live.pulse()) => Operation::Abort(()),
+            _ => Operation::Insert(Arc::clone(live)),
+        });
+        if matches!(placed, Compute::Aborted(())) {
+            return false;
         }
-        pinned.insert(id, Arc::clone(live));
         if self.slot(id).load(Ordering::SeqCst) == ticket.0 && live.confirm() {
             return true;
         }
-        let _ = pinned.remove_if(&id, |_, found| Arc::ptr_eq(found, live));
+        live.distrust();
+        // It may have taken the place of one whose streams must still be found.
+        let _ = pinned.remove_if(&id, |_, found| {
+            Arc::ptr_eq(found, live) && Arc::strong_count(found.pulse()) == 1
+        });
         false
     }
 
@@ -73,6 +88,13 @@ impl Cache {
         }
     }
 
+    /// The session is about to change: its entry is not trusted from now on, nor is what is read until
+    /// the doubt is dropped, however the change ends.
+    pub(super) fn doubt(&self, id: SessionId) -> Doubt<'_> {
+        self.change(id);
+        Doubt { cache: self, id }
+    }
+
     /// The session is over: forgets it and ends what runs under it.
     pub(super) fn stop(&self, id: SessionId) {
         self.slot(id).fetch_add(1, Ordering::SeqCst);
@@ -81,9 +103,9 @@ impl Cache {
         }
     }
 
-    /// Whether the next insertion would not be kept.
-    pub(super) fn is_full(&self) -> bool {
-        self.entries.len() >= self.limit
+    /// Whether a sweep is due before the next insertion.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.entries.len() >= self.crowded.load(Ordering::Relaxed)
     }
 
     /// The pulse of a session, also when its entry must not be trusted.
@@ -98,7 +120,8 @@ impl Cache {
         }
     }
 
-    /// Drops sessions that are over and, when nearly full, the longest unused ones without open streams.
+    /// Drops sessions that are over and, when nearly full, the longest unused ones that no
+    /// request and no stream runs under.
     pub(super) fn sweep(&self, now: UnixMs) {
         let pinned = self.entries.pin();
         let mut idle = Vec::new();
@@ -110,16 +133,30 @@ impl Cache {
                 idle.push((live.pulse().seen(), *id));
             }
         }
-        let keep = self.limit - self.limit / 10;
-        if idle.len() <= keep {
-            return;
+        let surplus = idle.len().saturating_sub(self.limit - self.limit / 10);
+        if surplus > 0 {
+            idle.sort_unstable();
         }
-        idle.sort_unstable();
-        let surplus = idle.len() - keep;
         for (_, id) in idle.into_iter().take(surplus) {
-            // A pulse that others hold belongs to an open stream: it must be found at revocation.
-            let _ = pinned.remove_if(&id, |_, live| Arc::strong_count(live.pulse()) == 1);
+            self.evict(id);
         }
+        // When few can go, the next insertions must not look at all of them again, each.
+        let crowded = self.limit.max(self.entries.len() + self.limit / 10);
+        self.crowded.store(crowded, Ordering::Relaxed);
+    }
+
+    /// Drops a session that nothing runs under. What somebody holds must be found at revocation.
+    fn evict(&self, id: SessionId) {
+        let pinned = self.entries.pin();
+        let Some(live) = pinned.get(&id) else { return };
+        // First nobody new may take it, then those who have it are counted.
+        live.distrust();
+        fence(Ordering::SeqCst);
+        let _ = pinned.remove_if(&id, |_, found| {
+            Arc::ptr_eq(found, live)
+                && Arc::strong_count(found) == 1
+                && Arc::strong_count(found.pulse()) == 1
+        });
     }
 
     /// Number of cached sessions.
@@ -132,6 +169,20 @@ impl Cache {
         let index = usize::from(u16::from_be_bytes([high, low])) % SLOTS;
         #[expect(clippy::indexing_slicing, reason = "SLOTS counters, index taken modulo SLOTS")]
         &self.invalidations[index]
+    }
+}
+
+/// A change of a session under way; see [`Cache::doubt`].
+#[derive(Debug)]
+#[must_use = "dropped at once, it covers nothing"]
+pub(super) struct Doubt<'a> {
+    cache: &'a Cache,
+    id: SessionId,
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        self.cache.change(self.id);
     }
 }
 
@@ -155,6 +206,7 @@ mod tests {
         cache.stop(live.id());
         assert!(!cache.insert(&live, ticket));
         assert!(cache.find(live.id()).is_none());
+        let live = Arc::new(Live::new(live.record().clone(), Identity::default(), 0, None));
         let ticket = cache.before_read(live.id());
         assert!(cache.insert(&live, ticket));
         assert!(cache.find(live.id()).is_some());
@@ -171,21 +223,86 @@ mod tests {
         assert!(cache.find(live.id()).is_none());
     }
 
+    /// Inserts a session that nobody holds.
+    fn put(cache: &Cache, seen: u64) -> SessionId {
+        let live = live(seen);
+        assert!(cache.insert(&live, cache.before_read(live.id())));
+        live.id()
+    }
+
     #[test]
     fn the_cache_is_bounded_and_keeps_open_streams() {
         let cache = Cache::new(20);
-        let all: Vec<_> = (0..25).map(live).collect();
-        let streaming = Arc::clone(all[0].pulse());
-        for live in &all {
-            assert!(cache.insert(live, cache.before_read(live.id())));
-        }
-        assert_eq!(cache.len(), 20);
+        let all: Vec<_> = (0..20).map(|seen| put(&cache, seen)).collect();
+        assert!(cache.is_crowded());
+        let streaming = cache.pulse(all[0]).unwrap();
         cache.sweep(UnixMs(1_000));
-        assert!(cache.len() <= 19);
-        assert!(cache.find(all[0].id()).is_some(), "has an open stream");
-        assert!(cache.find(all[1].id()).is_none(), "longest unused");
-        drop(streaming);
+        assert!(!cache.is_crowded());
+        assert_eq!(cache.len(), 19, "one of two could go");
+        let kept = cache.pulse(all[0]).expect("has an open stream");
+        assert!(Arc::ptr_eq(&kept, &streaming));
+        assert!(cache.find(all[1]).is_none(), "longest unused");
+        drop((kept, streaming));
         cache.sweep(UnixMs(4_000_000));
         assert_eq!(cache.len(), 0);
+    }
+
+    #[test]
+    fn a_session_that_a_request_holds_is_not_dropped_from_a_full_cache() {
+        let cache = Cache::new(10);
+        let id = put(&cache, 0);
+        // A request that has not opened its stream yet holds the session, not the pulse.
+        let request = cache.find(id).unwrap();
+        for seen in 1..20 {
+            put(&cache, seen);
+        }
+        cache.sweep(UnixMs(1_000));
+        assert!(cache.len() <= 10);
+        cache.stop(id);
+        assert!(request.pulse().is_over(UnixMs(0)), "its end reaches the request");
+    }
+
+    #[test]
+    fn a_session_that_comes_when_all_are_in_use_can_be_ended() {
+        let cache = Cache::new(10);
+        let held: Vec<_> = (0..10).map(|seen| cache.find(put(&cache, seen)).unwrap()).collect();
+        assert!(cache.is_crowded());
+        cache.sweep(UnixMs(1_000));
+        assert!(!cache.is_crowded(), "not swept again for the next one");
+        let one_more = live(11);
+        assert!(cache.insert(&one_more, cache.before_read(one_more.id())));
+        cache.stop(one_more.id());
+        assert!(one_more.pulse().is_over(UnixMs(0)));
+        drop(held);
+    }
+
+    #[test]
+    fn a_read_that_lost_a_race_leaves_the_streams_of_the_session_in_reach() {
+        let cache = Cache::new(10);
+        let id = put(&cache, 0);
+        let streaming = cache.pulse(id).unwrap();
+        let record = cache.find(id).unwrap().record().clone();
+        let ticket = cache.before_read(id);
+        cache.change(id);
+        let late = Arc::new(Live::new(record, Identity::default(), 0, cache.pulse(id)));
+        assert!(!cache.insert(&late, ticket));
+        assert!(cache.find(id).is_none());
+        cache.stop(id);
+        assert!(streaming.is_over(UnixMs(0)));
+    }
+
+    #[test]
+    fn two_reads_of_a_session_at_once_share_its_pulse() {
+        let cache = Cache::new(10);
+        let one = live(0);
+        // Both looked for a pulse before the other had one.
+        let other = Arc::new(Live::new(one.record().clone(), Identity::default(), 0, None));
+        assert!(cache.insert(&one, cache.before_read(one.id())));
+        assert!(!cache.insert(&other, cache.before_read(one.id())), "must read again");
+        let pulse = cache.pulse(one.id());
+        let again = Arc::new(Live::new(one.record().clone(), Identity::default(), 0, pulse));
+        assert!(cache.insert(&again, cache.before_read(one.id())));
+        cache.stop(one.id());
+        assert!(one.pulse().is_over(UnixMs(0)) && again.pulse().is_over(UnixMs(0)));
     }
 }

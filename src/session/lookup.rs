@@ -8,7 +8,6 @@ use super::authority::{Authority, unavailable};
 use super::command::Refusal;
 use super::identity::Identity;
 use super::live::Live;
-use super::record::Record;
 use super::token::{SessionId, Token};
 use crate::audit::Origin;
 use crate::clock::UnixMs;
@@ -47,8 +46,8 @@ impl Authority {
     ///
     /// # Errors
     /// [`Refusal::Unavailable`] when the store does not answer: that is not "no session".
-    pub async fn load(&self, token: &Token) -> Result<Option<Arc<Live>>, Refusal> {
-        let Some(live) = self.fetch(token.id(), None).await? else { return Ok(None) };
+    pub async fn load(self: &Arc<Self>, token: &Token) -> Result<Option<Arc<Live>>, Refusal> {
+        let Some(live) = self.fetch(token.id()).await? else { return Ok(None) };
         let now = self.clock.now();
         if live.pulse().is_over(now) || !live.opens(token, now) {
             return Ok(None);
@@ -56,30 +55,28 @@ impl Authority {
         Ok(Some(live))
     }
 
-    /// Makes a session that was just written usable; `None` when its user may not have one any more.
-    pub(super) async fn admit(&self, record: Record) -> Result<Option<Arc<Live>>, Refusal> {
-        self.fetch(record.id, Some(record)).await
+    /// Makes a session that was just written usable; `None` when it has ended since, or its user may
+    /// not have one any more. Reads the store: what was written may be history already.
+    pub(super) async fn admit(
+        self: &Arc<Self>,
+        token: &Token,
+    ) -> Result<Option<Arc<Live>>, Refusal> {
+        let live = self.fetch(token.id()).await?;
+        Ok(live.filter(|live| live.opens(token, self.clock.now())))
     }
 
-    /// Derives and caches a session, from `known` or from the store.
-    async fn fetch(
-        &self,
-        id: SessionId,
-        mut known: Option<Record>,
-    ) -> Result<Option<Arc<Live>>, Refusal> {
+    /// Derives and caches a session from the store.
+    async fn fetch(self: &Arc<Self>, id: SessionId) -> Result<Option<Arc<Live>>, Refusal> {
         for _ in 0..ATTEMPTS {
             let ticket = self.cache.before_read(id);
-            let record = match known.take() {
-                Some(record) => Some(record),
-                None => self.store.load(id).await.map_err(|error| unavailable(&error))?,
-            };
+            let record = self.store.load(id).await.map_err(|error| unavailable(&error))?;
             let Some(record) = record else { return Ok(None) };
             let epoch = self.directory.epoch();
             let Some(identity) = Identity::derive(&record, &*self.directory) else {
                 self.end(id, "user-disabled", &Origin::default()).await?;
                 return Ok(None);
             };
-            if self.cache.is_full() {
+            if self.cache.is_crowded() {
                 self.cache.sweep(self.clock.now());
             }
             let live = Arc::new(Live::new(record, identity, epoch, self.cache.pulse(id)));
@@ -95,16 +92,14 @@ impl Authority {
     ///
     /// # Errors
     /// [`Refusal::Unavailable`] when the store does not answer; the sessions are refused all the same.
-    pub async fn reconcile(&self) -> Result<usize, Refusal> {
+    pub async fn reconcile(self: &Arc<Self>) -> Result<usize, Refusal> {
         let all = self.store.list(usize::MAX).await.map_err(|error| unavailable(&error))?;
-        let mut ended = 0;
-        for record in all {
-            if Identity::derive(&record, &*self.directory).is_none() {
-                let origin = Origin::default();
-                ended += usize::from(self.end(record.id, "user-disabled", &origin).await?);
-            }
-        }
-        Ok(ended)
+        let over: Vec<_> = all
+            .iter()
+            .filter(|record| Identity::derive(record, &*self.directory).is_none())
+            .map(|record| record.id)
+            .collect();
+        self.end_these(&over, "user-disabled", &Origin::default()).await
     }
 
     /// Writes the uses that were noted since the last call, one batch for all sessions, and drops

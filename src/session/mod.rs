@@ -5,10 +5,12 @@
 
 mod authority;
 mod cache;
+mod change;
 mod command;
 mod identity;
 mod live;
 mod lookup;
+mod open;
 mod ports;
 mod record;
 mod streams;
@@ -30,5 +32,5 @@ pub use self::ports::{
 };
 pub use self::record::{Kind, Previous, RECORD_VERSION, Record};
 pub use self::streams::{Entry, Streams};
-pub use self::throttle::Throttle;
+pub use self::throttle::{Attempt, Denied, Throttle};
 pub use self::token::{SecretHash, SessionId, TOKEN_LENGTH, Token};

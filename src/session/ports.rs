@@ -71,6 +71,9 @@ impl Lease {
 }
 
 /// Keeps session records. Every change to a session is one atomic operation.
+///
+/// A change is answered when it is durable or refused for certain, however long that takes: whoever
+/// asks limits their own waiting. Of a change whose future is dropped nobody knows.
 pub trait Store: Send + Sync + fmt::Debug {
     /// Adds a session; durable when the future is done.
     fn create(&self, record: Record) -> BoxFuture<'_, Result<(), StoreError>>;

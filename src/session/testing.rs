@@ -2,9 +2,13 @@
 //! fail, a login method, and an authority over them.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use super::authority::{Authority, Settings};
 use super::ports::{
@@ -83,11 +87,22 @@ impl Directory for People {
     }
 }
 
-/// Sessions in a map. While it is down, every operation fails.
-#[derive(Debug, Default)]
+/// Sessions in a map. While it is down, every operation fails; while it is held, changes wait, and
+/// are made afterwards whether or not somebody still waits for them, like those of a slow disk.
+#[derive(Default)]
 pub(crate) struct Shelf {
     records: Mutex<BTreeMap<SessionId, Record>>,
     down: AtomicBool,
+    held: AtomicBool,
+    waiting: Mutex<Vec<Waiting>>,
+}
+
+type Waiting = Box<dyn FnOnce(&Shelf) + Send>;
+
+impl fmt::Debug for Shelf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shelf")
+    }
 }
 
 impl Shelf {
@@ -95,26 +110,67 @@ impl Shelf {
         self.down.store(down, Ordering::SeqCst);
     }
 
+    /// Holds changes up.
+    pub(crate) fn hold(&self) {
+        self.held.store(true, Ordering::SeqCst);
+    }
+
+    /// Makes the changes that wait, and the next ones at once.
+    pub(crate) fn release(&self) {
+        self.held.store(false, Ordering::SeqCst);
+        self.step();
+    }
+
+    /// Makes the changes that wait; the next ones wait again.
+    pub(crate) fn step(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap());
+        waiting.into_iter().for_each(|change| change(self));
+    }
+
+    /// Number of changes that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.lock().unwrap().len()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.records.lock().unwrap().len()
+    }
+
+    fn now<T>(
+        &self,
+        act: impl FnOnce(&mut BTreeMap<SessionId, Record>) -> T,
+    ) -> Result<T, StoreError> {
+        if self.down.load(Ordering::SeqCst) {
+            Err(StoreError::Unavailable("switched off by the test".to_owned()))
+        } else {
+            Ok(act(&mut self.records.lock().unwrap()))
+        }
     }
 
     fn with<T: Send + 'static>(
         &self,
         act: impl FnOnce(&mut BTreeMap<SessionId, Record>) -> T,
     ) -> BoxFuture<'_, Result<T, StoreError>> {
-        let result = if self.down.load(Ordering::SeqCst) {
-            Err(StoreError::Unavailable("switched off by the test".to_owned()))
-        } else {
-            Ok(act(&mut self.records.lock().unwrap()))
-        };
-        Box::pin(std::future::ready(result))
+        Box::pin(std::future::ready(self.now(act)))
+    }
+
+    fn change<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&mut BTreeMap<SessionId, Record>) -> T + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, StoreError>> {
+        if !self.held.load(Ordering::SeqCst) {
+            return self.with(act);
+        }
+        let (ack, answer) = oneshot::channel();
+        let change = move |shelf: &Self| drop(ack.send(shelf.now(act)));
+        self.waiting.lock().unwrap().push(Box::new(change));
+        Box::pin(async move { answer.await.unwrap() })
     }
 }
 
 impl Store for Shelf {
     fn create(&self, record: Record) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.with(|all| drop(all.insert(record.id, record)))
+        self.change(|all| drop(all.insert(record.id, record)))
     }
 
     fn load(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
@@ -122,7 +178,7 @@ impl Store for Shelf {
     }
 
     fn replace(&self, record: Record) -> BoxFuture<'_, Result<Replaced, StoreError>> {
-        self.with(|all| match all.get(&record.id) {
+        self.change(|all| match all.get(&record.id) {
             None => Replaced::Gone,
             Some(old) if old.generation + 1 != record.generation => Replaced::Conflict,
             Some(_) => {
@@ -133,7 +189,7 @@ impl Store for Shelf {
     }
 
     fn end(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        self.with(|all| all.remove(&id))
+        self.change(move |all| all.remove(&id))
     }
 
     fn touch(&self, seen: Vec<(SessionId, UnixMs)>) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -197,36 +253,89 @@ impl Method for SameWord {
     }
 }
 
+/// What was written to a log.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    /// The values of `key` in the lines with this event.
+    pub(crate) fn of(&self, event: &str, key: &str) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let lines =
+            text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        lines
+            .filter(|line| line["event"] == event)
+            .map(|line| line[key].as_str().unwrap().to_owned())
+            .collect()
+    }
+}
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// An authority over the doubles, and the doubles. Sessions last an hour, ten minutes when idle.
 #[derive(Debug)]
 pub(crate) struct World {
-    pub(crate) authority: Authority,
+    pub(crate) authority: Arc<Authority>,
     pub(crate) store: Arc<Shelf>,
     pub(crate) people: Arc<People>,
     pub(crate) busy: Arc<AtomicBool>,
     pub(crate) clock: Clock,
+    pub(crate) audit: Lines,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::allowing(10)
+    }
+
+    /// A world in which a user may have this many sessions.
+    pub(crate) fn allowing(per_user: usize) -> Self {
         let clock = Clock::manual(UnixMs(1_800_000_000_000));
-        let (store, people) = (Arc::new(Shelf::default()), Arc::new(People::new()));
-        let busy = Arc::new(AtomicBool::new(false));
-        let settings = Settings {
-            lifetime: Duration::from_secs(3600),
-            idle: Duration::from_secs(600),
-            per_user: 10,
-            cached: 1000,
-        };
+        let store = Arc::new(Shelf::default());
+        let people = Arc::new(People::new());
+        let (busy, audit) = (Arc::new(AtomicBool::new(false)), Lines::default());
         let method = SameWord { people: Arc::clone(&people), busy: Arc::clone(&busy) };
+        let settings = Settings { per_user, ..settings() };
         let authority = Authority::new(
             settings,
             Arc::clone(&store) as Arc<dyn Store>,
             Arc::clone(&people) as Arc<dyn Directory>,
             vec![Box::new(method)],
-            Arc::new(Audit::silent(clock.clone())),
+            Arc::new(Audit::new(clock.clone(), Box::new(audit.clone()))),
             clock.clone(),
         );
-        Self { authority, store, people, busy, clock }
+        Self { authority: Arc::new(authority), store, people, busy, clock, audit }
+    }
+}
+
+/// An authority over a real store, and its audit log.
+pub(crate) fn authority_over(store: Arc<dyn Store>, clock: &Clock) -> (Arc<Authority>, Lines) {
+    let (people, audit) = (Arc::new(People::new()), Lines::default());
+    let method = SameWord { people: Arc::clone(&people), busy: Arc::default() };
+    let authority = Authority::new(
+        settings(),
+        store,
+        people,
+        vec![Box::new(method)],
+        Arc::new(Audit::new(clock.clone(), Box::new(audit.clone()))),
+        clock.clone(),
+    );
+    (Arc::new(authority), audit)
+}
+
+fn settings() -> Settings {
+    Settings {
+        lifetime: Duration::from_secs(3600),
+        idle: Duration::from_secs(600),
+        per_user: 10,
+        cached: 1000,
     }
 }

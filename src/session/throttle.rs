@@ -1,12 +1,16 @@
 //! Counts failed logins and slows the next ones down, per person and network.
 //!
-//! Every login door shares it. A person is never locked out for good: an attacker's failures count
+//! An attempt holds a place until it is settled, so that many at once are not free. Every login door
+//! shares it. A person is never locked out for good: an attacker's failures count
 //! against the attacker's network; the limit over all networks only delays.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore};
 
 use crate::clock::{Clock, UnixMs};
 
@@ -22,6 +26,8 @@ const LONGEST_PERSON: Duration = Duration::from_secs(5);
 const FORGET: Duration = Duration::from_secs(60 * 60);
 /// Bound on counters; the oldest go first.
 const LIMIT: usize = 65_536;
+/// Attempts that wait for others to be settled.
+const WAITING: usize = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Network {
@@ -70,7 +76,19 @@ impl Key {
 #[derive(Clone, Copy, Debug)]
 struct Count {
     failures: u32,
+    /// Attempts that are being checked: each may become a failure.
+    pending: u32,
+    /// The last failure.
     last: UnixMs,
+}
+
+/// Why an attempt may not be made now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// Too many wait for their turn.
+    Busy,
+    /// Too many failures: wait this long.
+    Wait(Duration),
 }
 
 /// The counters, shared by all workers.
@@ -78,51 +96,132 @@ struct Count {
 pub struct Throttle {
     clock: Clock,
     counts: Mutex<HashMap<Key, Count>>,
+    /// Told whenever an attempt is settled.
+    settled: Notify,
+    waiting: Semaphore,
 }
 
 impl Throttle {
     /// Empty counters.
     pub fn new(clock: Clock) -> Self {
-        Self { clock, counts: Mutex::default() }
+        let (settled, waiting) = (Notify::new(), Semaphore::new(WAITING));
+        Self { clock, counts: Mutex::default(), settled, waiting }
     }
 
-    /// How long `person` must wait before the next attempt from `ip`; `None` when not at all.
+    /// A place for an attempt of `person` from `ip`. While attempts are being checked that would use
+    /// up what is free if they failed, it waits for them: right passwords are never refused for
+    /// coming at once.
     ///
     /// `person` is the stable id where the typed name is known, so that spellings share a counter.
-    pub fn wait(&self, person: &str, ip: Option<IpAddr>) -> Option<Duration> {
-        let now = self.clock.now();
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        keys(person, ip)
-            .iter()
-            .filter_map(|key| {
-                let count = counts.get(key)?;
-                let free_at = count.last.plus(key.wait(count.failures));
-                (free_at > now).then(|| free_at.since(now))
-            })
-            .max()
+    ///
+    /// # Errors
+    /// [`Denied`]; nothing is counted then.
+    pub async fn attempt(&self, person: &str, ip: Option<IpAddr>) -> Result<Attempt<'_>, Denied> {
+        let mut turn = pin!(self.settled.notified());
+        let mut place = None;
+        loop {
+            // Before looking: a change after the look must not be missed.
+            turn.as_mut().enable();
+            if let Some(attempt) = self.reserve(person, ip)? {
+                return Ok(attempt);
+            }
+            if place.is_none() {
+                place = Some(self.waiting.try_acquire().map_err(|_| Denied::Busy)?);
+            }
+            turn.as_mut().await;
+            turn.set(self.settled.notified());
+        }
     }
 
-    /// Counts a failure.
-    pub fn failed(&self, person: &str, ip: Option<IpAddr>) {
+    /// `None`: not before others are settled.
+    fn reserve(&self, person: &str, ip: Option<IpAddr>) -> Result<Option<Attempt<'_>>, Denied> {
         let now = self.clock.now();
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts();
         if counts.len() >= LIMIT {
             shrink(&mut counts, now);
         }
-        for key in keys(person, ip) {
-            let count = counts.entry(key).or_insert(Count { failures: 0, last: now });
-            if now.since(count.last) >= FORGET {
-                count.failures = 0;
-            }
-            count.failures = count.failures.saturating_add(1);
-            count.last = now;
+        let keys = keys(person, ip);
+        let (mut wait, mut is_crowded) = (Duration::ZERO, false);
+        for key in &keys {
+            let Some(count) = counts.get(key) else { continue };
+            let free_at = count.last.plus(key.wait(count.failures));
+            wait = wait.max(free_at.since(now));
+            let feared = count.failures.saturating_add(count.pending);
+            is_crowded |= count.pending > 0 && !key.wait(feared).is_zero();
         }
+        if !wait.is_zero() {
+            return Err(Denied::Wait(wait));
+        }
+        if is_crowded {
+            return Ok(None);
+        }
+        for key in &keys {
+            let new = Count { failures: 0, pending: 0, last: now };
+            let count = counts.entry(key.clone()).or_insert(new);
+            count.pending = count.pending.saturating_add(1);
+        }
+        Ok(Some(Attempt { throttle: self, keys, outcome: Settled::Void }))
     }
 
-    /// Forgets the failures of `person` from the network of `ip`: the right password was given.
-    pub fn succeeded(&self, person: &str, ip: Option<IpAddr>) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.remove(&Key::Pair(person.to_owned(), ip.into()));
+    fn counts(&self) -> MutexGuard<'_, HashMap<Key, Count>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What came of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Settled {
+    Failed,
+    Succeeded,
+    /// It was not checked, or whoever asked has gone without an answer.
+    Void,
+}
+
+/// An attempt under way. Dropped without a word, it does not count.
+#[derive(Debug)]
+#[must_use = "dropped, the attempt does not count"]
+pub struct Attempt<'a> {
+    throttle: &'a Throttle,
+    keys: [Key; 3],
+    outcome: Settled,
+}
+
+impl Attempt<'_> {
+    /// Counts a failure.
+    pub fn failed(mut self) {
+        self.outcome = Settled::Failed;
+    }
+
+    /// Forgets the failures of the person from this network: the right password was given.
+    pub fn succeeded(mut self) {
+        self.outcome = Settled::Succeeded;
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let now = self.throttle.clock.now();
+        let mut counts = self.throttle.counts();
+        for key in &self.keys {
+            let Some(count) = counts.get_mut(key) else { continue };
+            count.pending = count.pending.saturating_sub(1);
+            match self.outcome {
+                Settled::Failed => {
+                    if now.since(count.last) >= FORGET {
+                        count.failures = 0;
+                    }
+                    count.failures = count.failures.saturating_add(1);
+                    count.last = now;
+                }
+                Settled::Succeeded if matches!(key, Key::Pair(..)) => count.failures = 0,
+                Settled::Succeeded | Settled::Void => {}
+            }
+            if count.failures == 0 && count.pending == 0 {
+                counts.remove(key);
+            }
+        }
+        drop(counts);
+        self.throttle.settled.notify_waiters();
     }
 }
 
@@ -132,14 +231,14 @@ fn keys(person: &str, ip: Option<IpAddr>) -> [Key; 3] {
 }
 
 fn shrink(counts: &mut HashMap<Key, Count>, now: UnixMs) {
-    counts.retain(|_, count| now.since(count.last) < FORGET);
+    counts.retain(|_, count| count.pending > 0 || now.since(count.last) < FORGET);
     if counts.len() < LIMIT {
         return;
     }
     let mut ages: Vec<_> = counts.values().map(|count| count.last).collect();
     ages.sort_unstable();
     let middle = ages.get(ages.len() / 2).copied().unwrap_or(now);
-    counts.retain(|_, count| count.last > middle);
+    counts.retain(|_, count| count.pending > 0 || count.last > middle);
 }
 
 #[cfg(test)]
@@ -150,32 +249,132 @@ mod tests {
         text.parse().ok()
     }
 
+    impl Throttle {
+        /// What `person` would be told now.
+        fn wait(&self, person: &str, ip: Option<IpAddr>) -> Option<Duration> {
+            match self.reserve(person, ip) {
+                Ok(attempt) => {
+                    assert!(attempt.is_some(), "nothing is pending");
+                    None
+                }
+                Err(Denied::Wait(wait)) => Some(wait),
+                Err(Denied::Busy) => panic!("nobody waits"),
+            }
+        }
+
+        /// A failure, once it is allowed to try.
+        fn fail(&self, person: &str, ip: Option<IpAddr>) {
+            if let Some(wait) = self.wait(person, ip) {
+                self.clock.advance(wait);
+            }
+            self.reserve(person, ip).unwrap().unwrap().failed();
+        }
+    }
+
     #[test]
     fn delays_grow_and_end() {
         let clock = Clock::manual(UnixMs(1_000_000));
         let throttle = Throttle::new(clock.clone());
         let home = ip("192.0.2.7");
         for _ in 0..FREE_PAIR - 1 {
-            throttle.failed("alice", home);
+            throttle.fail("alice", home);
             assert_eq!(throttle.wait("alice", home), None);
         }
-        throttle.failed("alice", home);
-        assert_eq!(throttle.wait("alice", home), Some(Duration::from_secs(1)));
-        throttle.failed("alice", home);
-        throttle.failed("alice", home);
-        assert_eq!(throttle.wait("alice", home), Some(Duration::from_secs(4)));
+        for seconds in [1, 2, 4] {
+            throttle.fail("alice", home);
+            assert_eq!(throttle.wait("alice", home), Some(Duration::from_secs(seconds)));
+        }
         clock.advance(Duration::from_secs(4));
         assert_eq!(throttle.wait("alice", home), None);
+        throttle.reserve("alice", home).unwrap().unwrap().succeeded();
+        throttle.fail("alice", home);
+        assert_eq!(throttle.wait("alice", home), None, "begins anew");
+    }
+
+    #[tokio::test]
+    async fn simultaneous_guesses_are_not_free() {
+        let clock = Clock::manual(UnixMs(1_000_000));
+        let throttle = std::sync::Arc::new(Throttle::new(clock));
+        let guesses: Vec<_> = (0..60)
+            .map(|_| {
+                let throttle = std::sync::Arc::clone(&throttle);
+                tokio::spawn(async move {
+                    let attempt = throttle.attempt("alice", ip("192.0.2.7")).await?;
+                    // All have come before the first is checked.
+                    tokio::task::yield_now().await;
+                    attempt.failed();
+                    Ok::<_, Denied>(())
+                })
+            })
+            .collect();
+        let mut checked = 0;
+        for guess in guesses {
+            match guess.await.unwrap() {
+                Ok(()) => checked += 1,
+                Err(denied) => assert_eq!(denied, Denied::Wait(Duration::from_secs(1))),
+            }
+        }
+        assert_eq!(checked, FREE_PAIR);
+    }
+
+    #[tokio::test]
+    async fn simultaneous_right_passwords_all_pass() {
+        let throttle = Throttle::new(Clock::manual(UnixMs(1_000_000)));
+        let throttle = std::sync::Arc::new(throttle);
+        let logins: Vec<_> = (0..60)
+            .map(|_| {
+                let throttle = std::sync::Arc::clone(&throttle);
+                tokio::spawn(async move {
+                    let attempt = throttle.attempt("alice", ip("192.0.2.7")).await.unwrap();
+                    tokio::task::yield_now().await;
+                    attempt.succeeded();
+                })
+            })
+            .collect();
+        for login in logins {
+            login.await.unwrap();
+        }
+        assert!(throttle.counts().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_is_not_checked_does_not_count() {
+        let throttle = Throttle::new(Clock::manual(UnixMs(1_000_000)));
+        for _ in 0..FREE_PAIR * 2 {
+            drop(throttle.attempt("alice", ip("192.0.2.7")).await.unwrap());
+        }
+        assert!(throttle.counts().is_empty());
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_for_their_turn_are_bounded() {
+        let throttle = Throttle::new(Clock::manual(UnixMs(1_000_000)));
+        let home = ip("192.0.2.7");
+        let held: Vec<_> =
+            (0..FREE_PAIR).map(|_| throttle.reserve("alice", home).unwrap().unwrap()).collect();
+        let mut waiting = Vec::new();
+        for _ in 0..WAITING {
+            let mut attempt = Box::pin(throttle.attempt("alice", home));
+            let first =
+                std::future::poll_fn(|cx| std::task::Poll::Ready(attempt.as_mut().poll(cx)));
+            assert!(first.await.is_pending());
+            waiting.push(attempt);
+        }
+        assert_eq!(throttle.attempt("alice", home).await.unwrap_err(), Denied::Busy);
+        assert!(throttle.attempt("bob", home).await.is_ok(), "others are not in it");
+        drop(held);
+        for attempt in waiting {
+            drop(attempt.await.unwrap());
+        }
     }
 
     #[test]
     fn the_victim_is_not_locked_out_from_another_network() {
         let clock = Clock::manual(UnixMs(1_000_000));
         let throttle = Throttle::new(clock.clone());
-        for _ in 0..FREE_PERSON * 2 {
-            throttle.failed("alice", ip("198.51.100.9"));
+        for n in 0..FREE_PERSON * 2 {
+            throttle.fail("alice", Some(IpAddr::from([198, 51, (n % 50) as u8, 9])));
         }
-        assert!(throttle.wait("alice", ip("198.51.100.200")).unwrap() > LONGEST_PERSON);
         assert!(throttle.wait("alice", ip("192.0.2.7")).unwrap() <= LONGEST_PERSON);
         clock.advance(LONGEST_PERSON);
         assert_eq!(throttle.wait("alice", ip("192.0.2.7")), None);
@@ -194,8 +393,8 @@ mod tests {
         let throttle = Throttle::new(clock.clone());
         for n in 0..60_000u32 {
             clock.advance(Duration::from_millis(1));
-            throttle.failed(&format!("user{n}"), Some(IpAddr::from(n.to_be_bytes())));
+            throttle.fail(&format!("user{n}"), Some(IpAddr::from(n.to_be_bytes())));
         }
-        assert!(throttle.counts.lock().unwrap().len() <= LIMIT + 3);
+        assert!(throttle.counts().len() <= LIMIT + 3);
     }
 }

@@ -14,7 +14,8 @@ use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::config::Config;
 
-/// How long the running gateway may take.
+/// How long the running gateway may take to hear the order. For the answer there is no limit: it comes,
+/// or the connection ends with the gateway.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sessions.
@@ -99,12 +100,16 @@ fn ask_running(config: &Config, order: &Order) -> Result<Option<Answer>, Error> 
             return Err(Error::new(format!("cannot reach {socket}: {error}\n    fix: {remedy}")));
         }
     };
-    stream.set_read_timeout(Some(PATIENCE)).map_err(Error::new)?;
+    stream.set_write_timeout(Some(PATIENCE)).map_err(Error::new)?;
     let mut line = serde_json::to_string(order).map_err(Error::new)?;
     line.push('\n');
     stream.write_all(line.as_bytes()).map_err(Error::new)?;
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer).map_err(Error::new)?;
+    if answer.is_empty() {
+        let text = "the gateway stopped before it answered: what it had not done yet is not done";
+        return Err(Error::new(format!("{text}\n    fix: run this again")));
+    }
     serde_json::from_str(&answer).map(Some).map_err(Error::new)
 }
 
@@ -117,5 +122,5 @@ fn ask_store(config: &Config, order: &Order) -> Result<Answer, Error> {
     let (authority, users, _) = crate::app::open_core(config, &clock, audit).map_err(Error::new)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Error::new)?;
-    Ok(runtime.block_on(carry_out(order, &authority, &users, &clock)))
+    Ok(runtime.block_on(carry_out(order, &authority, &*users, &clock)))
 }

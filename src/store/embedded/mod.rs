@@ -20,7 +20,6 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 
 use self::batch::Op;
 use self::disk::Disk;
@@ -33,8 +32,6 @@ use crate::session::{BoxFuture, Lease, Record, Replaced, SessionId, Store, Store
 
 /// Changes that wait for the writer; one more is refused at once.
 const QUEUE: usize = 8192;
-/// How long a caller waits for the disk. A disk that hangs must not pile up requests.
-const WAIT: Duration = Duration::from_secs(10);
 
 /// Settings of the embedded store.
 #[derive(Debug)]
@@ -189,11 +186,7 @@ impl Drop for Embedded {
 }
 
 async fn wait<T>(answer: oneshot::Receiver<Result<T, StoreError>>) -> Result<T, StoreError> {
-    match timeout(WAIT, answer).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(_)) => Err(stopped()),
-        Err(_) => Err(unavailable("the disk does not answer")),
-    }
+    answer.await.unwrap_or_else(|_| Err(stopped()))
 }
 
 fn unavailable(why: &str) -> StoreError {

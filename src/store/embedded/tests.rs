@@ -12,7 +12,10 @@ use proptest::prelude::*;
 use redb::{ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
 use super::*;
+use crate::secret::Secret;
 use crate::section::Problems;
+use crate::session::testing::authority_over;
+use crate::session::{Cached, Caller, Command as Order, Credentials, Outcome};
 use crate::store::suite::{self, START, document, session};
 
 const TICK: Duration = Duration::from_millis(2);
@@ -472,6 +475,31 @@ async fn an_end_that_meets_a_failing_disk_leaves_the_session() {
         let copy = tape.after_power_cut().start(&clock, 100);
         assert!(copy.load(record.id).await.unwrap().is_some(), "{fault:?}: the file agrees");
     }
+}
+
+#[tokio::test]
+async fn a_logout_on_a_slow_disk_is_final_though_its_client_has_left() {
+    let (tape, clock) = (Tape::default(), Clock::manual(START));
+    let store = Arc::new(tape.start(&clock, 10));
+    let (authority, audit) = authority_over(Arc::clone(&store) as Arc<dyn Store>, &clock);
+    let password = Secret::new("alice".to_owned());
+    let alice = Credentials::Password { identifier: "alice".to_owned(), password };
+    let login = authority.execute(Order::Login(alice), &Caller::default()).await.unwrap();
+    let Outcome::Opened(live, token) = login else { panic!("{login:?}") };
+    let caller = Caller { session: Some(Arc::clone(&live)), ..Caller::default() };
+    tape.stall(true);
+    let core = Arc::clone(&authority);
+    let request = tokio::spawn(async move { core.execute(Order::Logout, &caller).await });
+    until("a write", || tape.image().waiting).await;
+    assert!(authority.load(&token).await.unwrap().is_none(), "refused from the start");
+    request.abort();
+    assert!(request.await.unwrap_err().is_cancelled());
+    tape.stall(false);
+    until("the end of its streams", || live.pulse().is_over(clock.now())).await;
+    assert!(!matches!(authority.cached(&token, clock.now()), Cached::Live(_)));
+    until("a line", || audit.of("session-end", "reason") == ["logout"]).await;
+    let copy = tape.after_power_cut().start(&clock, 10);
+    assert!(copy.load(live.id()).await.unwrap().is_none());
 }
 
 #[tokio::test]
