@@ -93,12 +93,14 @@ impl Authority {
     /// # Errors
     /// [`Refusal::Unavailable`] when the store does not answer; the sessions are refused all the same.
     pub async fn reconcile(self: &Arc<Self>) -> Result<usize, Refusal> {
-        let all = self.store.list(usize::MAX).await.map_err(|error| unavailable(&error))?;
-        let over: Vec<_> = all
-            .iter()
-            .filter(|record| Identity::derive(record, &*self.directory).is_none())
-            .map(|record| record.id)
-            .collect();
+        let mut over = Vec::new();
+        for user in self.store.users().await.map_err(|error| unavailable(&error))? {
+            if self.directory.by_id(&user).is_some_and(|account| !account.disabled) {
+                continue;
+            }
+            let all = self.store.of_user(&user).await.map_err(|error| unavailable(&error))?;
+            over.extend(all.iter().map(|record| record.id));
+        }
         self.end_these(&over, "user-disabled", &Origin::default()).await
     }
 

@@ -96,6 +96,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The live sessions of everybody, at most `limit`: for operators.
     fn list(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
 
+    /// The stable ids of those who have sessions, each once: to compare them with the directory.
+    fn users(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>>;
+
     /// The lease of cached sessions.
     fn lease(&self) -> Lease;
 

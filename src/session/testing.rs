@@ -1,7 +1,7 @@
 //! Doubles for unit tests of the core and of dialects: a directory of one, a store that can be made to
 //! fail, a login method, and an authority over them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -214,6 +214,13 @@ impl Store for Shelf {
 
     fn list(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         self.with(|all| all.values().take(limit).cloned().collect())
+    }
+
+    fn users(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+        self.with(|all| {
+            let users: BTreeSet<_> = all.values().map(|record| record.user.clone()).collect();
+            users.into_iter().collect()
+        })
     }
 
     fn lease(&self) -> Lease {

@@ -1,8 +1,14 @@
 //! Counts failed logins and slows the next ones down, per person and network.
 //!
-//! An attempt holds a place until it is settled, so that many at once are not free. Every login door
-//! shares it. A person is never locked out for good: an attacker's failures count
-//! against the attacker's network; the limit over all networks only delays.
+//! An attempt holds a place until it is settled, so that many at once are not free. Counts halve as
+//! time goes by, so that a steady trickle of mistakes does not add up to a lock. Every login door
+//! shares it.
+//!
+//! A person is never locked out for good. An attacker's failures count against the attacker's
+//! network. The limits over all networks only delay, and there are two of them: one for networks
+//! that have failed with this person more than a few times, one for all others. So whoever guesses from
+//! some hundreds of networks slows these down, but not the person elsewhere; only against thousands of
+//! new networks are unknown ones delayed, too.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,12 +24,18 @@ use crate::clock::{Clock, UnixMs};
 const FREE_PAIR: u32 = 5;
 /// Failures from one network, whoever is meant.
 const FREE_NETWORK: u32 = 30;
-/// Failures for one person, wherever from: only a delay of seconds follows.
+/// Failures for one person from networks that fail with them: only a delay of seconds follows.
 const FREE_PERSON: u32 = 100;
+/// Failures for one person from networks that (almost) never failed with them: the same delay.
+const FREE_NEWCOMERS: u32 = 1000;
+/// Failures of one person from one network that make it one that fails with them.
+const NEWCOMER: u32 = 3;
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 const LONGEST_PERSON: Duration = Duration::from_secs(5);
-/// A counter without failures for this long starts anew.
-const FORGET: Duration = Duration::from_secs(60 * 60);
+/// How long it takes until half of the failures are forgotten. Long for one person from one network,
+/// since this is what slows guessing; short where many people add up.
+const HALF_LIFE_PAIR: Duration = Duration::from_secs(60 * 60);
+const HALF_LIFE: Duration = Duration::from_secs(10 * 60);
 /// Bound on counters; the oldest go first.
 const LIMIT: usize = 65_536;
 /// Attempts that wait for others to be settled.
@@ -55,6 +67,7 @@ impl From<Option<IpAddr>> for Network {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Key {
     Network(Network),
+    Newcomers(String),
     Pair(String, Network),
     Person(String),
 }
@@ -63,6 +76,7 @@ impl Key {
     fn wait(&self, failures: u32) -> Duration {
         let (free, longest) = match self {
             Self::Network(_) => (FREE_NETWORK, LONGEST),
+            Self::Newcomers(_) => (FREE_NEWCOMERS, LONGEST_PERSON),
             Self::Pair(..) => (FREE_PAIR, LONGEST),
             Self::Person(_) => (FREE_PERSON, LONGEST_PERSON),
         };
@@ -70,6 +84,10 @@ impl Key {
             None => Duration::ZERO,
             Some(over) => Duration::from_secs(1u64 << over.min(12)).min(longest),
         }
+    }
+
+    fn half_life(&self) -> Duration {
+        if matches!(self, Self::Pair(..)) { HALF_LIFE_PAIR } else { HALF_LIFE }
     }
 }
 
@@ -80,6 +98,24 @@ struct Count {
     pending: u32,
     /// The last failure.
     last: UnixMs,
+    /// Up to when failures are halved.
+    halved: UnixMs,
+}
+
+impl Count {
+    fn new(now: UnixMs) -> Self {
+        Self { failures: 0, pending: 0, last: now, halved: now }
+    }
+
+    fn halve(&mut self, half_life: Duration, now: UnixMs) {
+        let times = now.since(self.halved).as_millis() / half_life.as_millis();
+        let times = u32::try_from(times).unwrap_or(u32::MAX);
+        self.failures = self.failures.checked_shr(times).unwrap_or(0);
+        self.halved = match self.failures {
+            0 => now,
+            _ => self.halved.plus(half_life.saturating_mul(times)),
+        };
+    }
 }
 
 /// Why an attempt may not be made now.
@@ -140,10 +176,11 @@ impl Throttle {
         if counts.len() >= LIMIT {
             shrink(&mut counts, now);
         }
-        let keys = keys(person, ip);
+        let keys = keys(&mut counts, person, ip, now);
         let (mut wait, mut is_crowded) = (Duration::ZERO, false);
         for key in &keys {
-            let Some(count) = counts.get(key) else { continue };
+            let Some(count) = counts.get_mut(key) else { continue };
+            count.halve(key.half_life(), now);
             let free_at = count.last.plus(key.wait(count.failures));
             wait = wait.max(free_at.since(now));
             let feared = count.failures.saturating_add(count.pending);
@@ -156,8 +193,7 @@ impl Throttle {
             return Ok(None);
         }
         for key in &keys {
-            let new = Count { failures: 0, pending: 0, last: now };
-            let count = counts.entry(key.clone()).or_insert(new);
+            let count = counts.entry(key.clone()).or_insert(Count::new(now));
             count.pending = count.pending.saturating_add(1);
         }
         Ok(Some(Attempt { throttle: self, keys, outcome: Settled::Void }))
@@ -192,7 +228,8 @@ impl Attempt<'_> {
         self.outcome = Settled::Failed;
     }
 
-    /// Forgets the failures of the person from this network: the right password was given.
+    /// The right password was given: forgets the failures of the person from this network, and one of
+    /// the network's. Not all of these, or somebody with an account could guess at others for ever.
     pub fn succeeded(mut self) {
         self.outcome = Settled::Succeeded;
     }
@@ -205,16 +242,17 @@ impl Drop for Attempt<'_> {
         for key in &self.keys {
             let Some(count) = counts.get_mut(key) else { continue };
             count.pending = count.pending.saturating_sub(1);
-            match self.outcome {
-                Settled::Failed => {
-                    if now.since(count.last) >= FORGET {
-                        count.failures = 0;
-                    }
+            match (self.outcome, key) {
+                (Settled::Failed, _) => {
+                    count.halve(key.half_life(), now);
                     count.failures = count.failures.saturating_add(1);
                     count.last = now;
                 }
-                Settled::Succeeded if matches!(key, Key::Pair(..)) => count.failures = 0,
-                Settled::Succeeded | Settled::Void => {}
+                (Settled::Succeeded, Key::Pair(..)) => count.failures = 0,
+                (Settled::Succeeded, Key::Network(_)) => {
+                    count.failures = count.failures.saturating_sub(1);
+                }
+                (Settled::Succeeded | Settled::Void, _) => {}
             }
             if count.failures == 0 && count.pending == 0 {
                 counts.remove(key);
@@ -225,13 +263,27 @@ impl Drop for Attempt<'_> {
     }
 }
 
-fn keys(person: &str, ip: Option<IpAddr>) -> [Key; 3] {
+fn keys(
+    counts: &mut HashMap<Key, Count>,
+    person: &str,
+    ip: Option<IpAddr>,
+    now: UnixMs,
+) -> [Key; 3] {
     let network = Network::from(ip);
-    [Key::Network(network), Key::Pair(person.to_owned(), network), Key::Person(person.to_owned())]
+    let pair = Key::Pair(person.to_owned(), network);
+    let failures = counts.get_mut(&pair).map_or(0, |count| {
+        count.halve(pair.half_life(), now);
+        count.failures
+    });
+    let everywhere = if failures < NEWCOMER { Key::Newcomers } else { Key::Person };
+    [Key::Network(network), pair, everywhere(person.to_owned())]
 }
 
 fn shrink(counts: &mut HashMap<Key, Count>, now: UnixMs) {
-    counts.retain(|_, count| count.pending > 0 || now.since(count.last) < FORGET);
+    counts.retain(|key, count| {
+        count.halve(key.half_life(), now);
+        count.pending > 0 || count.failures > 0
+    });
     if counts.len() < LIMIT {
         return;
     }
@@ -368,16 +420,63 @@ mod tests {
         }
     }
 
+    /// The address of one of many networks.
+    fn network(n: u32) -> Option<IpAddr> {
+        Some(IpAddr::from((0x0a00_0000 | (n << 8)).to_be_bytes()))
+    }
+
     #[test]
-    fn the_victim_is_not_locked_out_from_another_network() {
+    fn a_person_whom_many_networks_guess_at_gets_in_from_elsewhere_at_once() {
+        let throttle = Throttle::new(Clock::manual(UnixMs(1_000_000)));
+        for n in 0..75 * FREE_PAIR {
+            throttle.fail("alice", network(n % 75));
+        }
+        assert_eq!(throttle.wait("alice", ip("192.0.2.7")), None);
+        // One mistake is no guessing.
+        throttle.fail("alice", ip("192.0.2.7"));
+        assert_eq!(throttle.wait("alice", ip("192.0.2.7")), None);
+        // Those who guess are delayed as if they were one.
+        for n in 0..75 {
+            assert_eq!(throttle.wait("alice", network(n)), Some(LONGEST_PERSON), "{n}");
+        }
+    }
+
+    #[test]
+    fn thousands_of_new_networks_only_delay() {
         let clock = Clock::manual(UnixMs(1_000_000));
         let throttle = Throttle::new(clock.clone());
-        for n in 0..FREE_PERSON * 2 {
-            throttle.fail("alice", Some(IpAddr::from([198, 51, (n % 50) as u8, 9])));
+        for n in 0..FREE_NEWCOMERS + 10 {
+            throttle.fail("alice", network(n));
         }
-        assert!(throttle.wait("alice", ip("192.0.2.7")).unwrap() <= LONGEST_PERSON);
+        assert_eq!(throttle.wait("alice", ip("192.0.2.7")), Some(LONGEST_PERSON));
         clock.advance(LONGEST_PERSON);
         assert_eq!(throttle.wait("alice", ip("192.0.2.7")), None);
+    }
+
+    #[test]
+    fn a_steady_trickle_of_mistakes_does_not_add_up() {
+        let clock = Clock::manual(UnixMs(1_000_000));
+        let throttle = Throttle::new(clock.clone());
+        let office = ip("192.0.2.7");
+        for n in 0..500 {
+            clock.advance(Duration::from_secs(60));
+            assert_eq!(throttle.wait(&format!("user{n}"), office), None, "{n}");
+            throttle.fail(&format!("user{n}"), office);
+        }
+        clock.advance(HALF_LIFE * 5);
+        assert!(throttle.wait("alice", office).is_none());
+        assert!(!throttle.counts().contains_key(&Key::Network(Network::from(office))), "forgotten");
+    }
+
+    #[test]
+    fn those_who_sign_in_make_up_for_mistakes_in_their_network() {
+        let throttle = Throttle::new(Clock::manual(UnixMs(1_000_000)));
+        let office = ip("192.0.2.7");
+        for n in 0..FREE_NETWORK * 10 {
+            throttle.fail(&format!("user{n}"), office);
+            assert_eq!(throttle.wait("somebody", office), None, "{n}");
+            throttle.reserve(&format!("user{n}"), office).unwrap().unwrap().succeeded();
+        }
     }
 
     #[test]

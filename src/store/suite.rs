@@ -177,6 +177,10 @@ async fn users_see_their_own_sessions_newest_first(store: &dyn Store) {
     };
     assert_eq!(listed().await, newest_first);
     assert!(store.of_user("nobody").await.unwrap().is_empty());
+    let mut users = store.users().await.unwrap();
+    users.sort_unstable();
+    users.retain(|user| user.to_lowercase().starts_with("am"));
+    assert_eq!(users, ["Amy", "am", "amy", "amy2"]);
     store.end(newest_first[0]).await.unwrap();
     assert_eq!(listed().await, newest_first[1..]);
 }

@@ -29,7 +29,8 @@ pub(super) enum UserCommand {
         #[arg(long)]
         generate: bool,
     },
-    /// Give somebody a new password, read from standard input unless --generate is given.
+    /// Give somebody a new password, read from standard input unless --generate is given. Their open
+    /// sessions stay: end them with `session revoke --user NAME`.
     Passwd {
         /// Login name.
         name: String,

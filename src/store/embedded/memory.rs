@@ -14,6 +14,9 @@ use crate::session::{Record, SessionId};
 /// Locks over the sessions; two cores seldom meet on one.
 const SHARDS: usize = 64;
 
+/// Users that are listed under one lock.
+const USERS_STEP: usize = 256;
+
 /// All sessions.
 #[derive(Debug)]
 pub(super) struct Memory {
@@ -144,6 +147,28 @@ impl Memory {
         records
     }
 
+    /// Those who have sessions, expired and hidden ones included.
+    pub(super) fn users(&self) -> Vec<String> {
+        let mut found: Vec<String> = Vec::new();
+        let last = SessionId::from_bytes([u8::MAX; 16]);
+        loop {
+            let index = lock(&self.index);
+            let known = found.len();
+            // From user to user, some at a time: a long list must not hold up logins.
+            while found.len() < known + USERS_STEP {
+                let next = match found.last() {
+                    None => index.users.first(),
+                    Some(user) => {
+                        let from = (Arc::from(user.as_str()), last);
+                        index.users.range((Bound::Excluded(from), Bound::Unbounded)).next()
+                    }
+                };
+                let Some((user, _)) = next else { return found };
+                found.push(user.to_string());
+            }
+        }
+    }
+
     /// At most `limit` live sessions, in no order.
     pub(super) fn list(&self, limit: usize, now: UnixMs) -> Vec<Record> {
         let mut records = Vec::new();
@@ -238,6 +263,16 @@ mod tests {
         memory.remove(record.id);
         memory.remove(record.id);
         assert_eq!((memory.len(), sizes()), (0, (0, 0)));
+    }
+
+    #[test]
+    fn each_user_is_listed_once_however_many_there_are() {
+        let memory = Memory::new();
+        let names: Vec<_> = (0..USERS_STEP * 2).map(|n| format!("user{n:04}")).collect();
+        for name in names.iter().chain(&names) {
+            memory.put(session(name, START));
+        }
+        assert_eq!(memory.users(), names);
     }
 
     #[test]

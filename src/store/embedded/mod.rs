@@ -164,6 +164,10 @@ impl Store for Embedded {
         Box::pin(ready(Ok(self.memory.list(limit, self.clock.now()))))
     }
 
+    fn users(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+        Box::pin(ready(Ok(self.memory.users())))
+    }
+
     fn lease(&self) -> Lease {
         Lease::endless()
     }
