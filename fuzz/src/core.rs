@@ -21,7 +21,7 @@ pub(crate) fn clock() -> Clock {
 }
 
 /// An authority over one account and a store in memory.
-pub(crate) fn authority(clock: &Clock) -> Authority {
+pub(crate) fn authority(clock: &Clock) -> Arc<Authority> {
     let settings = Settings {
         lifetime: Duration::from_secs(3600),
         idle: Duration::from_secs(600),
@@ -30,11 +30,12 @@ pub(crate) fn authority(clock: &Clock) -> Authority {
     };
     let audit = Arc::new(Audit::silent(clock.clone()));
     let (store, people) = (Arc::new(Shelf::default()), Arc::new(People));
-    Authority::new(settings, store, people, vec![Box::new(Always)], audit, clock.clone())
+    let methods: Vec<Box<dyn Method>> = vec![Box::new(Always)];
+    Arc::new(Authority::new(settings, store, people, methods, audit, clock.clone()))
 }
 
 /// A session of `alice`.
-pub(crate) async fn sign_in(authority: &Authority) -> Arc<Live> {
+pub(crate) async fn sign_in(authority: &Arc<Authority>) -> Arc<Live> {
     let password = Secret::new(PASSWORD.to_owned());
     let credentials = Credentials::Password { identifier: "alice".to_owned(), password };
     match authority.execute(Command::Login(credentials), &Caller::default()).await {
@@ -156,6 +157,15 @@ impl Store for Shelf {
 
     fn list(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         self.with(move |all| all.values().take(limit).cloned().collect())
+    }
+
+    fn users(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+        self.with(|all| {
+            let mut users: Vec<_> = all.values().map(|record| record.user.clone()).collect();
+            users.sort_unstable();
+            users.dedup();
+            users
+        })
     }
 
     fn lease(&self) -> Lease {

@@ -137,7 +137,8 @@ fn stamp(rules: &Rules, given: &HeaderMap, permit: &Permit, websocket: bool) -> 
         version: Version::HTTP_11,
         websocket,
     };
-    let stamped = rules.stamp(permit, request, &forwarding).expect("the identity is small");
+    let stamped =
+        rules.stamp(permit, Box::new(request), &forwarding).expect("the identity is small");
     stamped.into_parts().0.into_parts().0.headers
 }
 
@@ -167,6 +168,9 @@ fn check(given: &HeaderMap, out: &HeaderMap, websocket: bool) {
         false => assert!(connection.is_empty() && upgrade.is_empty()),
     }
     assert!(values(out, "te").iter().all(|te| te == b"trailers") && values(out, "te").len() <= 1);
+    for name in REMOVED {
+        assert!(!out.contains_key(name), "{name} passes");
+    }
     let nominated = nominated(given);
     for name in given.keys() {
         let name = name.as_str();
@@ -185,8 +189,26 @@ fn is_free(name: &str) -> bool {
     name.bytes().all(plain) && !ours(name) && !HOP.contains(&name) && name != "via"
 }
 
+/// Names under which an app may be told lies about the client or the request.
+const REMOVED: [&str; 13] = [
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "client-ip",
+    "fastly-client-ip",
+    "forwarded-for",
+    "proxy",
+    "remote-user",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-proxyuser-ip",
+    "x-remote-user",
+    "x-rewrite-url",
+];
+
 fn ours(name: &str) -> bool {
     GUARDED.contains(&name)
+        || REMOVED.contains(&name)
         || name.starts_with("x-forwarded")
         || name.starts_with("x-original-")
         || ["forwarded", "x-real-ip", "x-request-id", "host", "connection", "upgrade", "te"]

@@ -21,7 +21,7 @@ use crate::clock::{Clock, UnixMs};
 const QUEUE: usize = 256;
 
 /// The size of a buffer.
-pub(super) const BUFFER: usize = 32 << 10;
+pub(super) const BUFFER: usize = 64 << 10;
 
 /// A buffer that a long line has made larger than this is not used again.
 const LARGEST: usize = 64 << 10;

@@ -157,24 +157,48 @@ fn view(site: Arc<Site>, metrics: &WorkerMetrics) -> View {
 /// Request ids: unique over workers and restarts, without asking for randomness each time.
 #[derive(Debug)]
 struct Ids {
-    prefix: u64,
-    next: Cell<u64>,
+    /// 16 hexadecimal digits of this worker and run; 8 of the count follow.
+    prefix: [u8; 16],
+    next: Cell<u32>,
 }
 
 impl Ids {
     fn new() -> Result<Self, getrandom::Error> {
-        Ok(Self { prefix: u64::from_be_bytes(random()?), next: Cell::new(0) })
+        let random: [u8; 8] = random()?;
+        let mut prefix = [0; 16];
+        for (pair, byte) in prefix.as_chunks_mut::<2>().0.iter_mut().zip(random) {
+            *pair = hex(byte);
+        }
+        Ok(Self { prefix, next: Cell::new(0) })
     }
 
     fn next(&self) -> HeaderValue {
         let count = self.next.get();
         self.next.set(count.wrapping_add(1));
-        let mut text = [b'0'; 24];
-        let digits = (u128::from(self.prefix) << 32) | u128::from(count & 0xffff_ffff);
-        for (place, byte) in text.iter_mut().enumerate() {
-            let digit = (digits >> (4 * (23 - place))) & 0xf;
-            *byte = b"0123456789abcdef".get(digit as usize).copied().unwrap_or(b'0');
+        let mut text = [0; 24];
+        let (head, tail) = text.split_at_mut(16);
+        head.copy_from_slice(&self.prefix);
+        for (pair, byte) in tail.as_chunks_mut::<2>().0.iter_mut().zip(count.to_be_bytes()) {
+            *pair = hex(byte);
         }
         HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("none"))
+    }
+}
+
+fn hex(byte: u8) -> [u8; 2] {
+    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + (nibble - 10) };
+    [digit(byte >> 4), digit(byte & 0xf)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_are_hexadecimal_and_differ() {
+        let ids = Ids { prefix: *b"0123456789abcdef", next: Cell::new(0x00ff_1a2b) };
+        assert_eq!(ids.next(), "0123456789abcdef00ff1a2b");
+        assert_eq!(ids.next(), "0123456789abcdef00ff1a2c");
+        assert_ne!(Ids::new().unwrap().next(), Ids::new().unwrap().next());
     }
 }
