@@ -168,7 +168,7 @@ fn check(given: &HeaderMap, out: &HeaderMap, websocket: bool) {
         false => assert!(connection.is_empty() && upgrade.is_empty()),
     }
     assert!(values(out, "te").iter().all(|te| te == b"trailers") && values(out, "te").len() <= 1);
-    for name in REMOVED {
+    for name in REMOVED.into_iter().filter(|name| !GUARDED.contains(name)) {
         assert!(!out.contains_key(name), "{name} passes");
     }
     let nominated = nominated(given);
