@@ -210,7 +210,7 @@ pub(super) fn replace_password(
 /// Runs `change`, which says whether there is anything to write.
 fn edit(
     file: &Path,
-    change: impl FnOnce(&mut DocumentMut, &Snapshot) -> Result<bool, EditError>,
+    mut change: impl FnMut(&mut DocumentMut, &Snapshot) -> Result<bool, EditError>,
 ) -> Result<(), EditError> {
     let changed = file::update(file, |before| {
         let now = read(file, before.clone()).map_err(EditError::Refused)?;

@@ -20,6 +20,9 @@ const LIMIT: u64 = 64 << 20;
 const LOCK_TRIES: u32 = 250;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
+/// How often a change is made anew when the file is saved under our hands.
+const ATTEMPTS: usize = 5;
+
 /// Writers of this process queue here; only one of them waits for other processes.
 static WRITER: Mutex<()> = Mutex::new(());
 
@@ -44,19 +47,24 @@ fn text_in(open: &mut File) -> io::Result<String> {
 
 /// Replaces the content of `file` by what `change` makes of it; `None` leaves it.
 ///
-/// Mode and owner are kept, links are followed. Blocks; waits at most some seconds for others.
+/// Mode and owner are kept, links are followed. Blocks; waits at most some seconds for others. An
+/// editor knows nothing of our lock: what it saves meanwhile is taken up, and the change made anew.
 pub(super) fn update<E: From<io::Error>>(
     file: &Path,
-    change: impl FnOnce(String) -> Result<Option<String>, E>,
+    mut change: impl FnMut(String) -> Result<Option<String>, E>,
 ) -> Result<(), E> {
     let _alone = WRITER.lock().unwrap_or_else(PoisonError::into_inner);
-    let target = fs::canonicalize(file)?;
-    let mut locked = lock(&target)?;
-    let text = text_in(&mut locked)?;
-    match change(text)? {
-        Some(new) => Ok(replace(&target, &locked.metadata()?, &new)?),
-        None => Ok(()),
+    for _ in 0..ATTEMPTS {
+        let target = fs::canonicalize(file)?;
+        let mut locked = lock(&target)?;
+        let text = text_in(&mut locked)?;
+        let Some(new) = change(text.clone())? else { return Ok(()) };
+        if replace(&target, &locked.metadata()?, &text, &new)? {
+            return Ok(());
+        }
     }
+    let what = "somebody saves the file again and again";
+    Err(io::Error::new(io::ErrorKind::ResourceBusy, what).into())
 }
 
 /// Makes `file` for its owner alone, unless there is one already: then an `AlreadyExists` error.
@@ -93,11 +101,17 @@ fn lock(target: &Path) -> io::Result<File> {
     Err(io::Error::new(io::ErrorKind::TimedOut, "another process is changing the file"))
 }
 
-fn replace(target: &Path, former: &Metadata, text: &str) -> io::Result<()> {
+/// Puts `text` in place of `before`; false when the file is not `before` any more.
+fn replace(target: &Path, former: &Metadata, before: &str, text: &str) -> io::Result<bool> {
     let temporary = Temporary::beside(target)?;
     temporary.fill(text, Some(former))?;
+    // As late as can be: writing and syncing took milliseconds in which an editor may have saved.
+    if text_of(target)?.as_deref() != Some(before) {
+        return Ok(false);
+    }
     fs::rename(&temporary.path, target)?;
-    sync_folder(target)
+    sync_folder(target)?;
+    Ok(true)
 }
 
 fn sync_folder(file: &Path) -> io::Result<()> {

@@ -349,3 +349,17 @@ fn a_link_is_followed_and_stays() {
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert!(place.open().by_id("u2").unwrap().disabled);
 }
+
+#[test]
+fn what_an_editor_saves_during_a_change_is_not_lost() {
+    let place = Place::with(FILE);
+    let mut first = true;
+    let changed = file::update::<io::Error>(&place.file, |before| {
+        if std::mem::take(&mut first) {
+            fs::write(&place.file, format!("{before}# saved meanwhile\n"))?;
+        }
+        Ok(Some(format!("{before}# ours\n")))
+    });
+    changed.unwrap();
+    assert!(place.text().ends_with("# saved meanwhile\n# ours\n"), "{}", place.text());
+}
