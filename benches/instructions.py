@@ -33,7 +33,7 @@ def main():
     cases = [case for case in load.CASES if not args.cases or case.name in args.cases]
     try:
         tools.require("nginx", "h2load", "nghttp", "openssl", "valgrind")
-        binary = args.binary.resolve() if args.binary else tools.build("--no-default-features")
+        binary = args.binary.resolve() if args.binary else tools.build()
         if not binary.is_file():
             raise Failure("--binary names no file")
         guard(120 + len(cases) * 4 * (60 + args.requests / 50))
