@@ -185,8 +185,7 @@ impl HealthChecks {
             if self.running.iter().any(|(known, _)| Arc::ptr_eq(known, upstream)) {
                 continue;
             }
-            let check =
-                crate::upstream::check_health(Arc::clone(upstream), health, gateway.clock.clone());
+            let check = crate::upstream::check_health(Arc::clone(upstream), health);
             self.running.push((Arc::clone(upstream), tokio::spawn(check)));
         }
     }

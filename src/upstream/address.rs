@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::Upstream;
 use super::settings::{Health, Protocol, Target};
-use crate::clock::{Clock, UnixMs};
+use crate::clock::UnixMs;
 
 /// An address with its state, shared by all workers.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl Address {
 }
 
 /// Checks the addresses of `upstream` in turn until the future is dropped. Runs on the control runtime.
-pub async fn check_health(upstream: Arc<Upstream>, health: Health, clock: Clock) {
+pub async fn check_health(upstream: Arc<Upstream>, health: Health) {
     let mut ticks = tokio::time::interval(health.interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -90,7 +90,6 @@ pub async fn check_health(upstream: Arc<Upstream>, health: Health, clock: Clock)
                 address.worked();
             }
         }
-        tracing::trace!(at = %clock.now().rfc3339(), "health checked");
     }
 }
 

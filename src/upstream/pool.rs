@@ -76,7 +76,7 @@ impl Pool {
         }
         let link = self.slots.get(index)?.borrow_mut().take_ready()?;
         self.next.set(index.wrapping_add(1));
-        Some(Lease::new(self, index, link, true))
+        Some(Lease::new(Place::take(self), index, link, true))
     }
 
     /// Whether as many requests are under way as may be.
@@ -86,16 +86,18 @@ impl Pool {
 
     /// A link to one of the app's addresses; a new one when `fresh`.
     pub(super) async fn lease(self: &Rc<Self>, fresh: bool) -> Result<Lease, Error> {
+        // Counted from here: those who wait for a connection are under way, too.
+        let place = Place::take(self);
         let mut error = Error::Connect("the app has no address".to_owned());
         for _ in 0..self.upstream.addresses.len().min(ATTEMPTS) {
             let Some((index, address)) = self.pick() else { break };
             if !fresh && let Some(link) = self.kept(index).await {
-                return Ok(Lease::new(self, index, link, true));
+                return Ok(Lease::new(place, index, link, true));
             }
             match self.connect(address).await {
                 Ok(link) => {
                     self.share(index, &link);
-                    return Ok(Lease::new(self, index, link, false));
+                    return Ok(Lease::new(place, index, link, false));
                 }
                 Err(failure) => {
                     self.failed(index);
@@ -188,23 +190,39 @@ impl Pool {
     }
 }
 
+/// One of the requests that may be under way.
+#[derive(Debug)]
+struct Place(Rc<Pool>);
+
+impl Place {
+    fn take(pool: &Rc<Pool>) -> Self {
+        pool.leased.set(pool.leased.get() + 1);
+        Self(Rc::clone(pool))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.leased.set(self.0.leased.get().saturating_sub(1));
+    }
+}
+
 /// A link in use by one request.
 #[derive(Debug)]
 pub(super) struct Lease {
-    pool: Rc<Pool>,
+    place: Place,
     index: usize,
     link: Option<Link>,
     reused: bool,
 }
 
 impl Lease {
-    fn new(pool: &Rc<Pool>, index: usize, link: Link, reused: bool) -> Self {
-        pool.leased.set(pool.leased.get() + 1);
-        Self { pool: Rc::clone(pool), index, link: Some(link), reused }
+    fn new(place: Place, index: usize, link: Link, reused: bool) -> Self {
+        Self { place, index, link: Some(link), reused }
     }
 
     pub(super) fn upstream(&self) -> &Arc<Upstream> {
-        &self.pool.upstream
+        &self.place.0.upstream
     }
 
     /// Whether the connection had carried requests before.
@@ -213,7 +231,7 @@ impl Lease {
     }
 
     pub(super) fn version(&self) -> Version {
-        match self.pool.upstream.settings.protocol {
+        match self.place.0.upstream.settings.protocol {
             Protocol::Http1 => Version::HTTP_11,
             Protocol::Http2 => self.link.as_ref().map_or(Version::HTTP_2, Link::version),
         }
@@ -230,12 +248,12 @@ impl Lease {
 
     /// The address gave no usable answer.
     pub(super) fn failed(&self) {
-        self.pool.failed(self.index);
+        self.place.0.failed(self.index);
     }
 
     /// The address answered.
     pub(super) fn worked(&self) {
-        if let Some(address) = self.pool.upstream.addresses.get(self.index) {
+        if let Some(address) = self.place.0.upstream.addresses.get(self.index) {
             address.worked();
         }
     }
@@ -243,13 +261,7 @@ impl Lease {
     /// The answer was read to its end: the link may carry the next request.
     pub(super) fn finish(mut self) {
         if let Some(link @ Link::Http1(_)) = self.link.take() {
-            self.pool.give_back(self.index, link);
+            self.place.0.give_back(self.index, link);
         }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.pool.leased.set(self.pool.leased.get().saturating_sub(1));
     }
 }
