@@ -128,18 +128,55 @@ fn stamp(rules: &Rules, given: &HeaderMap, permit: &Permit, websocket: bool) -> 
     let mut request = Request::new(());
     *request.headers_mut() = given.clone();
     let client = Client::find("192.0.2.1".parse().unwrap(), given, &Trust::default());
+    let ip = client.value();
     let forwarding = Forwarding {
-        client: &client,
-        ip: client.value(),
+        chain: client.chain(&ip),
+        ip,
         tls: true,
         host: HeaderValue::from_static("app.example.com"),
         id: HeaderValue::from_static("r1"),
         version: Version::HTTP_11,
         websocket,
     };
-    let stamped =
-        rules.stamp(permit, Box::new(request), &forwarding).expect("the identity is small");
-    stamped.into_parts().0.into_parts().0.headers
+    let stamped = rules.stamp(permit, Box::new(request), forwarding).expect("the identity is small");
+    let mut lines = Vec::new();
+    stamped.write_fields(&mut lines);
+    let map = stamped.into_request().headers().clone();
+    assert_eq!(sorted(&read(&lines)), sorted(&map), "HTTP/1.1 and HTTP/2 get the same fields");
+    map
+}
+
+/// The fields of a head, as an app would read them.
+fn read(lines: &[u8]) -> HeaderMap {
+    let mut lines = lines.to_vec();
+    lines.extend_from_slice(b"\r\n");
+    let mut fields = vec![httparse::EMPTY_HEADER; 4096];
+    let Ok(httparse::Status::Complete((length, fields))) =
+        httparse::parse_headers(&lines, &mut fields)
+    else {
+        panic!("no head: {lines:?}");
+    };
+    assert_eq!(length, lines.len(), "an empty line within the head");
+    let field = |field: &httparse::Header<'_>| {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).expect("a name");
+        (name, HeaderValue::from_bytes(field.value).expect("a value"))
+    };
+    let mut map = HeaderMap::new();
+    for (name, value) in fields.iter().map(field) {
+        map.append(name, value);
+    }
+    map
+}
+
+/// All fields but `Content-Length`, which is for who writes the body.
+fn sorted(headers: &HeaderMap) -> Vec<(&str, &[u8])> {
+    let mut all: Vec<_> = headers
+        .iter()
+        .filter(|(name, _)| *name != header::CONTENT_LENGTH)
+        .map(|(name, value)| (name.as_str(), value.as_bytes().trim_ascii()))
+        .collect();
+    all.sort_unstable();
+    all
 }
 
 fn values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {

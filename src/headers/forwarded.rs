@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+use super::stamped::write_field;
+
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -105,6 +107,12 @@ impl Client {
     pub fn value(&self) -> HeaderValue {
         HeaderValue::from_str(&self.ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"))
     }
+
+    /// The value of `X-Forwarded-For`; `ip` is the address as a header value.
+    pub fn chain(&self, ip: &HeaderValue) -> HeaderValue {
+        let chain = self.chain.as_deref().and_then(|chain| HeaderValue::from_str(chain).ok());
+        chain.unwrap_or_else(|| ip.clone())
+    }
 }
 
 /// An address as proxies write it: bare, `[v6]`, or with a port.
@@ -117,10 +125,10 @@ fn address(text: &str) -> Option<IpAddr> {
 
 /// What the app is told about the way of a request.
 #[derive(Debug)]
-pub struct Forwarding<'a> {
-    /// The client.
-    pub client: &'a Client,
-    /// The client's address as a value, made once per connection.
+pub struct Forwarding {
+    /// The client and the proxies before us, for `X-Forwarded-For`; made by [`Client::chain`].
+    pub chain: HeaderValue,
+    /// The client's address.
     pub ip: HeaderValue,
     /// Whether the client's side is TLS.
     pub tls: bool,
@@ -134,30 +142,47 @@ pub struct Forwarding<'a> {
     pub websocket: bool,
 }
 
-impl Forwarding<'_> {
-    pub(super) fn add(&self, headers: &mut HeaderMap) {
-        let chain =
-            self.client.chain.as_deref().and_then(|chain| HeaderValue::from_str(chain).ok());
-        headers.insert(X_FORWARDED_FOR, chain.unwrap_or_else(|| self.ip.clone()));
-        let proto = if self.tls { "https" } else { "http" };
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
-        headers.insert(X_FORWARDED_HOST, self.host.clone());
+impl Forwarding {
+    /// Puts the headers into `headers`, in the place of those of the same names.
+    pub(super) fn add(self, headers: &mut HeaderMap) {
         headers.insert(header::HOST, self.host.clone());
-        headers.insert(X_REAL_IP, self.ip.clone());
-        headers.insert(X_REQUEST_ID, self.id.clone());
-        headers.append(header::VIA, via(self.version));
+        headers.insert(X_FORWARDED_FOR, self.chain);
+        headers.insert(X_FORWARDED_HOST, self.host);
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto(self.tls)));
+        headers.insert(X_REAL_IP, self.ip);
+        headers.insert(X_REQUEST_ID, self.id);
+        headers.append(header::VIA, HeaderValue::from_static(via(self.version)));
         if self.websocket {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         }
     }
+
+    /// Writes the same headers but `Host` as lines of HTTP/1.1.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        let mut field = |name: &HeaderName, value: &[u8]| write_field(out, name.as_str(), value);
+        field(&X_FORWARDED_FOR, self.chain.as_bytes());
+        field(&X_FORWARDED_HOST, self.host.as_bytes());
+        field(&X_FORWARDED_PROTO, proto(self.tls).as_bytes());
+        field(&X_REAL_IP, self.ip.as_bytes());
+        field(&X_REQUEST_ID, self.id.as_bytes());
+        field(&header::VIA, via(self.version).as_bytes());
+        if self.websocket {
+            field(&header::CONNECTION, b"upgrade");
+            field(&header::UPGRADE, b"websocket");
+        }
+    }
+}
+
+fn proto(tls: bool) -> &'static str {
+    if tls { "https" } else { "http" }
 }
 
 /// Our entry in `Via` (RFC 9110 section 7.6.3).
-fn via(version: http::Version) -> HeaderValue {
-    HeaderValue::from_static(match version {
+fn via(version: http::Version) -> &'static str {
+    match version {
         http::Version::HTTP_2 => "2.0 portcullis",
         http::Version::HTTP_10 => "1.0 portcullis",
         _ => "1.1 portcullis",
-    })
+    }
 }

@@ -5,9 +5,10 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
+use super::stamped::lines;
 use crate::section::{Section, closest};
 use crate::session::{Identity, Live, user_claim};
 
@@ -110,12 +111,13 @@ pub struct IdentityHeaders {
     mark: Arc<()>,
 }
 
-/// The headers of one session, ready to be cloned into requests.
+/// The headers of one session, ready for its requests.
 #[derive(Debug)]
-struct Rendered {
+pub(super) struct Rendered {
     mark: Arc<()>,
-    bytes: usize,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    /// The same as lines of HTTP/1.1.
+    pub(super) lines: Vec<u8>,
 }
 
 impl IdentityHeaders {
@@ -170,25 +172,16 @@ impl IdentityHeaders {
         self.headers.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Adds the headers of `live`; whatever was there under these names has been removed before.
-    pub(super) fn add(&self, live: &Arc<Live>, headers: &mut HeaderMap) -> Result<(), Oversize> {
-        let kept = live.rendering(|identity| self.render(identity));
-        let fresh;
+    /// The headers of `live`, rendered once for as long as the session does not change.
+    pub(super) fn rendered(&self, live: &Live) -> Result<Arc<Rendered>, Oversize> {
+        let kept = live.rendering(|identity| Arc::new(self.render(identity)));
         let rendered = match kept.filter(|kept| Arc::ptr_eq(&kept.mark, &self.mark)) {
-            Some(kept) => kept,
+            Some(kept) => Arc::clone(kept),
             // A reload is under way: the session's entry is replaced within a second or two.
-            None => {
-                fresh = self.render(live.identity());
-                &fresh
-            }
+            None => Arc::new(self.render(live.identity())),
         };
-        if rendered.bytes > LIMIT {
-            return Err(Oversize { bytes: rendered.bytes });
-        }
-        for (name, value) in &rendered.headers {
-            headers.insert(name.clone(), value.clone());
-        }
-        Ok(())
+        let bytes = rendered.lines.len();
+        if bytes > LIMIT { Err(Oversize { bytes }) } else { Ok(rendered) }
     }
 
     fn render(&self, identity: &Identity) -> Rendered {
@@ -200,8 +193,8 @@ impl IdentityHeaders {
                 Some((name.clone(), HeaderValue::from_str(&value).ok()?))
             })
             .collect();
-        let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-        Rendered { mark: Arc::clone(&self.mark), bytes, headers }
+        let lines = lines(&headers);
+        Rendered { mark: Arc::clone(&self.mark), headers, lines }
     }
 }
 

@@ -5,41 +5,17 @@
 
 mod forwarded;
 mod identity;
-
-use std::sync::Arc;
+mod stamped;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response};
 
 use crate::policy::Permit;
 use crate::section::Section;
-use crate::session::Live;
 
 pub use self::forwarded::{Client, Forwarding, Trust};
 pub use self::identity::{IdentityHeaders, Oversize};
-
-/// A request that may go upstream: only [`Rules::stamp`] makes one.
-#[derive(Debug)]
-pub struct Stamped<B> {
-    // Boxed: it passes through several futures, each of which would hold it by value.
-    request: Box<Request<B>>,
-    session: Option<Arc<Live>>,
-}
-
-impl<B> Stamped<B> {
-    /// The request as the app will get it.
-    pub fn request(&self) -> &Request<B> {
-        &self.request
-    }
-
-    /// The request and the session under which its streams live.
-    pub fn into_parts(self) -> (Box<Request<B>>, Option<Arc<Live>>) {
-        (self.request, self.session)
-    }
-}
-
-/// About how many headers are added: forwarding and identity.
-const ADDED: usize = 18;
+pub use self::stamped::Stamped;
 
 /// What is removed and what is added.
 #[derive(Debug)]
@@ -64,18 +40,13 @@ impl Rules {
         &self,
         permit: &Permit,
         mut request: Box<Request<B>>,
-        forwarding: &Forwarding<'_>,
+        forwarding: Forwarding,
     ) -> Result<Stamped<B>, Oversize> {
         let headers = request.headers_mut();
-        // One growth in place of several: what is added is known.
-        headers.reserve(ADDED);
         remove_hop_by_hop(headers);
         self.remove_forgeries(headers);
-        forwarding.add(headers);
-        if let Some(live) = permit.session() {
-            self.identity.add(live, headers)?;
-        }
-        Ok(Stamped { request, session: permit.session().cloned() })
+        let identity = permit.session().map(|live| self.identity.rendered(live)).transpose()?;
+        Ok(Stamped::new(request, forwarding, identity))
     }
 
     fn remove_forgeries(&self, headers: &mut HeaderMap) {

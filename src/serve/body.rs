@@ -18,6 +18,7 @@ pub(super) struct Body {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 enum Source {
     Own(Option<Bytes>),
     App { body: ResponseBody, session: Option<Entry>, late: bool },

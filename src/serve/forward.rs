@@ -83,22 +83,23 @@ pub(super) fn prepare(
     let upgrade = websocket.then(|| hyper::upgrade::on(&mut *request));
     let host = exchange.host.as_ref().map(Host::value);
     let ip = &exchange.connection().ip;
+    let ip = if exchange.client.is_peer() { ip.clone() } else { exchange.client.value() };
     let forwarding = Forwarding {
-        client: &exchange.client,
-        ip: if exchange.client.is_peer() { ip.clone() } else { exchange.client.value() },
+        chain: exchange.client.chain(&ip),
+        ip,
         tls: exchange.connection().arrival.tls.is_some(),
         host: host.ok_or_else(|| target_fault("no host"))?,
         id: exchange.id.clone(),
         version: exchange.version,
         websocket,
     };
-    let stamped = site.table.headers.stamp(&permit, request, &forwarding).map_err(|error| {
+    let stamped = site.table.headers.stamp(&permit, request, forwarding).map_err(|error| {
         tracing::warn!(%error, request = exchange.request_id(), "identity-too-large");
         let detail = "Your groups and roles do not fit into the request to the app.";
         fault(StatusCode::BAD_GATEWAY, "identity-too-large", detail)
     })?;
     if upstream.settings.whoami {
-        return Ok(Way::Whoami(whoami::answer(stamped, exchange)));
+        return Ok(Way::Whoami(whoami::answer(stamped, &permit, exchange)));
     }
     let at = worker.clock.micros();
     let (upstream, counts) = (Arc::clone(upstream), Arc::clone(counts));
@@ -124,10 +125,10 @@ pub(super) fn receive(
     }
     let mut response = answer.response;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(upgrade) = upgrade else {
+        let (Some(upgrade), Some(app)) = (upgrade, answer.tunnel) else {
             return Err(unanswered(exchange, &Error::BadResponse("unasked 101".to_owned())));
         };
-        return tunnel::open(exchange, response, upgrade, &upstream, &permit);
+        return tunnel::open(exchange, response, upgrade, app, &upstream, &permit);
     }
     let now = worker.clock.now();
     if exchange.method.is_safe() && permit.session().is_some_and(|live| live.pulse().is_over(now)) {

@@ -14,13 +14,14 @@ use crate::api::Fault;
 use crate::headers::clean_response;
 use crate::metrics::OpenKind;
 use crate::policy::Permit;
-use crate::upstream::{Cut, ResponseBody, Upstream, tunnel};
+use crate::upstream::{Cut, ResponseBody, Tunnel, Upstream, tunnel};
 
 /// The app has agreed: answers 101 and lets the bytes flow.
 pub(super) fn open(
     exchange: &Exchange,
     mut response: Response<ResponseBody>,
     client: OnUpgrade,
+    app: Tunnel,
     upstream: &Arc<Upstream>,
     permit: &Permit,
 ) -> Outcome {
@@ -33,7 +34,6 @@ pub(super) fn open(
         let fault = Fault::new(StatusCode::BAD_GATEWAY, "bad-upstream-response", detail);
         return Err(Box::new(fault));
     }
-    let app = hyper::upgrade::on(&mut response);
     if let Some(wire) = &exchange.connection().wire {
         wire.pass_through(exchange.number);
     }
@@ -43,8 +43,8 @@ pub(super) fn open(
     tokio::task::spawn_local(async move {
         let _open = worker.metrics.open(OpenKind::Tunnel);
         let mut member = worker.stop.enter();
-        let (client, app) = match tokio::try_join!(client, app) {
-            Ok(both) => both,
+        let client = match client.await {
+            Ok(client) => client,
             Err(error) => {
                 tracing::debug!(%error, "a tunnel did not come about");
                 return;

@@ -9,11 +9,13 @@ use super::exchange::Exchange;
 use crate::api::{Reply, wants_page};
 use crate::headers::Stamped;
 use crate::pages::{CSP, HeaderRow, WhoamiPage, header_meaning};
+use crate::policy::Permit;
 use crate::upstream::RequestBody;
 
 /// Answers as a page to browsers, as JSON to programs.
-pub(super) fn answer(stamped: Stamped<RequestBody>, exchange: &Exchange) -> Reply {
-    let (request, session) = stamped.into_parts();
+pub(super) fn answer(stamped: Stamped<RequestBody>, permit: &Permit, exchange: &Exchange) -> Reply {
+    let request = stamped.into_request();
+    let signed_in = permit.session().is_some();
     let site = &exchange.view.site;
     let identity: Vec<&str> = site.table.headers.identity_names().collect();
     let headers: Vec<(String, String)> = request
@@ -37,7 +39,7 @@ pub(super) fn answer(stamped: Stamped<RequestBody>, exchange: &Exchange) -> Repl
             "method": request.method().as_str(),
             "target": target,
             "client": client,
-            "signed_in": session.is_some(),
+            "signed_in": signed_in,
             "headers": map,
         });
         return Reply::json(StatusCode::OK, &body).with(http::header::CACHE_CONTROL, NO_STORE);
@@ -56,7 +58,7 @@ pub(super) fn answer(stamped: Stamped<RequestBody>, exchange: &Exchange) -> Repl
         target: &target,
         version: "HTTP/1.1",
         client: &client,
-        signed_in: session.is_some(),
+        signed_in,
         headers: rows,
     });
     Reply::page(StatusCode::OK, page)

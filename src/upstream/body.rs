@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::http1;
 use super::pool::Lease;
 use crate::clock::UnixMs;
 use crate::timer::{Deadline, Timer};
@@ -17,6 +18,9 @@ use crate::timer::{Deadline, Timer};
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
+    /// The app's answer broke off.
+    #[error(transparent)]
+    App(#[from] http1::Broken),
     /// The sender broke off or sent something invalid.
     #[error(transparent)]
     Broken(#[from] hyper::Error),
@@ -36,7 +40,8 @@ pub enum BodyError {
 pub struct RequestBody {
     incoming: Option<Incoming>,
     pace: Option<Pace>,
-    turn: Turn,
+    /// `None` without a body: it is the app's turn from the start.
+    turn: Option<Turn>,
 }
 
 /// Whose turn it is while a request body goes through; shared with whoever waits for the answer.
@@ -74,11 +79,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl RequestBody {
     /// No body.
     pub fn empty() -> Self {
-        let turn = Turn(Rc::new(Cell::new(Whose::App(None))));
-        Self { incoming: None, pace: None, turn }
+        Self { incoming: None, pace: None, turn: None }
     }
 
-    pub(super) fn turn(&self) -> Turn {
+    pub(super) fn turn(&self) -> Option<Turn> {
         self.turn.clone()
     }
 
@@ -90,7 +94,7 @@ impl RequestBody {
         }
         let (silence, timer) = (timer.deadline(idle), timer.clone());
         let pace = Pace { since: timer.now(), silence, timer, bytes: 0, rate };
-        Self { incoming: Some(incoming), pace: Some(pace), turn: Turn::default() }
+        Self { incoming: Some(incoming), pace: Some(pace), turn: Some(Turn::default()) }
     }
 
     /// Whether there is no body.
@@ -128,6 +132,11 @@ impl Body for RequestBody {
         let this = self.get_mut();
         let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
         let apps = Whose::App(this.pace.as_ref().map(|pace| pace.timer.now()));
+        let turn = |whose| {
+            if let Some(turn) = &this.turn {
+                turn.0.set(whose);
+            }
+        };
         loop {
             match Pin::new(&mut *incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -135,16 +144,16 @@ impl Body for RequestBody {
                     if let Some(pace) = &mut this.pace {
                         pace.moved(data.len())?;
                     }
-                    this.turn.0.set(apps);
+                    turn(apps);
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
                 Poll::Ready(None) => {
-                    this.turn.0.set(apps);
+                    turn(apps);
                     return Poll::Ready(None);
                 }
                 Poll::Pending => {
-                    this.turn.0.set(Whose::Client);
+                    turn(Whose::Client);
                     let Some(pace) = &mut this.pace else { return Poll::Pending };
                     return pace.silence.poll(cx).map(|()| Some(Err(BodyError::Idle)));
                 }
@@ -164,19 +173,45 @@ impl Body for RequestBody {
 /// The body of an app's answer; gives its connection back when it has been read to the end.
 #[derive(Debug)]
 pub struct ResponseBody {
-    incoming: Incoming,
+    incoming: Answering,
     lease: Option<Lease>,
     silence: Deadline,
+    /// Why it broke off, until that is told.
+    broken: Option<BodyError>,
+}
+
+/// The body as its protocol reads it.
+#[derive(Debug)]
+pub(super) enum Answering {
+    Http1(http1::ResponseBody),
+    Http2(Incoming),
+    /// There is none: the connection became a tunnel.
+    Tunnel,
 }
 
 impl ResponseBody {
-    pub(super) fn new(incoming: Incoming, lease: Lease, silence: Deadline) -> Self {
-        Self { incoming, lease: Some(lease), silence }
+    /// `silence` is the limit on pauses, started with the head.
+    pub(super) fn new(incoming: Answering, lease: Lease, silence: Deadline) -> Self {
+        let mut body = Self { incoming, lease: Some(lease), silence, broken: None };
+        body.finish_at_end();
+        body
     }
 
-    fn finish(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            lease.finish();
+    /// No body.
+    pub(super) fn empty(silence: Deadline) -> Self {
+        Self { incoming: Answering::Tunnel, lease: None, silence, broken: None }
+    }
+
+    /// Gives the connection back as soon as nothing of the answer is left to read.
+    fn finish_at_end(&mut self) {
+        if !self.is_end_stream() {
+            return;
+        }
+        let Some(lease) = self.lease.take() else { return };
+        if let Answering::Http1(body) = &mut self.incoming
+            && let Some(connection) = body.reusable()
+        {
+            lease.finish(connection);
         }
     }
 }
@@ -189,18 +224,31 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let polled = match &mut self.incoming {
+            Answering::Http1(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Answering::Http2(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Answering::Tunnel => Poll::Ready(None),
+        };
+        match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.silence.push_back();
+                self.finish_at_end();
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
                 // Broken off: the link must not carry another request.
                 self.lease = None;
-                Poll::Ready(Some(Err(error.into())))
+                // Told a turn later: hyper drops what it has not yet written when a body fails, and the
+                // client would not even see the head.
+                self.broken = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
             Poll::Ready(None) => {
-                self.finish();
+                self.finish_at_end();
                 Poll::Ready(None)
             }
             Poll::Pending => self.silence.poll(cx).map(|()| Some(Err(BodyError::Idle))),
@@ -208,19 +256,18 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match &self.incoming {
+            Answering::Http1(body) => body.is_end_stream(),
+            Answering::Http2(body) => body.is_end_stream(),
+            Answering::Tunnel => true,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
-}
-
-impl Drop for ResponseBody {
-    fn drop(&mut self) {
-        // hyper stops asking once a body says that it is at its end.
-        if self.incoming.is_end_stream() {
-            self.finish();
+        match &self.incoming {
+            Answering::Http1(body) => body.size_hint(),
+            Answering::Http2(body) => body.size_hint(),
+            Answering::Tunnel => SizeHint::with_exact(0),
         }
     }
 }

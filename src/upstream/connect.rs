@@ -3,29 +3,45 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use http::{Request, Response, Version};
+use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::body::{BodyError, RequestBody};
+use super::http1::{Connection, HEAD};
 use super::settings::{Protocol, Target};
 use super::{Error, Failure, Upstream};
-
-/// Bound on the head of an app's answer.
-const HEAD: usize = 64 * 1024;
 
 /// A stream to an app.
 #[derive(Debug)]
 pub(super) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Whether nothing is to be read now, not even the end.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let mut byte = [0];
+        match self {
+            // No system call unless the stream was seen to have something.
+            Self::Plain(stream) => stream
+                .try_read(&mut byte)
+                .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock),
+            // What concerns TLS alone, such as tickets, is taken in by the way.
+            Self::Tls(stream) => {
+                let cx = &mut Context::from_waker(Waker::noop());
+                Pin::new(stream).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_pending()
+            }
+        }
+    }
 }
 
 impl AsyncRead for Stream {
@@ -105,108 +121,56 @@ pub(super) async fn open(upstream: &Upstream, target: &Target) -> io::Result<Str
 /// A connection that takes requests.
 #[derive(Debug)]
 pub(super) enum Link {
-    Http1(http1::SendRequest<RequestBody>),
+    // Boxed: it moves from the pool to a request, to its answer, and back.
+    Http1(Box<Connection>),
     Http2(http2::SendRequest<RequestBody>),
 }
 
 impl Link {
-    /// Connects and shakes hands; the connection runs as a task of this worker.
+    /// Connects and shakes hands; an HTTP/2 connection runs as a task of this worker.
     pub(super) async fn connect(upstream: &Upstream, target: &Target) -> io::Result<Self> {
-        let stream = TokioIo::new(open(upstream, target).await?);
-        match upstream.settings.protocol {
-            Protocol::Http1 => {
-                let mut builder = http1::Builder::new();
-                builder.max_buf_size(HEAD);
-                let (send, connection) =
-                    builder.handshake(stream).await.map_err(io::Error::other)?;
-                tokio::task::spawn_local(async move {
-                    if let Err(error) = connection.with_upgrades().await {
-                        tracing::debug!(%error, "connection to an app");
-                    }
-                });
-                Ok(Self::Http1(send))
+        let stream = open(upstream, target).await?;
+        if upstream.settings.protocol == Protocol::Http1 {
+            return Ok(Self::Http1(Box::new(Connection::new(stream))));
+        }
+        let mut builder = http2::Builder::new(LocalExec);
+        builder
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .max_header_list_size(u32::try_from(HEAD).unwrap_or(u32::MAX))
+            // Clients that do not read fill their own streams, not the connection.
+            .initial_stream_window_size(64 << 10)
+            .initial_connection_window_size(16 << 20);
+        let handshake = builder.handshake(TokioIo::new(stream));
+        let (send, connection) = handshake.await.map_err(io::Error::other)?;
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection to an app");
             }
-            Protocol::Http2 => {
-                let mut builder = http2::Builder::new(LocalExec);
-                builder
-                    .timer(TokioTimer::new())
-                    .keep_alive_interval(Duration::from_secs(20))
-                    .keep_alive_timeout(Duration::from_secs(10))
-                    .max_header_list_size(u32::try_from(HEAD).unwrap_or(u32::MAX))
-                    // Clients that do not read fill their own streams, not the connection.
-                    .initial_stream_window_size(64 << 10)
-                    .initial_connection_window_size(16 << 20);
-                let (send, connection) =
-                    builder.handshake(stream).await.map_err(io::Error::other)?;
-                tokio::task::spawn_local(async move {
-                    if let Err(error) = connection.await {
-                        tracing::debug!(%error, "connection to an app");
-                    }
-                });
-                Ok(Self::Http2(send))
-            }
-        }
-    }
-
-    pub(super) fn version(&self) -> Version {
-        match self {
-            Self::Http1(_) => Version::HTTP_11,
-            Self::Http2(_) => Version::HTTP_2,
-        }
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        match self {
-            Self::Http1(send) => send.is_closed(),
-            Self::Http2(send) => send.is_closed(),
-        }
-    }
-
-    /// Whether the link takes a request now.
-    pub(super) fn is_ready(&self) -> bool {
-        match self {
-            Self::Http1(send) => send.is_ready(),
-            Self::Http2(send) => send.is_ready(),
-        }
-    }
-
-    /// Waits until the link takes a request; false when it never will.
-    pub(super) async fn ready(&mut self) -> bool {
-        match self {
-            Self::Http1(send) => send.is_ready() || send.ready().await.is_ok(),
-            Self::Http2(send) => send.is_ready() || send.ready().await.is_ok(),
-        }
-    }
-
-    pub(super) fn send(&mut self, request: Request<RequestBody>) -> Sending {
-        match self {
-            Self::Http1(send) => {
-                let sending = send.try_send_request(request);
-                Box::pin(async move { sending.await.map_err(Failure::from) })
-            }
-            Self::Http2(send) => {
-                let sending = send.try_send_request(request);
-                Box::pin(async move { sending.await.map_err(Failure::from) })
-            }
-        }
+        });
+        Ok(Self::Http2(send))
     }
 }
 
-/// A request on its way. Boxed: one small allocation in place of a large future in every caller.
-pub(super) type Sending = Pin<Box<dyn Future<Output = Result<Response<Incoming>, Failure>>>>;
-
-impl From<TrySendError<Request<RequestBody>>> for Failure {
-    fn from(mut error: TrySendError<Request<RequestBody>>) -> Self {
-        let unsent = error.take_message().map(Box::new);
-        let error = error.into_error();
-        let started = error.is_parse() || error.is_user();
-        let error = match () {
-            () if error.is_parse() => Error::BadResponse(error.to_string()),
-            () if error.is_user() => of_user(&error),
-            () => Error::Reset,
-        };
-        Self { error, unsent, started }
-    }
+/// Sends a request on an HTTP/2 connection. The request comes back when nothing of it was sent.
+pub(super) async fn send_http2(
+    mut send: http2::SendRequest<RequestBody>,
+    request: Request<RequestBody>,
+) -> Result<Response<Incoming>, (Failure, Option<Request<RequestBody>>)> {
+    let mut error = match send.try_send_request(request).await {
+        Ok(response) => return Ok(response),
+        Err(error) => error,
+    };
+    let unsent = error.take_message();
+    let error = error.into_error();
+    let started = error.is_parse() || error.is_user();
+    let error = match () {
+        () if error.is_parse() => Error::BadResponse(error.to_string()),
+        () if error.is_user() => of_user(&error),
+        () => Error::Reset,
+    };
+    Err((Failure { error, unsent: unsent.is_some(), started }, unsent))
 }
 
 /// What hyper says of its user: the request's body, or a request that it does not take.
@@ -214,7 +178,9 @@ fn of_user(error: &hyper::Error) -> Error {
     let body = std::error::Error::source(error).and_then(|source| source.downcast_ref());
     match body {
         Some(BodyError::Idle | BodyError::Slow(_)) => Error::ClientBody { late: true },
-        Some(BodyError::Broken(_) | BodyError::SessionOver) => Error::ClientBody { late: false },
+        Some(BodyError::App(_) | BodyError::Broken(_) | BodyError::SessionOver) => {
+            Error::ClientBody { late: false }
+        }
         None => Error::BadResponse(error.to_string()),
     }
 }

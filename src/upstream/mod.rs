@@ -5,26 +5,31 @@
 mod address;
 mod body;
 mod connect;
+mod http1;
+mod http2;
 mod pool;
 mod settings;
 mod upgrade;
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Request, Response, Uri, Version};
+use http::{Method, Response, StatusCode};
 
 use crate::headers::Stamped;
-use crate::timer::Timer;
+use crate::timer::{Deadline, Timer};
 
 pub use self::address::{Address, check_health};
 pub use self::body::{BodyError, RequestBody, ResponseBody};
+pub use self::http1::{Broken, Tunnel};
 pub use self::settings::{Health, Protocol, Settings};
 pub use self::upgrade::{Cut, tunnel};
 
-use self::body::{Turn, Whose};
+use self::body::{Answering, Turn, Whose};
 use self::connect::Link;
+use self::http1::{Begun, Connection};
 use self::pool::{Lease, Pool};
 
 /// An app behind the gateway, shared by all workers.
@@ -76,6 +81,8 @@ pub enum Error {
 pub struct Answer {
     /// The response; hop-by-hop headers are still in it.
     pub response: Response<ResponseBody>,
+    /// What became of the connection when the answer is a 101.
+    pub tunnel: Option<Tunnel>,
     /// Whether a second attempt was needed.
     pub retried: bool,
 }
@@ -102,70 +109,68 @@ impl Client {
     /// When there is no answer to hand on; see [`Error`].
     pub async fn send(
         &self,
-        stamped: Stamped<RequestBody>,
+        mut stamped: Stamped<RequestBody>,
         upstream: &Arc<Upstream>,
     ) -> Result<Answer, Error> {
-        let (mut request, _) = stamped.into_parts();
         let pool = self.pool(upstream);
-        let upgrade = request.headers().contains_key(http::header::UPGRADE);
-        let repeatable = is_idempotent(request.method()) && request.body().is_empty();
+        if upstream.settings.protocol == Protocol::Http2 {
+            // Boxed, like all that is rare: it must not make the future of every request large.
+            return Box::pin(self.send_http2(stamped, &pool)).await;
+        }
+        let repeatable = is_idempotent(stamped.method()) && stamped.body().is_empty();
         let mut retried = false;
         loop {
-            let fresh = upgrade || retried;
-            if pool.is_full() {
-                return Err(Error::Busy);
-            }
-            let ready = if fresh { None } else { pool.ready() };
-            let mut lease = match ready {
-                Some(lease) => lease,
-                // Boxed: connecting must not make the future of every request large.
-                None => Box::pin(pool.lease(fresh)).await?,
-            };
-            adapt(&mut request, lease.version())?;
-            let copy = (repeatable && lease.is_reused() && !retried).then(|| copy(&request));
-            let turn = request.body().turn();
-            let sending = lease.send(*request);
-            let Some(sent) = self.first_byte(sending, &turn, upstream).await else {
-                lease.failed();
-                return Err(Error::Timeout(upstream.settings.first_byte));
-            };
-            let failure = match sent {
-                Ok(response) => {
-                    let response = receive(response, lease, upgrade, &self.timer)?;
-                    return Ok(Answer { response, retried });
+            let (lease, link) = lease(&pool, stamped.is_upgrade() || retried).await?;
+            let Link::Http1(mut connection) = link else { return Err(Error::Reset) };
+            connection.begin(&stamped);
+            let failure = match self.exchange(&mut connection, &mut stamped, upstream).await {
+                Ok((begun, deadline)) => {
+                    let answer = self.receive(connection, begun, stamped, lease, deadline)?;
+                    return Ok(Answer { retried, ..answer });
                 }
                 Err(failure) => failure,
             };
             let stale = lease.is_reused() && !retried && !failure.started;
-            // Nothing of a request that comes back was sent.
-            match failure.unsent.or(copy.filter(|_| stale)) {
-                Some(again) if stale => request = again,
-                _ => {
-                    if !matches!(failure.error, Error::ClientBody { .. }) {
-                        lease.failed();
-                    }
-                    return Err(failure.error);
-                }
+            if !stale || !(failure.unsent || repeatable) {
+                lease.failed_by(&failure.error);
+                return Err(failure.error);
             }
             retried = true;
         }
     }
 
-    /// The answer's head, or `None` when the app took too long. The time that the client takes for
+    /// Sends the request and waits for the head of the answer, as long as the app may take.
+    async fn exchange(
+        &self,
+        connection: &mut Connection,
+        stamped: &mut Stamped<RequestBody>,
+        upstream: &Upstream,
+    ) -> Result<(Begun, Deadline), Failure> {
+        let turn = stamped.body().turn();
+        let method = stamped.method().clone();
+        let mut deadline = self.timer.deadline(upstream.settings.first_byte);
+        let answer = poll_fn(|cx| connection.poll_answer(cx, stamped.body_mut(), &method));
+        match self.first_byte(answer, turn.as_ref(), upstream, &mut deadline).await {
+            Some(answer) => answer.map(|begun| (begun, deadline)),
+            None => Err(Failure::late(upstream.settings.first_byte)),
+        }
+    }
+
+    /// What `waiting` gives, or `None` when the app took too long. The time that the client takes for
     /// its body is not the app's.
     async fn first_byte<F: Future + Unpin>(
         &self,
-        mut sending: F,
-        turn: &Turn,
+        mut waiting: F,
+        turn: Option<&Turn>,
         upstream: &Upstream,
+        deadline: &mut Deadline,
     ) -> Option<F::Output> {
         let limit = upstream.settings.first_byte;
-        let mut deadline = self.timer.deadline(limit);
         loop {
-            if let Some(sent) = deadline.limit(&mut sending).await {
-                return Some(sent);
+            if let Some(answer) = deadline.limit(&mut waiting).await {
+                return Some(answer);
             }
-            let since = match turn.whose() {
+            let since = match turn.map_or(Whose::App(None), Turn::whose) {
                 Whose::App(None) => return None,
                 Whose::App(Some(since)) => since,
                 Whose::Client => self.timer.now(),
@@ -176,6 +181,34 @@ impl Client {
             }
             deadline.reset(limit.saturating_sub(waited));
         }
+    }
+
+    /// Makes an answer of a head, if it is one to this request.
+    fn receive(
+        &self,
+        connection: Box<Connection>,
+        begun: Begun,
+        mut stamped: Stamped<RequestBody>,
+        lease: Lease,
+        mut silence: Deadline,
+    ) -> Result<Answer, Error> {
+        if begun.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            if !stamped.is_upgrade() {
+                let what = "101 that nobody asked for";
+                lease.failed();
+                return Err(Error::BadResponse(what.to_owned()));
+            }
+            lease.worked();
+            let (response, tunnel) = connection.into_tunnel(begun).ok_or(Error::Reset)?;
+            let response = response.map(|()| ResponseBody::empty(silence));
+            return Ok(Answer { response, tunnel: Some(tunnel), retried: false });
+        }
+        lease.worked();
+        silence.reset(lease.upstream().settings.idle);
+        let request = std::mem::replace(stamped.body_mut(), RequestBody::empty());
+        let (response, body) = connection.into_body(begun, request);
+        let response = response.map(|()| ResponseBody::new(Answering::Http1(body), lease, silence));
+        Ok(Answer { response, tunnel: None, retried: false })
     }
 
     fn pool(&self, upstream: &Arc<Upstream>) -> Rc<Pool> {
@@ -198,70 +231,33 @@ impl Client {
     }
 }
 
-/// Why an attempt failed, and what of it can be used again.
+/// A connection to one of the app's addresses; a new one when `fresh`.
+async fn lease(pool: &Rc<Pool>, fresh: bool) -> Result<(Lease, Link), Error> {
+    if pool.is_full() {
+        return Err(Error::Busy);
+    }
+    let ready = if fresh { None } else { pool.ready() };
+    match ready {
+        Some(ready) => Ok(ready),
+        // Boxed: connecting must not make the future of every request large.
+        None => Box::pin(pool.lease(fresh)).await,
+    }
+}
+
+/// Why an attempt failed, and whether another one may be made.
 #[derive(Debug)]
 struct Failure {
     error: Error,
-    /// The request, when nothing of it was sent.
-    unsent: Option<Box<Request<RequestBody>>>,
-    /// Whether bytes of an answer had come.
+    /// Whether nothing of the request was sent.
+    unsent: bool,
+    /// Whether bytes of an answer had come, or the failure is not the connection's.
     started: bool,
 }
 
-fn receive(
-    response: Response<hyper::body::Incoming>,
-    lease: Lease,
-    upgrade: bool,
-    timer: &Timer,
-) -> Result<Response<ResponseBody>, Error> {
-    if response.status() == http::StatusCode::SWITCHING_PROTOCOLS && !upgrade {
-        return Err(Error::BadResponse("101 that nobody asked for".to_owned()));
+impl Failure {
+    fn late(limit: Duration) -> Self {
+        Self { error: Error::Timeout(limit), unsent: false, started: true }
     }
-    let headers = response.headers();
-    // Two framings: which one the app meant is a guess, and a wrong guess splits answers.
-    if headers.contains_key(http::header::TRANSFER_ENCODING)
-        && headers.contains_key(http::header::CONTENT_LENGTH)
-    {
-        return Err(Error::BadResponse("Content-Length with Transfer-Encoding".to_owned()));
-    }
-    let idle = timer.deadline(lease.upstream().settings.idle);
-    lease.worked();
-    Ok(response.map(|incoming| ResponseBody::new(incoming, lease, idle)))
-}
-
-/// Puts the request into the form of the connection's protocol. HTTP/2 says the host in `:authority`
-/// (RFC 9113 section 8.3.1); path and query stay as they are.
-fn adapt(request: &mut Request<RequestBody>, version: Version) -> Result<(), Error> {
-    *request.version_mut() = version;
-    if version != Version::HTTP_2 {
-        // Without either, hyper takes a GET for one without a body.
-        let headers = request.headers();
-        let framed = headers.contains_key(http::header::CONTENT_LENGTH);
-        if !framed && !request.body().is_empty() {
-            let chunked = http::HeaderValue::from_static("chunked");
-            request.headers_mut().insert(http::header::TRANSFER_ENCODING, chunked);
-        }
-        return Ok(());
-    }
-    if request.uri().authority().is_some() {
-        return Ok(());
-    }
-    let Some(host) = request.headers_mut().remove(http::header::HOST) else { return Ok(()) };
-    let mut parts = std::mem::take(request.uri_mut()).into_parts();
-    parts.scheme = Some(http::uri::Scheme::HTTP);
-    parts.authority = http::uri::Authority::try_from(host.as_bytes()).ok();
-    *request.uri_mut() = Uri::from_parts(parts)
-        .map_err(|error| Error::Connect(format!("HTTP/2 cannot say this target: {error}")))?;
-    Ok(())
-}
-
-fn copy(request: &Request<RequestBody>) -> Box<Request<RequestBody>> {
-    let mut copy = Request::new(RequestBody::empty());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    Box::new(copy)
 }
 
 /// Methods that may be repeated (RFC 9110 section 9.2.2).

@@ -7,13 +7,12 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Request, Version};
 use hyper::client::conn::http2;
 
 use super::body::RequestBody;
-use super::connect::Sending;
-use super::settings::Protocol;
-use super::{Address, Error, Failure, Link, Upstream};
+use super::connect::Link;
+use super::http1::Connection;
+use super::{Address, Error, Upstream};
 use crate::clock::UnixMs;
 use crate::timer::Timer;
 
@@ -32,28 +31,24 @@ pub(super) struct Pool {
 /// What a worker keeps for one address.
 #[derive(Debug, Default)]
 struct Slot {
-    idle: Vec<(Link, UnixMs)>,
+    /// Connections without a request, the last used one at the end.
+    idle: Vec<(Box<Connection>, UnixMs)>,
     shared: Option<http2::SendRequest<RequestBody>>,
 }
 
 impl Slot {
-    fn take_ready(&mut self) -> Option<Link> {
+    fn take(&mut self) -> Option<Link> {
         if let Some(send) = &self.shared
             && send.is_ready()
         {
             return Some(Link::Http2(send.clone()));
         }
-        let (link, _) = self.idle.last()?;
-        if !link.is_ready() {
-            return None;
+        while let Some((connection, _)) = self.idle.pop() {
+            if connection.is_quiet() {
+                return Some(Link::Http1(connection));
+            }
         }
-        self.idle.pop().map(|(link, _)| link)
-    }
-
-    fn take_any_ready(&mut self) -> Option<Link> {
-        self.idle.retain(|(link, _)| !link.is_closed());
-        let place = self.idle.iter().rposition(|(link, _)| link.is_ready())?;
-        Some(self.idle.swap_remove(place).0)
+        None
     }
 }
 
@@ -68,15 +63,15 @@ impl Pool {
     }
 
     /// A kept link that is ready now: the usual case.
-    pub(super) fn ready(self: &Rc<Self>) -> Option<Lease> {
+    pub(super) fn ready(self: &Rc<Self>) -> Option<(Lease, Link)> {
         let addresses = &self.upstream.addresses;
         let index = self.next.get() % addresses.len().max(1);
         if !addresses.get(index)?.is_sound() {
             return None;
         }
-        let link = self.slots.get(index)?.borrow_mut().take_ready()?;
+        let link = self.slots.get(index)?.borrow_mut().take()?;
         self.next.set(index.wrapping_add(1));
-        Some(Lease::new(Place::take(self), index, link, true))
+        Some((Lease { place: Place::take(self), index, reused: true }, link))
     }
 
     /// Whether as many requests are under way as may be.
@@ -85,19 +80,19 @@ impl Pool {
     }
 
     /// A link to one of the app's addresses; a new one when `fresh`.
-    pub(super) async fn lease(self: &Rc<Self>, fresh: bool) -> Result<Lease, Error> {
+    pub(super) async fn lease(self: &Rc<Self>, fresh: bool) -> Result<(Lease, Link), Error> {
         // Counted from here: those who wait for a connection are under way, too.
         let place = Place::take(self);
         let mut error = Error::Connect("the app has no address".to_owned());
         for _ in 0..self.upstream.addresses.len().min(ATTEMPTS) {
             let Some((index, address)) = self.pick() else { break };
             if !fresh && let Some(link) = self.kept(index).await {
-                return Ok(Lease::new(place, index, link, true));
+                return Ok((Lease { place, index, reused: true }, link));
             }
             match self.connect(address).await {
                 Ok(link) => {
                     self.share(index, &link);
-                    return Ok(Lease::new(place, index, link, false));
+                    return Ok((Lease { place, index, reused: false }, link));
                 }
                 Err(failure) => {
                     self.failed(index);
@@ -128,24 +123,13 @@ impl Pool {
     async fn kept(&self, index: usize) -> Option<Link> {
         let slot = self.slots.get(index)?;
         let shared = slot.borrow().shared.clone();
-        if let Some(send) = shared {
-            let mut link = Link::Http2(send);
-            if !link.is_closed() && link.ready().await {
-                return Some(link);
+        if let Some(mut send) = shared {
+            if send.is_ready() || send.ready().await.is_ok() {
+                return Some(Link::Http2(send));
             }
             slot.borrow_mut().shared = None;
         }
-        // A link is ready once its own task has had its turn after the end of an answer. One that
-        // stays unready has a request body under way that the app did not wait for.
-        for patience in [true, false] {
-            if let Some(link) = slot.borrow_mut().take_any_ready() {
-                return Some(link);
-            }
-            if patience {
-                tokio::task::yield_now().await;
-            }
-        }
-        None
+        slot.borrow_mut().take()
     }
 
     async fn connect(&self, address: &Address) -> Result<Link, Error> {
@@ -170,11 +154,11 @@ impl Pool {
         address.failed(self.timer.now(), settings.max_failures, settings.eject_for);
     }
 
-    fn give_back(&self, index: usize, link: Link) {
+    fn give_back(&self, index: usize, connection: Box<Connection>) {
         let Some(slot) = self.slots.get(index) else { return };
         let mut slot = slot.borrow_mut();
-        if slot.idle.len() < self.upstream.settings.keep && !link.is_closed() {
-            slot.idle.push((link, self.timer.now()));
+        if slot.idle.len() < self.upstream.settings.keep {
+            slot.idle.push((connection, self.timer.now()));
         }
     }
 
@@ -182,7 +166,7 @@ impl Pool {
         let (now, keep_for) = (self.timer.now(), self.upstream.settings.keep_for);
         for slot in &self.slots {
             let mut slot = slot.borrow_mut();
-            slot.idle.retain(|(link, since)| now.since(*since) < keep_for && !link.is_closed());
+            slot.idle.retain(|(link, since)| now.since(*since) < keep_for && link.is_quiet());
             if slot.shared.as_ref().is_some_and(http2::SendRequest::is_closed) {
                 slot.shared = None;
             }
@@ -207,20 +191,15 @@ impl Drop for Place {
     }
 }
 
-/// A link in use by one request.
+/// The right to a link, held by one request until its answer was read.
 #[derive(Debug)]
 pub(super) struct Lease {
     place: Place,
     index: usize,
-    link: Option<Link>,
     reused: bool,
 }
 
 impl Lease {
-    fn new(place: Place, index: usize, link: Link, reused: bool) -> Self {
-        Self { place, index, link: Some(link), reused }
-    }
-
     pub(super) fn upstream(&self) -> &Arc<Upstream> {
         &self.place.0.upstream
     }
@@ -230,25 +209,16 @@ impl Lease {
         self.reused
     }
 
-    pub(super) fn version(&self) -> Version {
-        match self.place.0.upstream.settings.protocol {
-            Protocol::Http1 => Version::HTTP_11,
-            Protocol::Http2 => self.link.as_ref().map_or(Version::HTTP_2, Link::version),
-        }
-    }
-
-    pub(super) fn send(&mut self, request: Request<RequestBody>) -> Sending {
-        match &mut self.link {
-            Some(link) => link.send(request),
-            None => Box::pin(async {
-                Err(Failure { error: Error::Reset, unsent: None, started: false })
-            }),
-        }
-    }
-
     /// The address gave no usable answer.
     pub(super) fn failed(&self) {
         self.place.0.failed(self.index);
+    }
+
+    /// The same, unless it was the client's doing.
+    pub(super) fn failed_by(&self, error: &Error) {
+        if !matches!(error, Error::ClientBody { .. }) {
+            self.failed();
+        }
     }
 
     /// The address answered.
@@ -258,10 +228,8 @@ impl Lease {
         }
     }
 
-    /// The answer was read to its end: the link may carry the next request.
-    pub(super) fn finish(mut self) {
-        if let Some(link @ Link::Http1(_)) = self.link.take() {
-            self.place.0.give_back(self.index, link);
-        }
+    /// The answer was read to its end: the connection may carry the next request.
+    pub(super) fn finish(self, connection: Box<Connection>) {
+        self.place.0.give_back(self.index, connection);
     }
 }

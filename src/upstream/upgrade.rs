@@ -11,6 +11,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::http1::Tunnel;
 use crate::timer::Timer;
 
 /// Why a tunnel must end, as a WebSocket close code and reason (RFC 6455 section 7.4).
@@ -52,14 +53,14 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// When a side breaks off.
 pub async fn tunnel(
     client: Upgraded,
-    app: Upgraded,
+    app: Tunnel,
     cut: impl Future<Output = Cut>,
     client_sent: impl Fn(),
     timer: &Timer,
     idle: Duration,
 ) -> io::Result<()> {
     let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
-    let (mut from_app, mut to_app) = tokio::io::split(TokioIo::new(app));
+    let (mut from_app, mut to_app) = tokio::io::split(app);
     let mut frames = Frames::default();
     let moved = std::cell::Cell::new(true);
     let ended = {

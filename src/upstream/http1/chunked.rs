@@ -1,0 +1,146 @@
+//! The chunked transfer coding of answers, decoded without copying (RFC 9112 section 7.1).
+//!
+//! Strict: hexadecimal size, CR LF and nothing that could be read in two ways. Extensions are
+//! skipped, with a bound.
+
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+
+use super::head;
+
+/// Bound on all bytes of one body that are neither size nor data: chunk extensions.
+const EXTENSIONS: usize = 16 * 1024;
+/// Bound on the bytes of a trailer section.
+const TRAILERS: usize = 16 * 1024;
+
+/// What the next bytes were.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Data, at least one byte.
+    Data(Bytes),
+    /// The end, with the trailer fields if there are any.
+    End(Option<HeaderMap>),
+    /// More bytes are needed.
+    More,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Before the first digit of a size, and behind one.
+    Size {
+        digits: u32,
+    },
+    /// Within an extension.
+    Extension,
+    /// The LF behind a size.
+    SizeEnd,
+    Data,
+    /// The CR, then the LF behind data.
+    DataCr,
+    DataLf,
+    Trailers,
+    Done,
+}
+
+/// Follows one chunked body.
+#[derive(Debug)]
+pub(super) struct Chunked {
+    state: State,
+    /// Of the current chunk.
+    left: u64,
+    extensions: usize,
+    trailers: Vec<u8>,
+}
+
+impl Chunked {
+    /// Before the first chunk.
+    pub(super) fn new() -> Self {
+        let state = State::Size { digits: 0 };
+        Self { state, left: 0, extensions: 0, trailers: Vec::new() }
+    }
+
+    /// Takes the next piece out of `bytes`.
+    ///
+    /// # Errors
+    /// What is wrong, in words for the log.
+    pub(super) fn advance(&mut self, bytes: &mut Bytes) -> Result<Step, &'static str> {
+        loop {
+            if self.state == State::Done {
+                return Ok(Step::End(None));
+            }
+            let Some(first) = bytes.first().copied() else { return Ok(Step::More) };
+            match self.state {
+                State::Data => {
+                    let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
+                    let data = bytes.split_to(most);
+                    self.left = self.left.saturating_sub(u64::try_from(most).unwrap_or(u64::MAX));
+                    if self.left == 0 {
+                        self.state = State::DataCr;
+                    }
+                    return Ok(Step::Data(data));
+                }
+                State::Trailers => {
+                    if let Some(end) = self.trailer(bytes)? {
+                        return Ok(end);
+                    }
+                }
+                _ => {
+                    self.framing(first)?;
+                    bytes.advance(1);
+                }
+            }
+        }
+    }
+
+    /// One byte that is no data.
+    fn framing(&mut self, byte: u8) -> Result<(), &'static str> {
+        self.state = match (self.state, byte) {
+            (State::Size { digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                let digit = char::from(byte).to_digit(16).unwrap_or(0);
+                // 15 digits: no sum of such sizes overflows a counter.
+                if digits >= 15 {
+                    return Err("a chunk size that is too large");
+                }
+                self.left = (self.left << 4) | u64::from(digit);
+                State::Size { digits: digits + 1 }
+            }
+            (State::Size { digits: 1.. }, b'\r') => State::SizeEnd,
+            (State::Size { digits: 1.. }, b';' | b' ' | b'\t') => State::Extension,
+            (State::Size { .. }, _) => return Err("a chunk size that is no number"),
+            (State::Extension, b'\r') => State::SizeEnd,
+            (State::Extension, b'\n') => return Err("a bare LF in a chunk extension"),
+            (State::Extension, _) => {
+                self.extensions += 1;
+                if self.extensions > EXTENSIONS {
+                    return Err("chunk extensions that are too long");
+                }
+                State::Extension
+            }
+            (State::SizeEnd, b'\n') if self.left == 0 => State::Trailers,
+            (State::SizeEnd, b'\n') => State::Data,
+            (State::DataCr, b'\r') => State::DataLf,
+            (State::DataLf, b'\n') => State::Size { digits: 0 },
+            _ => return Err("a chunk without CR LF at its end"),
+        };
+        Ok(())
+    }
+
+    /// Gathers the trailer section; `Some` when its empty line is there.
+    fn trailer(&mut self, bytes: &mut Bytes) -> Result<Option<Step>, &'static str> {
+        let line = memchr::memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1);
+        if self.trailers.len() + line > TRAILERS {
+            return Err("a trailer section that is too long");
+        }
+        self.trailers.extend_from_slice(&bytes.split_to(line));
+        if self.trailers == b"\r\n" {
+            self.state = State::Done;
+            return Ok(Some(Step::End(None)));
+        }
+        if !self.trailers.ends_with(b"\n\r\n") {
+            return Ok(None);
+        }
+        self.state = State::Done;
+        let section = std::mem::take(&mut self.trailers);
+        head::trailers(&section).map(|fields| Some(Step::End(Some(fields))))
+    }
+}

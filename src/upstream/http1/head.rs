@@ -1,0 +1,285 @@
+//! The heads of HTTP/1.1: writes a request's, reads an answer's (RFC 9112).
+//!
+//! An answer whose framing can be read in two ways is refused: a wrong guess would split answers.
+
+use std::mem::MaybeUninit;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Response, StatusCode, Version};
+use httparse::{ParserConfig, Status};
+use hyper::ext::ReasonPhrase;
+use memchr::memmem;
+
+use crate::headers::Stamped;
+
+/// Bound on the bytes of an answer's head, and of all that come before the answer.
+pub(in crate::upstream) const HEAD: usize = 64 * 1024;
+/// Bound on the header fields of an answer, and on those of its trailer section.
+const FIELDS: usize = 128;
+/// Bound on interim answers (1xx) before the answer.
+const INTERIM: u32 = 16;
+
+/// How the body of a request goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sending {
+    /// There is none.
+    Nothing,
+    /// This many bytes, at least one.
+    Length(u64),
+    /// In chunks, until it ends.
+    Chunked,
+}
+
+/// Writes the head of `request` with the framing that its body needs.
+pub(super) fn write<B>(request: &Stamped<B>, sending: Sending, out: &mut Vec<u8>) {
+    out.extend_from_slice(request.method().as_str().as_bytes());
+    out.push(b' ');
+    let target = request.uri().path_and_query();
+    out.extend_from_slice(target.map_or("/", |target| target.as_str()).as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    request.write_fields(out);
+    match sending {
+        // An app may ask for a length where a body is usual (RFC 9110 section 8.6).
+        Sending::Nothing if request.has_length() || expects_body(request.method()) => {
+            out.extend_from_slice(b"content-length: 0\r\n");
+        }
+        Sending::Nothing => {}
+        Sending::Length(length) => {
+            out.extend_from_slice(b"content-length: ");
+            out.extend_from_slice(length.to_string().as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        Sending::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn expects_body(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
+}
+
+/// How the body of an answer is framed (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    Length(u64),
+    Chunked,
+    /// Until the connection ends.
+    Close,
+}
+
+/// A complete head.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) response: Response<()>,
+    pub(super) framing: Framing,
+    /// Whether the app lets the connection carry another request.
+    pub(super) keep: bool,
+    /// What came behind it.
+    pub(super) rest: Bytes,
+}
+
+/// Reads one answer's head from what arrives.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    /// Up to here there is no end of a head.
+    searched: usize,
+    interim: u32,
+    /// Bytes of interim answers.
+    passed: usize,
+}
+
+impl Reader {
+    /// The head, if `bytes` holds all of it; then it is taken out, with all that came behind it.
+    /// `to_head`: the request was a HEAD, so that no body follows.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words for the log.
+    pub(super) fn advance(
+        &mut self,
+        bytes: &mut BytesMut,
+        to_head: bool,
+    ) -> Result<Option<Head>, &'static str> {
+        loop {
+            if bytes.is_empty() || self.searched > 0 && !self.has_end(bytes) {
+                return self.wait(bytes);
+            }
+            // Taken whole, so that the values can share it.
+            let taken = bytes.split().freeze();
+            let Some(head) = parse(&taken, to_head)? else {
+                // Rare: the head came in pieces. From here on it is read when its end is there.
+                bytes.extend_from_slice(&taken);
+                return self.wait(bytes);
+            };
+            let status = head.response.status();
+            if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
+                return Ok(Some(head));
+            }
+            self.interim += 1;
+            if self.interim > INTERIM {
+                return Err("too many interim answers");
+            }
+            self.passed += taken.len() - head.rest.len();
+            self.searched = 0;
+            bytes.extend_from_slice(&head.rest);
+        }
+    }
+
+    /// Whether interim answers have come.
+    pub(super) fn has_seen_any(&self) -> bool {
+        self.interim > 0
+    }
+
+    fn wait(&mut self, bytes: &BytesMut) -> Result<Option<Head>, &'static str> {
+        if self.passed.saturating_add(bytes.len()) > HEAD {
+            return Err("the head is too large");
+        }
+        // The end has up to four bytes, of which all but the last may be there.
+        self.searched = bytes.len().saturating_sub(3).max(1);
+        Ok(None)
+    }
+
+    fn has_end(&self, bytes: &[u8]) -> bool {
+        let fresh = bytes.get(self.searched - 1..).unwrap_or_default();
+        memmem::find(fresh, b"\n\r\n").is_some() || memmem::find(fresh, b"\n\n").is_some()
+    }
+}
+
+fn parse(bytes: &Bytes, to_head: bool) -> Result<Option<Head>, &'static str> {
+    let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
+    let mut parsed = httparse::Response::new(&mut []);
+    let config = ParserConfig::default();
+    let status = config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut fields);
+    let length = match status.map_err(words)? {
+        Status::Complete(length) => length,
+        Status::Partial => return Ok(None),
+    };
+    if length > HEAD {
+        return Err("the head is too large");
+    }
+    let old = parsed.version == Some(0);
+    let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
+    let mut response = Response::new(());
+    *response.status_mut() = status.ok_or("the status is no status")?;
+    if old {
+        *response.version_mut() = Version::HTTP_10;
+    }
+    let mut message = Message { keep: !old, ..Message::default() };
+    let mut headers = HeaderMap::with_capacity(parsed.headers.len() + 1);
+    for field in parsed.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| "a bad field name")?;
+        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
+        let value = value.map_err(|_| "a bad field value")?;
+        message.note(&name, value.as_bytes())?;
+        headers.append(name, value);
+    }
+    *response.headers_mut() = headers;
+    keep_reason(&mut response, parsed.reason);
+    let framing = message.framing(response.status(), to_head, old)?;
+    let keep = message.keep && framing != Framing::Close;
+    Ok(Some(Head { response, framing, keep, rest: bytes.slice(length..) }))
+}
+
+fn words(error: httparse::Error) -> &'static str {
+    match error {
+        httparse::Error::HeaderName => "a bad field name",
+        httparse::Error::HeaderValue => "a bad field value",
+        httparse::Error::NewLine => "a bad end of line",
+        httparse::Error::Status => "the status is no status",
+        httparse::Error::Token => "a byte where none may be",
+        httparse::Error::TooManyHeaders => "too many header fields",
+        httparse::Error::Version => "it is not HTTP/1.1",
+    }
+}
+
+/// The app's own words for a status go on to clients that speak HTTP/1.1.
+fn keep_reason(response: &mut Response<()>, reason: Option<&str>) {
+    if let Some(reason) = reason.filter(|reason| !reason.is_empty())
+        && response.status().canonical_reason() != Some(reason)
+        && let Ok(reason) = ReasonPhrase::try_from(reason.as_bytes())
+    {
+        response.extensions_mut().insert(reason);
+    }
+}
+
+/// What the fields say about the message itself.
+#[derive(Debug, Default)]
+struct Message {
+    length: Option<u64>,
+    chunked: bool,
+    keep: bool,
+}
+
+impl Message {
+    fn note(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), &'static str> {
+        if *name == header::CONTENT_LENGTH {
+            if self.length.is_some() {
+                return Err("more than one Content-Length");
+            }
+            self.length = Some(decimal(value).ok_or("a bad Content-Length")?);
+        } else if *name == header::TRANSFER_ENCODING {
+            // Any other coding would reach the client without the field that names it.
+            if self.chunked || !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+                return Err("a Transfer-Encoding other than one `chunked`");
+            }
+            self.chunked = true;
+        } else if *name == header::CONNECTION {
+            for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                if token.eq_ignore_ascii_case(b"close") {
+                    self.keep = false;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn framing(
+        &self,
+        status: StatusCode,
+        to_head: bool,
+        old: bool,
+    ) -> Result<Framing, &'static str> {
+        if self.chunked && self.length.is_some() {
+            return Err("Content-Length with Transfer-Encoding");
+        }
+        if self.chunked && old {
+            return Err("Transfer-Encoding in HTTP/1.0");
+        }
+        let bodyless = status.is_informational()
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        Ok(match self.length {
+            _ if bodyless || to_head => Framing::Length(0),
+            _ if self.chunked => Framing::Chunked,
+            Some(length) => Framing::Length(length),
+            None => Framing::Close,
+        })
+    }
+}
+
+/// Digits and nothing else: no sign, no list.
+fn decimal(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// The fields of a complete trailer section, up to and with its empty line.
+pub(super) fn trailers(section: &[u8]) -> Result<HeaderMap, &'static str> {
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
+    let Status::Complete((_, fields)) =
+        httparse::parse_headers(section, &mut fields).map_err(words)?
+    else {
+        return Err("a trailer section without end");
+    };
+    let mut trailers = HeaderMap::with_capacity(fields.len());
+    for field in fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| "a bad field name")?;
+        let value = HeaderValue::from_bytes(field.value).map_err(|_| "a bad field value")?;
+        // What frames or routes a message has no meaning behind it (RFC 9110 section 6.5.1).
+        if ![header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::HOST].contains(&name) {
+            trailers.append(name, value);
+        }
+    }
+    Ok(trailers)
+}

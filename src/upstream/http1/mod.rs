@@ -1,0 +1,217 @@
+//! HTTP/1.1 towards apps: one connection, one request at a time, polled by whoever waits for it.
+//!
+//! hyper's client runs each connection as a task of its own and hands requests and answers over by
+//! channels. Here the request's own task writes and reads, a head is written straight from what was
+//! stamped, and the answer's head and body share the memory that they were read into.
+
+mod body;
+mod chunked;
+mod head;
+mod outgoing;
+#[cfg(test)]
+mod tests;
+mod tunnel;
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Response, StatusCode};
+use http_body::Body as _;
+use tokio_util::io::poll_read_buf;
+
+use self::head::{Framing, Reader, Sending};
+use self::outgoing::{Outgoing, Stopped};
+use super::body::{BodyError, RequestBody};
+use super::connect::Stream;
+use super::{Error, Failure};
+use crate::headers::Stamped;
+
+pub use self::body::Broken;
+pub(super) use self::body::ResponseBody;
+pub(super) use self::head::HEAD;
+pub use self::tunnel::Tunnel;
+
+/// Room for the usual answer: its head and a small body.
+const READ: usize = 8 * 1024;
+/// Bytes that are read at once from an app that sends a lot.
+const READ_MOST: usize = 128 * 1024;
+
+/// A connection to an app.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// Shared with the task that sends the rest of a request whose answer came early.
+    stream: Rc<RefCell<Stream>>,
+    out: Outgoing,
+    read: BytesMut,
+    /// Bytes to be read at once: more while the app fills what there is.
+    room: usize,
+    /// How the answer's head is getting on.
+    reader: Reader,
+    /// Whether the app takes no more of the request; it may have answered all the same.
+    deaf: bool,
+}
+
+/// The head of an answer, and what is needed for the rest.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub(super) response: Response<()>,
+    framing: Framing,
+    keep: bool,
+    rest: Bytes,
+}
+
+impl Connection {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self {
+            stream: Rc::new(RefCell::new(stream)),
+            out: Outgoing::new(),
+            read: BytesMut::new(),
+            room: READ,
+            reader: Reader::default(),
+            deaf: false,
+        }
+    }
+
+    /// Whether the app has neither closed the connection nor sent anything since its last answer: what
+    /// nobody asked for must not be taken for the answer to the next request.
+    pub(super) fn is_quiet(&self) -> bool {
+        match self.stream.try_borrow_mut() {
+            Ok(mut stream) => stream.is_quiet(),
+            Err(_) => false,
+        }
+    }
+
+    /// Begins a request; [`Connection::poll_answer`] sends it.
+    pub(super) fn begin(&mut self, request: &Stamped<RequestBody>) {
+        let sending = sending(request.body());
+        self.out.begin(sending, |out| head::write(request, sending, out));
+        self.reader = Reader::default();
+        self.deaf = false;
+    }
+
+    /// Sends the request and reads the head of the answer. Reads from the start on: an app may refuse a
+    /// request before it has all of it.
+    pub(super) fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut RequestBody,
+        method: &Method,
+    ) -> Poll<Result<Begun, Failure>> {
+        if !self.out.is_finished() && !self.deaf {
+            let sent = self.out.poll(cx, &mut self.stream.borrow_mut(), body);
+            match sent {
+                Poll::Ready(Err(Stopped::Body(error))) => {
+                    return Poll::Ready(Err(Failure::of_body(error.as_ref())));
+                }
+                Poll::Ready(Err(Stopped::Write(error))) => {
+                    tracing::debug!(%error, "an app takes no request");
+                    if !self.out.has_begun() {
+                        return Poll::Ready(Err(Failure::reset(false, true)));
+                    }
+                    self.deaf = true;
+                }
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+        }
+        loop {
+            let count = ready!(self.poll_read(cx));
+            let gone = match count {
+                Ok(count) => count == 0,
+                Err(error) => {
+                    tracing::debug!(%error, "an app broke off");
+                    true
+                }
+            };
+            if gone {
+                return Poll::Ready(Err(Failure::reset(self.has_answer(), false)));
+            }
+            match self.reader.advance(&mut self.read, *method == Method::HEAD) {
+                Ok(Some(found)) => {
+                    let head::Head { response, framing, keep, rest } = found;
+                    return Poll::Ready(Ok(Begun { response, framing, keep, rest }));
+                }
+                Ok(None) => {}
+                Err(what) => return Poll::Ready(Err(Failure::bad_response(what))),
+            }
+        }
+    }
+
+    /// Whether any byte of an answer has come.
+    fn has_answer(&self) -> bool {
+        !self.read.is_empty() || self.reader.has_seen_any()
+    }
+
+    /// The body of the answer; `request` is what is left of the request's body.
+    pub(super) fn into_body(
+        self: Box<Self>,
+        begun: Begun,
+        request: RequestBody,
+    ) -> (Response<()>, ResponseBody) {
+        let Begun { response, framing, keep, rest } = begun;
+        let body = ResponseBody::new(self, framing, keep, rest, request);
+        (response, body)
+    }
+
+    /// The stream behind a 101, with what came behind its head.
+    pub(super) fn into_tunnel(self, begun: Begun) -> Option<(Response<()>, Tunnel)> {
+        debug_assert_eq!(begun.response.status(), StatusCode::SWITCHING_PROTOCOLS);
+        let stream = Rc::into_inner(self.stream)?.into_inner();
+        Some((begun.response, Tunnel { rest: begun.rest, stream }))
+    }
+
+    /// Reads into `read`; 0 at the end.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.read.reserve(self.room);
+        let room = self.read.capacity() - self.read.len();
+        let stream = &mut *self.stream.borrow_mut();
+        let count = ready!(poll_read_buf(Pin::new(stream), cx, &mut self.read))?;
+        if count >= room {
+            self.room = self.room.saturating_mul(2).min(READ_MOST);
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    /// Sends the rest of a request on a task of its own, while its answer is already being read.
+    fn send_rest(&mut self, mut body: RequestBody) -> tokio::task::JoinHandle<()> {
+        let stream = Rc::clone(&self.stream);
+        let mut out = std::mem::replace(&mut self.out, Outgoing::new());
+        tokio::task::spawn_local(async move {
+            let sent = poll_fn(|cx| out.poll(cx, &mut stream.borrow_mut(), &mut body)).await;
+            if let Err(stopped) = sent {
+                tracing::debug!(?stopped, "the rest of a request");
+                // Never ends: the connection must not be taken for one that may be used again.
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+}
+
+/// How a body goes out: by its own length, whatever the client's headers say.
+fn sending(body: &RequestBody) -> Sending {
+    match body.size_hint().exact() {
+        Some(0) => Sending::Nothing,
+        _ if body.is_empty() => Sending::Nothing,
+        Some(length) => Sending::Length(length),
+        None => Sending::Chunked,
+    }
+}
+
+impl Failure {
+    fn reset(started: bool, unsent: bool) -> Self {
+        Self { error: Error::Reset, unsent, started }
+    }
+
+    fn bad_response(what: &str) -> Self {
+        Self { error: Error::BadResponse(what.to_owned()), unsent: false, started: true }
+    }
+
+    fn of_body(error: Option<&BodyError>) -> Self {
+        let late = matches!(error, Some(BodyError::Idle | BodyError::Slow(_)));
+        Self { error: Error::ClientBody { late }, unsent: false, started: true }
+    }
+}
