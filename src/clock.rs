@@ -91,22 +91,40 @@ impl Clock {
         }
     }
 
-    /// Microseconds since some point in the past: for measuring how long something takes.
-    pub fn micros(&self) -> u64 {
-        match &self.0 {
-            Source::System { .. } => boot_nanos() / 1000,
-            Source::Manual(now) => now.load(Ordering::Relaxed).saturating_mul(1000),
-        }
-    }
-
     /// The current time.
     pub fn now(&self) -> UnixMs {
+        self.moment().unix
+    }
+
+    /// The current time and a finer one, by one reading of the clock.
+    pub fn moment(&self) -> Moment {
         match &self.0 {
-            Source::System { wall_ms, boot_ms: start } => {
-                UnixMs(wall_ms.saturating_add(boot_ms().saturating_sub(*start)))
+            Source::System { wall_ms, boot_ms } => {
+                let micros = boot_nanos() / 1000;
+                let passed = (micros / 1000).saturating_sub(*boot_ms);
+                Moment { unix: UnixMs(wall_ms.saturating_add(passed)), micros }
             }
-            Source::Manual(now) => UnixMs(now.load(Ordering::Relaxed)),
+            Source::Manual(now) => {
+                let now = now.load(Ordering::Relaxed);
+                Moment { unix: UnixMs(now), micros: now.saturating_mul(1000) }
+            }
         }
+    }
+}
+
+/// A point in time, for knowing when and for measuring how long.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Moment {
+    /// The time.
+    pub unix: UnixMs,
+    /// Microseconds since some point in the past.
+    pub micros: u64,
+}
+
+impl Moment {
+    /// Microseconds since `earlier`; zero when it is later.
+    pub fn micros_since(self, earlier: Self) -> u64 {
+        self.micros.saturating_sub(earlier.micros)
     }
 }
 

@@ -138,7 +138,8 @@ fn stamp(rules: &Rules, given: &HeaderMap, permit: &Permit, websocket: bool) -> 
         version: Version::HTTP_11,
         websocket,
     };
-    let stamped = rules.stamp(permit, Box::new(request), forwarding).expect("the identity is small");
+    let parts = Box::new(request.into_parts().0);
+    let stamped = rules.stamp(permit, parts, (), forwarding).expect("the identity is small");
     let mut lines = Vec::new();
     stamped.write_fields(&mut lines);
     let map = stamped.into_request().headers().clone();

@@ -261,23 +261,31 @@ pub fn is_cross_site(headers: &HeaderMap, origin: &str) -> bool {
 /// Whether the client is a browser that shows the answer as a page: then a login page or an HTML
 /// error helps; anything else gets a status and problem+json, never a redirect.
 pub fn wants_page(method: &Method, headers: &HeaderMap) -> bool {
-    let is = |name: &str, value: &[u8]| {
-        headers.get(name).is_none_or(|found| found.as_bytes().eq_ignore_ascii_case(value))
-    };
-    let accepts_html = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .any(|value| value.to_str().unwrap_or("").to_ascii_lowercase().contains("text/html"));
-    let safe_or_form = matches!(*method, Method::GET | Method::HEAD | Method::POST);
-    let document = match headers.get("sec-fetch-dest").map(HeaderValue::as_bytes) {
-        None => true,
-        Some(dest) => matches!(dest, b"document" | b"iframe" | b"frame"),
-    };
-    safe_or_form
-        && accepts_html
-        && document
-        && is("sec-fetch-mode", b"navigate")
-        && !headers.contains_key("x-requested-with")
+    if !matches!(*method, Method::GET | Method::HEAD | Method::POST) {
+        return false;
+    }
+    // One pass over the names: this is asked for every request that goes to an app.
+    let mut accepts_html = false;
+    for (name, value) in headers {
+        match name.as_str() {
+            "accept" => accepts_html |= contains_html(value.as_bytes()),
+            "sec-fetch-dest" if !matches!(value.as_bytes(), b"document" | b"iframe" | b"frame") => {
+                return false;
+            }
+            "sec-fetch-mode" if !value.as_bytes().eq_ignore_ascii_case(b"navigate") => {
+                return false;
+            }
+            "x-requested-with" => return false,
+            _ => {}
+        }
+    }
+    accepts_html
+}
+
+fn contains_html(accept: &[u8]) -> bool {
+    const HTML: &[u8] = b"text/html";
+    // Browsers say it first.
+    accept.windows(HTML.len()).any(|part| part.eq_ignore_ascii_case(HTML))
 }
 
 /// The headers by which a fault is worded, for keeping them when the request is gone: none for a

@@ -7,8 +7,9 @@ mod forwarded;
 mod identity;
 mod stamped;
 
+use http::Response;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Response};
+use http::request::Parts;
 
 use crate::policy::Permit;
 use crate::section::Section;
@@ -39,14 +40,15 @@ impl Rules {
     pub fn stamp<B>(
         &self,
         permit: &Permit,
-        mut request: Box<Request<B>>,
+        mut parts: Box<Parts>,
+        body: B,
         forwarding: Forwarding,
     ) -> Result<Stamped<B>, Oversize> {
-        let headers = request.headers_mut();
+        let headers = &mut parts.headers;
         remove_hop_by_hop(headers);
         self.remove_forgeries(headers);
         let identity = permit.session().map(|live| self.identity.rendered(live)).transpose()?;
-        Ok(Stamped::new(request, forwarding, identity))
+        Ok(Stamped::new(parts, body, forwarding, identity))
     }
 
     fn remove_forgeries(&self, headers: &mut HeaderMap) {
@@ -72,21 +74,7 @@ fn is_plain(name: &str) -> bool {
     name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
-/// Names of hop-by-hop headers (RFC 9110 section 7.6.1) and `Expect`, which we answer ourselves.
-const HOP_BY_HOP: [HeaderName; 10] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::EXPECT,
-    HeaderName::from_static("http2-settings"),
-];
-
-/// Whether a name is in [`HOP_BY_HOP`] or `te`: a comparison by length first.
+/// Hop-by-hop headers (RFC 9110 section 7.6.1) and `Expect`, which we answer ourselves.
 fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
@@ -106,21 +94,19 @@ fn is_hop_by_hop(name: &str) -> bool {
 
 /// Removes hop-by-hop headers and those that `Connection` nominates.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    // One look over the names in place of a probe for each: most requests have none of them.
-    if !headers.keys().any(|name| is_hop_by_hop(name.as_str())) {
-        return;
-    }
-    remove_nominated(headers);
-    for name in HOP_BY_HOP {
+    // gRPC needs `te: trailers`; any other transfer coding concerns one hop only.
+    let mut trailers = false;
+    // One look over the names in place of a probe for each: most requests have one of them or none.
+    while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name.as_str())).cloned() {
+        match name {
+            header::CONNECTION => remove_nominated(headers),
+            header::TE => trailers = headers.get_all(header::TE).iter().any(asks_for_trailers),
+            _ => {}
+        }
         headers.remove(name);
     }
-    // gRPC needs `te: trailers`; any other transfer coding concerns one hop only.
-    if headers.contains_key(header::TE) {
-        let trailers = headers.get_all(header::TE).iter().any(asks_for_trailers);
-        headers.remove(header::TE);
-        if trailers {
-            headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        }
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
 }
 
@@ -156,18 +142,8 @@ fn remove_nominated(headers: &mut HeaderMap) {
 /// Makes an app's answer fit for the client: hop-by-hop headers go, and cookies with our names.
 pub fn clean_response<B>(response: &mut Response<B>, own_cookie: &str) {
     let headers = response.headers_mut();
-    let (mut hops, mut cookies) = (false, false);
-    for name in headers.keys() {
-        hops |= is_hop_by_hop(name.as_str());
-        cookies |= *name == header::SET_COOKIE;
-    }
-    if hops {
-        remove_nominated(headers);
-        for name in HOP_BY_HOP {
-            headers.remove(name);
-        }
-    }
-    if !cookies {
+    remove_hop_by_hop(headers);
+    if !headers.contains_key(header::SET_COOKIE) {
         return;
     }
     let is_ours = |value: &HeaderValue| sets_cookie(value.as_bytes(), own_cookie.as_bytes());

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use http::header::{self, HeaderName, HeaderValue};
+use http::request::Parts;
 use http::{Method, Request, Uri};
 
 use super::forwarded::Forwarding;
@@ -15,76 +16,85 @@ use super::identity::Rendered;
 #[derive(Debug)]
 pub struct Stamped<B> {
     // Boxed: it passes through several futures, each of which would hold it by value.
-    request: Box<Request<B>>,
+    parts: Box<Parts>,
+    body: B,
+    added: Box<Added>,
+}
+
+/// What the app is told by us.
+#[derive(Debug)]
+struct Added {
     forwarding: Forwarding,
     identity: Option<Arc<Rendered>>,
 }
 
 impl<B> Stamped<B> {
-    /// For `stamp` only: `request` holds nothing that a client may not send.
+    /// For `stamp` only: `parts` hold nothing that a client may not send.
     pub(super) fn new(
-        request: Box<Request<B>>,
+        parts: Box<Parts>,
+        body: B,
         forwarding: Forwarding,
         identity: Option<Arc<Rendered>>,
     ) -> Self {
-        Self { request, forwarding, identity }
+        Self { parts, body, added: Box::new(Added { forwarding, identity }) }
     }
 
     /// The method.
     pub fn method(&self) -> &Method {
-        self.request.method()
+        &self.parts.method
     }
 
     /// Path and query, byte for byte what was judged.
     pub fn uri(&self) -> &Uri {
-        self.request.uri()
+        &self.parts.uri
     }
 
     /// The body.
     pub fn body(&self) -> &B {
-        self.request.body()
+        &self.body
     }
 
     /// The body, to be read.
     pub fn body_mut(&mut self) -> &mut B {
-        self.request.body_mut()
+        &mut self.body
     }
 
     /// Whether the request asks for a tunnel.
     pub fn is_upgrade(&self) -> bool {
-        self.forwarding.websocket
+        self.added.forwarding.websocket
     }
 
     /// Whether the client said how long the body is. How long it is for the app is up to whoever
     /// writes the request: [`Stamped::write_fields`] leaves `Content-Length` out.
     pub fn has_length(&self) -> bool {
-        self.request.headers().contains_key(header::CONTENT_LENGTH)
+        self.parts.headers.contains_key(header::CONTENT_LENGTH)
     }
 
     /// Writes the header fields as lines of HTTP/1.1, `Host` first, without the empty line behind them
     /// and without those that frame the body.
     pub fn write_fields(&self, out: &mut Vec<u8>) {
-        write_field(out, header::HOST.as_str(), self.forwarding.host.as_bytes());
-        for (name, value) in self.request.headers() {
+        write_field(out, header::HOST.as_str(), self.added.forwarding.host.as_bytes());
+        for (name, value) in &self.parts.headers {
             if *name != header::HOST && *name != header::CONTENT_LENGTH {
                 write_field(out, name.as_str(), value.as_bytes());
             }
         }
-        self.forwarding.write(out);
-        if let Some(identity) = &self.identity {
+        self.added.forwarding.write(out);
+        if let Some(identity) = &self.added.identity {
             out.extend_from_slice(&identity.lines);
         }
     }
 
     /// The request with all of its headers in one map: for HTTP/2, and to look at.
     pub fn into_request(self) -> Box<Request<B>> {
-        let Self { mut request, forwarding, identity } = self;
-        let headers = request.headers_mut();
+        let Self { mut parts, body, added } = self;
+        let Added { forwarding, identity } = *added;
+        let headers = &mut parts.headers;
         forwarding.add(headers);
         for (name, value) in identity.iter().flat_map(|identity| &identity.headers) {
             headers.insert(name.clone(), value.clone());
         }
-        request
+        Box::new(Request::from_parts(*parts, body))
     }
 }
 

@@ -178,13 +178,6 @@ fn header_settings_say_what_is_wrong() {
     assert!(rules.guarded.contains("x-auth-user"), "a default name stays guarded when renamed");
 }
 
-#[test]
-fn the_look_and_the_list_agree() {
-    for name in HOP_BY_HOP.iter().chain([&header::TE]) {
-        assert!(is_hop_by_hop(name.as_str()), "{name}");
-    }
-}
-
 proptest! {
     #[test]
     fn forwarded_names_are_unique_however_an_app_folds_them(

@@ -3,8 +3,6 @@
 //! A worker formats into its own buffer and hands over in batches; a line costs no allocation and no
 //! lock. Queries are never written: they may hold secrets.
 
-use std::net::IpAddr;
-
 use super::json::Object;
 use super::writer::{BUFFER, LineWriter};
 use crate::clock::UnixMs;
@@ -20,7 +18,7 @@ pub struct AccessEntry<'a> {
     /// Request id.
     pub request: &'a str,
     /// Client address.
-    pub client: Option<IpAddr>,
+    pub client: Option<&'a str>,
     /// Method.
     pub method: &'a str,
     /// Host that the client asked for.
@@ -77,7 +75,7 @@ impl AccessLog {
         let mut line = Object::open(&mut self.buffer);
         line.text("time", self.stamp.at(entry.time));
         line.text("request", entry.request);
-        line.address_if("ip", entry.client);
+        line.text_if("ip", entry.client);
         line.text("method", entry.method);
         line.text("host", entry.host);
         line.text("path", without_query(entry.path));

@@ -125,6 +125,10 @@ pub enum Found<'a> {
     NoHost,
 }
 
+/// The routes of one host; see [`Router::of_host`].
+#[derive(Clone, Copy, Debug)]
+pub struct HostRoutes<'a>(&'a [usize]);
+
 /// All routes, by host, longest prefix first.
 #[derive(Debug)]
 pub struct Router {
@@ -179,7 +183,19 @@ impl Router {
 
     /// Finds the route of a request. `host` is lower-case, without port and trailing dot.
     pub fn find(&self, host: &str, target: &Target<'_>, method: &Method) -> Found<'_> {
-        let Some(list) = self.list(host) else { return Found::NoHost };
+        match self.of_host(host) {
+            Some(routes) => self.find_among(routes, target, method),
+            None => Found::NoHost,
+        }
+    }
+
+    /// Finds the route of a request among those of its host.
+    pub fn find_among(
+        &self,
+        HostRoutes(list): HostRoutes<'_>,
+        target: &Target<'_>,
+        method: &Method,
+    ) -> Found<'_> {
         let mut others = Vec::new();
         let mut length = None;
         for route in list.iter().filter_map(|position| self.routes.get(*position)) {
@@ -206,16 +222,18 @@ impl Router {
 
     /// Whether anything is served under this host.
     pub fn knows(&self, host: &str) -> bool {
-        self.list(host).is_some()
+        self.of_host(host).is_some()
     }
 
-    fn list(&self, host: &str) -> Option<&Vec<usize>> {
+    /// The routes of a host, if anything is served under it.
+    pub fn of_host(&self, host: &str) -> Option<HostRoutes<'_>> {
         if let Some(list) = self.exact.get(host) {
-            return Some(list);
+            return Some(HostRoutes(list));
         }
         let label = host.find('.')?;
         let suffix = host.get(label..)?;
-        self.wildcard.iter().find(|(known, _)| known == suffix).map(|(_, list)| list)
+        let found = self.wildcard.iter().find(|(known, _)| known == suffix);
+        found.map(|(_, list)| HostRoutes(list))
     }
 
     /// All routes, in the order of the configuration.

@@ -28,7 +28,7 @@ pub(super) enum Seen {
 pub(super) fn look(exchange: &mut Exchange, headers: &mut HeaderMap) -> Seen {
     let Some(token) = take_token(exchange, headers) else { return Seen::Known(None) };
     let worker = exchange.worker();
-    match worker.authority.cached(&token, worker.clock.now()) {
+    match worker.authority.cached(&token, exchange.started.unix) {
         Cached::Live(live) => {
             worker.metrics.lookup(Lookup::Hit);
             exchange.live = Some(Arc::clone(&live));

@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::Body;
+use super::host::Host;
 use super::pipeline;
 use super::site::Limits;
 use super::stop::Member;
@@ -51,6 +52,8 @@ pub(super) struct Connection {
     pub(super) arrival: Arrival,
     pub(super) ip: HeaderValue,
     pub(super) wire: Option<WireHandle>,
+    /// The host that was last asked for.
+    pub(super) host: RefCell<Option<Host>>,
     requests: Cell<u64>,
     active: Cell<u32>,
     /// Answers whose next piece waits for the client to take the last one.
@@ -145,8 +148,20 @@ where
     let connection = |wire| {
         let worker = Rc::clone(&worker);
         let (requests, active) = (Cell::new(0), Cell::new(0));
-        let (held, moves, session) = (Cell::new(0), Cell::new(0), RefCell::default());
-        Rc::new(Connection { worker, arrival, ip, wire, requests, active, held, moves, session })
+        let (held, moves) = (Cell::new(0), Cell::new(0));
+        let (host, session) = (RefCell::default(), RefCell::default());
+        Rc::new(Connection {
+            worker,
+            arrival,
+            ip,
+            wire,
+            host,
+            requests,
+            active,
+            held,
+            moves,
+            session,
+        })
     };
     drop(view);
     if h2 {

@@ -40,7 +40,7 @@ impl CookieName {
         let mut lines = headers.get_all(header::COOKIE).iter();
         let Some(first) = lines.next() else { return Carried::Nothing };
         let single = lines.next().is_none();
-        if single && !contains(first.as_bytes(), self.0.as_bytes()) {
+        if single && memchr::memmem::find(first.as_bytes(), self.0.as_bytes()).is_none() {
             return Carried::Nothing;
         }
         let mut carried = Carried::Nothing;
@@ -130,10 +130,6 @@ fn join(rest: &mut Vec<u8>, pair: &[u8]) {
         rest.extend(b"; ");
     }
     rest.extend(pair);
-}
-
-fn contains(text: &[u8], wanted: &[u8]) -> bool {
-    text.windows(wanted.len()).any(|window| window == wanted)
 }
 
 #[cfg(test)]

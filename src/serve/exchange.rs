@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use super::connection::Active;
 use super::host::Host;
 use super::worker::{View, Worker};
+use crate::clock::Moment;
 use crate::headers::Client;
 use crate::log::AccessEntry;
 use crate::metrics::RequestKind;
@@ -37,7 +38,7 @@ pub(super) struct Exchange {
     pub(super) status: u16,
     pub(super) code: Option<&'static str>,
     pub(super) upstream_us: Option<u64>,
-    started: u64,
+    pub(super) started: Moment,
     sent: u64,
     held: bool,
 }
@@ -65,7 +66,7 @@ impl Exchange {
             status: 0,
             code: None,
             upstream_us: None,
-            started: worker.clock.micros(),
+            started: worker.clock.moment(),
             sent: 0,
             held: false,
             view,
@@ -125,7 +126,8 @@ impl Drop for Exchange {
         self.client_holds(false);
         let connection = self.active.connection();
         let worker = &connection.worker;
-        let duration_us = worker.clock.micros().saturating_sub(self.started);
+        let ended = worker.clock.moment();
+        let duration_us = ended.micros_since(self.started);
         worker.metrics.request(self.kind, self.status, duration_us);
         worker.metrics.bytes(0, self.sent);
         let Ok(mut access) = worker.access.try_borrow_mut() else { return };
@@ -135,10 +137,18 @@ impl Drop for Exchange {
         let site = &self.view.site;
         let route = self.route.and_then(|index| site.table.router.routes().get(index));
         let identity = self.live.as_ref().map(|live| live.identity());
+        // The peer's address is text already; one that a proxy told is not.
+        let told;
+        let client = if self.client.is_peer() {
+            connection.ip.to_str().ok()
+        } else {
+            told = self.client.ip.to_string();
+            Some(told.as_str())
+        };
         access.line(&AccessEntry {
-            time: worker.clock.now(),
+            time: ended.unix,
             request: self.id.to_str().unwrap_or(""),
-            client: Some(self.client.ip),
+            client,
             method: self.method.as_str(),
             host: self.host(),
             path: self.uri.path(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::header::{self, HeaderValue};
 use http::request::Parts;
-use http::{Request, StatusCode, Uri, Version};
+use http::{StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
@@ -17,6 +17,7 @@ use super::pipeline::{Answer, Outcome, fault, target_fault};
 use super::worker::Worker;
 use super::{tunnel, whoami};
 use crate::api::{Fault, Reply};
+use crate::clock::Moment;
 use crate::headers::{Forwarding, Stamped, clean_response};
 use crate::metrics::{UpstreamMetrics, UpstreamOutcome};
 use crate::policy::Permit;
@@ -47,13 +48,13 @@ pub(super) struct Sent {
     counts: Arc<UpstreamMetrics>,
     upgrade: Option<OnUpgrade>,
     permit: Permit,
-    at: u64,
+    at: Moment,
 }
 
 /// Stamps the request.
 pub(super) fn prepare(
     exchange: &mut Exchange,
-    mut parts: Parts,
+    mut parts: Box<Parts>,
     incoming: Incoming,
     permit: Permit,
     websocket: bool,
@@ -79,8 +80,7 @@ pub(super) fn prepare(
     let rate = if streams { 0 } else { site.limits.body_rate };
     let idle = if streams { Duration::from_secs(24 * 3600) } else { site.limits.body_idle };
     let body = RequestBody::new(incoming, &worker.timer, idle, rate);
-    let mut request = Box::new(Request::from_parts(parts, body));
-    let upgrade = websocket.then(|| hyper::upgrade::on(&mut *request));
+    let upgrade = if websocket { parts.extensions.remove::<OnUpgrade>() } else { None };
     let host = exchange.host.as_ref().map(Host::value);
     let ip = &exchange.connection().ip;
     let ip = if exchange.client.is_peer() { ip.clone() } else { exchange.client.value() };
@@ -93,7 +93,7 @@ pub(super) fn prepare(
         version: exchange.version,
         websocket,
     };
-    let stamped = site.table.headers.stamp(&permit, request, forwarding).map_err(|error| {
+    let stamped = site.table.headers.stamp(&permit, parts, body, forwarding).map_err(|error| {
         tracing::warn!(%error, request = exchange.request_id(), "identity-too-large");
         let detail = "Your groups and roles do not fit into the request to the app.";
         fault(StatusCode::BAD_GATEWAY, "identity-too-large", detail)
@@ -101,7 +101,7 @@ pub(super) fn prepare(
     if upstream.settings.whoami {
         return Ok(Way::Whoami(whoami::answer(stamped, &permit, exchange)));
     }
-    let at = worker.clock.micros();
+    let at = worker.clock.moment();
     let (upstream, counts) = (Arc::clone(upstream), Arc::clone(counts));
     Ok(Way::App(Prepared { stamped, sent: Sent { worker, upstream, counts, upgrade, permit, at } }))
 }
@@ -117,7 +117,8 @@ pub(super) fn receive(
         counts.outcome(outcome(&error));
         unanswered(exchange, &error)
     })?;
-    let waited = worker.clock.micros().saturating_sub(at);
+    let now = worker.clock.moment();
+    let waited = now.micros_since(at);
     exchange.upstream_us = Some(waited);
     counts.answered(waited);
     if answer.retried {
@@ -130,8 +131,8 @@ pub(super) fn receive(
         };
         return tunnel::open(exchange, response, upgrade, app, &upstream, &permit);
     }
-    let now = worker.clock.now();
-    if exchange.method.is_safe() && permit.session().is_some_and(|live| live.pulse().is_over(now)) {
+    let is_over = permit.session().is_some_and(|live| live.pulse().is_over(now.unix));
+    if exchange.method.is_safe() && is_over {
         // It ended while the app was at work. Nothing was changed there: asking again is safe.
         exchange.stale = true;
         return Err(sign_in());

@@ -36,8 +36,9 @@ fn bad(detail: &str) -> Fault {
     Fault::new(StatusCode::BAD_REQUEST, "bad-host", detail)
 }
 
-/// Finds the host (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
-pub(super) fn find(parts: &Parts) -> Result<Host, Fault> {
+/// Finds the host (RFC 9112 section 3.2, RFC 9113 section 8.3.1). `known` is one that was found
+/// before: a request for the same need not be read anew.
+pub(super) fn find(parts: &Parts, known: Option<&Host>) -> Result<Host, Fault> {
     let mut lines = parts.headers.get_all(header::HOST).iter();
     let line = lines.next();
     if lines.next().is_some() {
@@ -61,6 +62,10 @@ pub(super) fn find(parts: &Parts) -> Result<Host, Fault> {
             authority.as_str()
         }
     };
+    // What a host is written as is read as that host.
+    if let Some(known) = known.filter(|known| known.value.as_bytes() == host.as_bytes()) {
+        return Ok(known.clone());
+    }
     let read = read(host, given.filter(|given| given.as_bytes() == host.as_bytes()));
     read.ok_or_else(|| bad("The Host header is not a host with an optional port."))
 }
@@ -167,8 +172,13 @@ mod tests {
             for host in hosts {
                 request = request.header("host", *host);
             }
-            super::find(&request.body(()).unwrap().into_parts().0)
-                .map(|host| host.full().to_owned())
+            let parts = request.body(()).unwrap().into_parts().0;
+            let found = super::find(&parts, None).map(|host| host.full().to_owned());
+            // As on a connection that has asked for it before.
+            let known = found.as_deref().ok().and_then(parse);
+            let again = super::find(&parts, known.as_ref()).map(|host| host.full().to_owned());
+            assert_eq!(found.as_ref().ok(), again.as_ref().ok());
+            found
         };
         let (h1, h2) = (Version::HTTP_11, Version::HTTP_2);
         assert_eq!(find("/", &["a.b"], h1).unwrap(), "a.b");

@@ -23,7 +23,7 @@ use crate::api::{Carrier, Context, Dialect, Fault, Reply, is_cross_site, wants_p
 use crate::audit::{Event, Origin};
 use crate::metrics::RequestKind;
 use crate::policy::{Decision, Facts, Permit, Rule};
-use crate::route::{Found, Route, Target};
+use crate::route::{Found, HostRoutes, Route, Target};
 use crate::session::{Live, Refusal};
 
 /// What comes of a request: an answer, or a fault that is still to be worded.
@@ -39,7 +39,8 @@ pub(super) enum Answer {
 /// Serves one request.
 pub(super) async fn handle(active: Active, request: Request<Incoming>) -> Response<Body> {
     let mut exchange = Box::new(Exchange::new(active, &request));
-    let (mut parts, incoming) = request.into_parts();
+    let (parts, incoming) = request.into_parts();
+    let mut parts = Box::new(parts);
     let admitted = admit(&mut exchange, &mut parts, incoming).await;
     let outcome = match admitted {
         Ok(Admitted::Answer(answer)) => Ok(answer),
@@ -91,9 +92,9 @@ async fn admit(
     let name = host.name();
     let target = Target::parse(uri.path_and_query().map_or("", PathAndQuery::as_str))
         .map_err(|error| target_fault(&error.to_string()))?;
-    if !site.table.router.knows(name) {
+    let Some(routes) = site.table.router.of_host(name) else {
         return Err(misdirected(name, &site.public_url));
-    }
+    };
     if let Some(below) = own::below(&target, &site.mount) {
         let carried = match look(exchange, &mut parts.headers) {
             Seen::Known(session) => Ok(session),
@@ -102,7 +103,7 @@ async fn admit(
         let answer = Box::pin(own::answer(exchange, parts, incoming, below, carried)).await;
         return answer.map(Admitted::Answer);
     }
-    let route = find_route(site, name, &target, &parts.method)?;
+    let route = find_route(site, routes, &target, &parts.method)?;
     exchange.route = Some(route.index);
     let rule = rule_of(site, route)?;
     let seen = if rule.looks_at_session() {
@@ -134,7 +135,7 @@ async fn admit(
 /// Hands the request to the app.
 async fn serve(
     exchange: &mut Exchange,
-    parts: Parts,
+    parts: Box<Parts>,
     incoming: Incoming,
     permit: Permit,
     websocket: bool,
@@ -151,11 +152,11 @@ async fn serve(
 /// The route, when it takes a target like this one.
 fn find_route<'a>(
     site: &'a Site,
-    host: &str,
+    routes: HostRoutes<'_>,
     target: &Target<'_>,
     method: &Method,
 ) -> Result<&'a Route, Box<Fault>> {
-    let route = match site.table.router.find(host, target, method) {
+    let route = match site.table.router.find_among(routes, target, method) {
         Found::Route(route) => route,
         Found::WrongMethod(methods) => return Err(wrong_method(&methods)),
         Found::NoPath | Found::NoHost => {
@@ -227,7 +228,10 @@ fn validate(exchange: &Exchange, parts: &Parts) -> Result<host::Host, Box<Fault>
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         return Err(fault(status, "too-many-fields", detail));
     }
-    let host = host::find(parts).map_err(Box::new)?;
+    let host = host::find(parts, connection.host.borrow().as_ref()).map_err(Box::new)?;
+    if connection.host.borrow().as_ref() != Some(&host) {
+        *connection.host.borrow_mut() = Some(host.clone());
+    }
     if let Some(sni) = &connection.arrival.sni
         && host.name() != sni
     {
@@ -276,7 +280,7 @@ fn permit(
             if let Some(live) = permit.session() {
                 exchange.kind = RequestKind::SignedIn;
                 if !route.passive {
-                    live.pulse().note(exchange.worker().clock.now());
+                    live.pulse().note(exchange.started.unix);
                 }
             } else {
                 exchange.kind = RequestKind::Public;

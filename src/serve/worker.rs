@@ -70,7 +70,7 @@ impl Worker {
             shared: parts.site,
             view,
             authority: parts.authority,
-            streams: Streams::new(parts.clock.clone()),
+            streams: Streams::new(parts.clock.now()),
             client: Client::new(timer.clone()),
             timer,
             clock: parts.clock,

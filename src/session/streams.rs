@@ -2,19 +2,20 @@
 //!
 //! Lives on one thread, so registering costs no lock; the worker sweeps it several times a second.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::live::Pulse;
-use crate::clock::{Clock, UnixMs};
+use crate::clock::UnixMs;
 
 /// One worker's registry; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Streams {
-    clock: Clock,
+    /// The time of the last sweep: as exact as the end of a session has to be for a stream.
+    now: Rc<Cell<UnixMs>>,
     open: Rc<RefCell<Open>>,
 }
 
@@ -26,8 +27,8 @@ struct Open {
 
 impl Streams {
     /// An empty registry.
-    pub fn new(clock: Clock) -> Self {
-        Self { clock, open: Rc::default() }
+    pub fn new(now: UnixMs) -> Self {
+        Self { now: Rc::new(Cell::new(now)), open: Rc::default() }
     }
 
     /// Puts a stream under the session with this pulse.
@@ -37,8 +38,9 @@ impl Streams {
         Entry { streams: self.clone(), key: open.next, pulse, waits: false }
     }
 
-    /// Wakes every stream whose session is over at `now`.
+    /// Wakes every stream whose session is over at `now`. To be called several times a second.
     pub fn sweep(&self, now: UnixMs) {
+        self.now.set(now);
         let mut over = Vec::new();
         self.open.borrow_mut().waiting.retain(|_, (pulse, waker)| {
             let cut = pulse.is_over(now);
@@ -74,7 +76,7 @@ impl Entry {
     /// Ready once the session is over. The waker is registered only when the stream has to wait, so
     /// a short answer costs nothing.
     pub fn poll_over(&mut self, cx: &Context<'_>, waits: bool) -> Poll<()> {
-        if self.pulse.is_over(self.streams.clock.now()) {
+        if self.pulse.is_over(self.streams.now.get()) {
             return Poll::Ready(());
         }
         if !waits {
@@ -94,12 +96,12 @@ impl Entry {
 
     /// Whether the session is over.
     pub fn is_over(&self) -> bool {
-        self.pulse.is_over(self.streams.clock.now())
+        self.pulse.is_over(self.streams.now.get())
     }
 
     /// Notes use of the session: the peer has sent something.
     pub fn note(&self) {
-        self.pulse.note(self.streams.clock.now());
+        self.pulse.note(self.streams.now.get());
     }
 }
 
@@ -116,6 +118,7 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
+    use crate::clock::Clock;
     use crate::session::identity::Identity;
     use crate::session::live::Live;
     use crate::session::record::tests::sample;
@@ -123,7 +126,7 @@ mod tests {
     #[tokio::test]
     async fn a_waiting_stream_is_woken_when_its_session_ends() {
         let clock = Clock::manual(UnixMs(0));
-        let streams = Streams::new(clock.clone());
+        let streams = Streams::new(clock.now());
         let (record, _) = sample("u1", UnixMs(0));
         let live = Live::new(record, Identity::default(), 0, None);
         let mut entry = streams.enter(Arc::clone(live.pulse()));
@@ -144,11 +147,12 @@ mod tests {
     #[tokio::test]
     async fn expiry_cuts_like_revocation() {
         let clock = Clock::manual(UnixMs(0));
-        let streams = Streams::new(clock.clone());
+        let streams = Streams::new(clock.now());
         let (record, _) = sample("u1", UnixMs(0));
         let live = Live::new(record, Identity::default(), 0, None);
         let mut entry = streams.enter(Arc::clone(live.pulse()));
         clock.advance(std::time::Duration::from_secs(3600));
+        streams.sweep(clock.now());
         poll_fn(|cx| entry.poll_over(cx, true)).await;
     }
 }

@@ -39,7 +39,7 @@ pub enum BodyError {
 #[derive(Debug)]
 pub struct RequestBody {
     incoming: Option<Incoming>,
-    pace: Option<Pace>,
+    pace: Option<Box<Pace>>,
     /// `None` without a body: it is the app's turn from the start.
     turn: Option<Turn>,
 }
@@ -93,7 +93,7 @@ impl RequestBody {
             return Self::empty();
         }
         let (silence, timer) = (timer.deadline(idle), timer.clone());
-        let pace = Pace { since: timer.now(), silence, timer, bytes: 0, rate };
+        let pace = Box::new(Pace { since: timer.now(), silence, timer, bytes: 0, rate });
         Self { incoming: Some(incoming), pace: Some(pace), turn: Some(Turn::default()) }
     }
 
