@@ -103,7 +103,7 @@ impl Connection {
         method: &Method,
     ) -> Poll<Result<Begun, Failure>> {
         if !self.out.is_finished() && !self.deaf {
-            let sent = self.out.poll(cx, &mut self.stream.borrow_mut(), body);
+            let sent = self.out.poll(cx, &mut *self.stream.borrow_mut(), body);
             match sent {
                 Poll::Ready(Err(Stopped::Body(error))) => {
                     return Poll::Ready(Err(Failure::of_body(error.as_ref())));
@@ -181,7 +181,7 @@ impl Connection {
         let stream = Rc::clone(&self.stream);
         let mut out = std::mem::replace(&mut self.out, Outgoing::new());
         tokio::task::spawn_local(async move {
-            let sent = poll_fn(|cx| out.poll(cx, &mut stream.borrow_mut(), &mut body)).await;
+            let sent = poll_fn(|cx| out.poll(cx, &mut *stream.borrow_mut(), &mut body)).await;
             if let Err(stopped) = sent {
                 tracing::debug!(?stopped, "the rest of a request");
                 // Never ends: the connection must not be taken for one that may be used again.

@@ -1,1 +1,3 @@
-//! What an app may answer and how it is read; see also `tests/it/raw/replies.rs`.
+//! Requests and answers on a connection; see also `tests/it/raw/replies.rs`.
+
+mod requests;
