@@ -9,6 +9,7 @@ mod listeners;
 mod regressions;
 mod replies;
 mod targets;
+mod uploads;
 
 use crate::support::gateway::Builder;
 use crate::support::{Gateway, Raw, Reply, Response, Upstream};

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Edge, get, post};
 use crate::support::process::eventually;
+use crate::support::upstream::Gate;
 use crate::support::{Client, Reply, Upstream};
 
 #[tokio::test]
@@ -13,7 +14,12 @@ async fn malformed_replies_become_502() {
     let ok = "HTTP/1.1 200 OK\r\n";
     let replies = [
         format!("{ok}Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello"),
+        format!("{ok}Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello"),
+        format!("{ok}Content-Length: 5, 5\r\n\r\nhello"),
         format!("{ok}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        format!("{ok}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+        format!("{ok}Transfer-Encoding: gzip\r\n\r\nhello"),
+        "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(50) + ok + "Content-Length: 0\r\n\r\n",
         format!("{ok}Content-Length: +5\r\n\r\nhello"),
         format!("{ok}Content-Length: x\r\n\r\nhello"),
         format!("{ok}X-A : b\r\nContent-Length: 0\r\n\r\n"),
@@ -73,30 +79,154 @@ async fn a_reply_cut_short_is_short_for_the_client_too() {
 async fn interim_replies_are_not_the_answer() {
     let interim = "HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n";
     let last = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
-    for before in
-        [interim.to_owned(), "HTTP/1.1 100 Continue\r\n\r\n".to_owned(), interim.repeat(3)]
-    {
+    for before in [
+        interim.to_owned(),
+        "HTTP/1.1 100 Continue\r\n\r\n".to_owned(),
+        interim.repeat(3),
+        interim.repeat(16),
+    ] {
         let edge = Edge::replying(Reply::raw(format!("{before}{last}")));
         let answer = edge.open(&get("")).await.response().await.expect(200);
         assert_eq!(answer.text(), "hello");
     }
 }
 
+const EVIL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+
 #[tokio::test]
 async fn bytes_behind_a_reply_are_nobodys_answer() {
-    let first = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
-    let evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
-    let upstream = Upstream::answering(move |request| match request.target.as_str() {
-        "/public/first" => Reply::raw(format!("{first}{evil}")),
-        _ => Reply::ok("right"),
+    let five = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
+    let chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    for (method, status, first) in [
+        ("GET", 200, format!("{five}hello")),
+        ("GET", 200, chunks.to_owned()),
+        ("GET", 204, "HTTP/1.1 204 No Content\r\n\r\n".to_owned()),
+        ("GET", 204, "HTTP/1.1 204 No Content\r\nContent-Length: 51\r\n\r\n".to_owned()),
+        ("GET", 304, "HTTP/1.1 304 Not Modified\r\nContent-Length: 51\r\n\r\n".to_owned()),
+        ("HEAD", 200, five.to_owned()),
+    ] {
+        let reply = Reply::raw(format!("{first}{EVIL}"));
+        let upstream = Upstream::answering(move |request| match request.target.as_str() {
+            "/public/first" => reply.clone(),
+            _ => Reply::ok("right"),
+        });
+        let edge = Edge::with(upstream, |builder| builder);
+        let mut raw = edge.gateway.raw().await;
+        let host = edge.gateway.authority();
+        let line = format!("{method} /public/first HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        raw.send(line).await;
+        let answer =
+            if method == "HEAD" { raw.head_response().await } else { raw.response().await };
+        assert!(answer.expect(status).text().len() <= 5);
+        for _ in 0..3 {
+            let next = raw.get("/public/next", host, "").await.expect(200);
+            assert_eq!(next.text(), "right", "{method} {first:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_an_idle_connection_receives_is_nobodys_answer() {
+    for evil in [EVIL, "\r\n", "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"] {
+        let (go, sent) = (Gate::closed(), Gate::closed());
+        let first = Reply::ok("first").wait(&go).then(evil).open(&sent).then_hang();
+        let upstream = Upstream::answering(move |request| match request.target.as_str() {
+            "/public/first" => first.clone(),
+            _ => Reply::ok("right"),
+        });
+        let edge = Edge::with(upstream, |builder| builder);
+        let mut raw = edge.gateway.raw().await;
+        let host = edge.gateway.authority();
+        assert_eq!(raw.get("/public/first", host, "").await.expect(200).text(), "first");
+        go.open();
+        sent.passed().await;
+        for _ in 0..3 {
+            assert_eq!(raw.get("/public/next", host, "").await.expect(200).text(), "right");
+        }
+        eventually("the connection to be closed", || {
+            (edge.upstream.abandoned() == 1).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_post_on_a_connection_that_the_app_has_closed_is_sent_once_on_a_new_one() {
+    let (go, closed) = (Gate::closed(), Gate::closed());
+    let first = Reply::ok("first").wait(&go).then_shut().open(&closed).then_hang();
+    let upstream = Upstream::answering(move |request| match request.method.as_str() {
+        "GET" => first.clone(),
+        _ => Reply::ok("stored"),
     });
     let edge = Edge::with(upstream, |builder| builder);
     let mut raw = edge.gateway.raw().await;
-    let host = edge.gateway.authority();
-    assert_eq!(raw.get("/public/first", host, "").await.expect(200).text(), "hello");
-    for _ in 0..3 {
-        assert_eq!(raw.get("/public/next", host, "").await.expect(200).text(), "right");
+    raw.get("/public/first", edge.gateway.authority(), "").await.expect(200);
+    go.open();
+    closed.passed().await;
+    for lines in ["", "Expect: 100-continue\r\n"] {
+        let length = format!("Content-Length: 5\r\n{lines}");
+        raw.send(edge.filled(&post(&length, "hello"))).await;
+        assert_eq!(raw.response().await.expect(200).text(), "stored");
     }
+    let posts = edge.upstream.requests();
+    let posts: Vec<_> = posts.iter().filter(|request| request.method == "POST").collect();
+    assert_eq!(posts.len(), 2);
+    assert!(posts.iter().all(|post| post.connection == 1 && post.body.data == b"hello"));
+}
+
+#[tokio::test]
+async fn a_reply_may_end_with_its_connection() {
+    for version in ["1.0", "1.1"] {
+        let head = format!("HTTP/{version} 200 OK\r\n\r\n");
+        let edge = Edge::replying(Reply::raw(format!("{head}hel")).then("lo").then_close());
+        let mut raw = edge.gateway.raw().await;
+        for _ in 0..2 {
+            let answer = raw.get("/public/x", edge.gateway.authority(), "").await.expect(200);
+            assert!(answer.text() == "hello" && !answer.truncated, "{version}: {answer:?}");
+        }
+        assert_eq!(edge.upstream.connections(), 2);
+        let mut h2 = Client::h2(&edge.gateway);
+        let answer = h2.get("/public/x").await.expect(200);
+        assert!(answer.text() == "hello" && !answer.truncated, "{version}: {answer:?}");
+        // A reset is no end.
+        let edge = Edge::replying(Reply::raw(format!("{head}hello")).then_reset());
+        let answer = edge.open(&get("")).await.response().await;
+        assert!(answer.truncated || answer.status == 502, "{version}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_app_that_speaks_http_1_0_gets_a_connection_for_each_request() {
+    let edge = Edge::replying(Reply::raw(
+        "HTTP/1.0 200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\nhello",
+    ));
+    let mut raw = edge.gateway.raw().await;
+    for _ in 0..3 {
+        let answer = raw.get("/public/x", edge.gateway.authority(), "").await.expect(200);
+        assert_eq!(answer.text(), "hello");
+    }
+    assert_eq!(edge.upstream.connections(), 3);
+}
+
+#[tokio::test]
+async fn trailers_reach_http_2_clients_without_what_may_not_trail() {
+    let edge = Edge::replying(
+        Reply::raw("HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .chunk("hello")
+            .then(
+                "0\r\nX-Sum: 1\r\nConnection: x\r\nUpgrade: x\r\nContent-Length: 1\r\n\
+                 Set-Cookie: __Host-portcullis=evil\r\n\r\n",
+            ),
+    );
+    let mut h2 = Client::h2(&edge.gateway);
+    for _ in 0..2 {
+        let answer = h2.get("/public/x").await.expect(200);
+        assert!(answer.text() == "hello" && !answer.truncated, "{answer:?}");
+        assert_eq!(answer.trailers, [("x-sum".to_owned(), "1".to_owned())]);
+    }
+    assert_eq!(edge.upstream.connections(), 1);
+    let answer = edge.open(&get("TE: trailers\r\n")).await.response().await.expect(200);
+    assert!(answer.text() == "hello" && !answer.truncated, "{answer:?}");
 }
 
 #[tokio::test]
@@ -213,6 +343,22 @@ mod websocket {
             raw.send(bytes).await;
             assert_eq!(raw.reader.exactly(bytes.len()).await.as_deref(), Some(bytes));
         }
+    }
+
+    #[tokio::test]
+    async fn what_comes_with_the_101_is_the_first_of_the_tunnel() {
+        let edge = Edge::replying(
+            Reply::raw(
+                "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 101 Switching Protocols\r\n\
+                 Upgrade: websocket\r\nConnection: upgrade\r\n\r\n\x01\x05hello",
+            )
+            .then("\x02\x05world")
+            .then_hang(),
+        );
+        let mut raw = edge.open(&request("/public/ws", "")).await;
+        raw.response().await.expect(101);
+        let want = b"\x01\x05hello\x02\x05world";
+        assert_eq!(raw.reader.exactly(want.len()).await.as_deref(), Some(&want[..]));
     }
 
     #[tokio::test]

@@ -69,7 +69,7 @@ impl Gate {
         self.0.send_replace(true);
     }
 
-    async fn passed(&self) {
+    pub(crate) async fn passed(&self) {
         // The sender lives as long as `self`.
         let _ = self.0.subscribe().wait_for(|open| *open).await;
     }
@@ -80,9 +80,11 @@ enum Step {
     Send(Vec<u8>),
     Pour,
     Wait(Gate),
+    Open(Gate),
     ReadBody,
     Hang,
     Reset,
+    Shut,
     Close,
     Echo,
 }
@@ -163,6 +165,21 @@ impl Reply {
 
     pub(crate) fn wait(self, gate: &Gate) -> Self {
         self.step(Step::Wait(gate.clone()))
+    }
+
+    /// Opens the gate: what stands before is done.
+    pub(crate) fn open(self, gate: &Gate) -> Self {
+        self.step(Step::Open(gate.clone()))
+    }
+
+    /// Reads the body of the request, after [`Self::early`].
+    pub(crate) fn then_read(self) -> Self {
+        self.step(Step::ReadBody)
+    }
+
+    /// Sends nothing any more; the connection stays open in the other direction.
+    pub(crate) fn then_shut(self) -> Self {
+        self.step(Step::Shut)
     }
 
     pub(crate) fn then_hang(self) -> Self {
@@ -340,6 +357,11 @@ async fn perform(
             gate.passed().await;
             true
         }
+        Step::Open(gate) => {
+            gate.open();
+            true
+        }
+        Step::Shut => reader.stream.shutdown().await.is_ok(),
         Step::ReadBody => {
             let body = reader.request_body(&request.head).await;
             let complete = !body.truncated;

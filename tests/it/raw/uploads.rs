@@ -1,0 +1,179 @@
+//! Bodies of requests on their way to the app, and answers that do not wait for their end.
+
+use std::time::Duration;
+
+use super::{Edge, get};
+use crate::support::process::{PATIENCE, eventually};
+use crate::support::{Reply, Upstream};
+
+const CHUNKS: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+const POST: &str = "POST /public/x HTTP/1.1\r\nHost: {host}\r\n";
+
+#[tokio::test]
+async fn an_answer_and_the_rest_of_its_request_pass_each_other() {
+    for (framing, rest) in [
+        ("Content-Length: 10\r\n\r\nhello", "world"),
+        ("Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "5\r\nworld\r\n0\r\n\r\n"),
+    ] {
+        let upstream = Upstream::answering(|request| match request.method.as_str() {
+            "POST" => {
+                Reply::early(CHUNKS).chunk("begun").then_read().chunk("done").then("0\r\n\r\n")
+            }
+            _ => Reply::ok("next"),
+        });
+        let edge = Edge::with(upstream, |builder| builder);
+        let mut raw = edge.open(format!("{POST}{framing}").as_bytes()).await;
+        // The app has not seen the end of the request.
+        raw.until("begun\r\n").await;
+        raw.send(rest).await;
+        raw.until("4\r\ndone\r\n0\r\n\r\n").await;
+        assert_eq!(edge.upstream.last().body.data, b"helloworld");
+        // Both are at their end: the connection is as good as any.
+        let next = raw.get("/public/next", edge.gateway.authority(), "").await.expect(200);
+        assert_eq!(next.text(), "next");
+        assert_eq!(edge.upstream.connections(), 1);
+    }
+}
+
+#[tokio::test]
+async fn the_rest_of_a_request_goes_on_while_the_client_does_not_read() {
+    let (early, late) = (vec![b'e'; 1 << 20], vec![b'l'; 1 << 20]);
+    let length = early.len() + late.len();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+    let edge = Edge::replying(Reply::early(head).then(early).then_read().then(late));
+    let upload = vec![b'u'; 8 << 20];
+    let head = format!("{POST}Content-Length: {}\r\n\r\n", upload.len());
+    let mut raw = edge.open(head.as_bytes()).await;
+    let sent = tokio::time::timeout(PATIENCE, raw.send(&upload)).await;
+    sent.expect("the upload waits for the client to read");
+    let answer = raw.response().await.expect(200);
+    assert!(!answer.truncated && answer.body.len() == length);
+    assert_eq!(edge.upstream.last().body.data.len(), upload.len());
+}
+
+#[tokio::test]
+async fn a_connection_with_half_a_request_is_not_used_again() {
+    // Answered early and in full, on a connection that the app would keep.
+    let early = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly";
+    let upstream = Upstream::answering(move |request| match request.method.as_str() {
+        "POST" => Reply::early(early).then_read(),
+        _ => Reply::ok("next"),
+    });
+    let edge = Edge::with(upstream, |builder| builder);
+    // The rest is a request, should the connection be used again.
+    let hidden = "GET /public/hidden HTTP/1.1\r\nHost: x\r\n\r\n";
+    for framing in [format!("Content-Length: {}\r\n\r\nhello", hidden.len() + 5), {
+        format!("Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n{:x}\r\n", hidden.len())
+    }] {
+        let mut raw = edge.open(format!("{POST}{framing}").as_bytes()).await;
+        assert_eq!(raw.response().await.expect(200).text(), "early");
+        raw.send(hidden).await;
+        for _ in 0..4 {
+            let next = edge.open(&get("")).await.response().await.expect(200);
+            assert_eq!(next.text(), "next");
+        }
+    }
+    let seen = edge.upstream.requests();
+    assert!(seen.iter().all(|request| request.target != "/public/hidden"), "{seen:?}");
+    let posts: Vec<_> = seen.iter().filter(|request| request.method == "POST").collect();
+    for post in &posts {
+        let on_it = seen.iter().filter(|request| request.connection == post.connection);
+        assert_eq!(on_it.last().unwrap().method, "POST", "used after half a request");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_still_sends_sees_the_early_answer() {
+    let edge = Edge::replying(Reply::early(
+        "HTTP/1.1 413 Content Too Large\r\nContent-Length: 5\r\n\r\nlarge",
+    ));
+    for size in [10_000, 1 << 20, 32 << 20] {
+        let head = format!("{POST}Content-Length: {size}\r\n\r\n");
+        let mut raw = edge.open(head.as_bytes()).await;
+        edge.upstream.received(1).await;
+        // As curl and browsers do: all of it first, then the answer.
+        raw.send(vec![b'x'; size]).await;
+        let answer = raw.try_response().await;
+        let answer = answer.unwrap_or_else(|error| panic!("{size} bytes: {error}"));
+        assert_eq!(answer.expect(413).text(), "large", "{size} bytes");
+        edge.upstream.forget();
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_breaks_off_is_broken_for_the_app() {
+    for framing in
+        ["Content-Length: 10\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"]
+    {
+        let edge = Edge::start();
+        let raw = edge.open(format!("{POST}{framing}").as_bytes()).await;
+        edge.upstream.received(1).await;
+        drop(raw);
+        let body = eventually("the app to see the end", || {
+            Some(edge.upstream.last().body).filter(|body| body.truncated)
+        });
+        assert!(body.await.data.starts_with(b"hello"));
+        edge.open(&get("")).await.response().await.expect(200);
+        assert_ne!(edge.upstream.last().connection, 0);
+    }
+}
+
+#[tokio::test]
+async fn large_bodies_pass_in_little_memory() {
+    const SIZE: usize = 100 << 20;
+    const PIECE: usize = 1 << 20;
+    let upstream = Upstream::answering(|request| match request.method.as_str() {
+        "POST" => Reply::ok("stored"),
+        _ => {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n");
+            (0..SIZE / PIECE).fold(Reply::raw(head), |reply, _| reply.then(vec![b'x'; PIECE]))
+        }
+    });
+    let edge = Edge::with(upstream, |builder| builder);
+    edge.open(&get("")).await.until("\r\n\r\nxxxx").await;
+    edge.gateway.forget_peak();
+    let before = edge.gateway.peak();
+    let mut raw = edge.open(&get("")).await;
+    raw.until("\r\n\r\n").await;
+    let mut count = 0;
+    while count < SIZE {
+        count += raw.reader.take_buffer().len();
+        if count < SIZE {
+            let more = tokio::time::timeout(PATIENCE, raw.reader.fill()).await;
+            assert!(more.unwrap(), "cut after {count} bytes");
+        }
+    }
+    assert_eq!(count, SIZE);
+    let mut raw = edge.open(format!("{POST}Content-Length: {SIZE}\r\n\r\n").as_bytes()).await;
+    for _ in 0..SIZE / PIECE {
+        raw.send(vec![b'x'; PIECE]).await;
+    }
+    raw.response().await.expect(200);
+    assert_eq!(edge.upstream.last().body.data.len(), SIZE);
+    let grown = edge.gateway.peak().saturating_sub(before);
+    assert!(grown < 16 << 10, "{grown} KiB for bodies on their way");
+}
+
+#[tokio::test]
+async fn a_slow_upload_is_the_clients_time_and_a_silent_app_its_own() {
+    let upstream = Upstream::answering(|request| match request.target.as_str() {
+        "/slow/taken" => Reply::ok("stored"),
+        _ => Reply::hang(),
+    });
+    let addr = upstream.addr();
+    let edge = Edge::with(upstream, |builder| {
+        builder
+            .upstream_with("slow", &format!("http://{addr}"), "first_byte_timeout = \"500ms\"")
+            .public("/slow/", "slow")
+    });
+    for (path, status) in [("/slow/taken", 200), ("/slow/hangs", 504)] {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: {{host}}\r\nContent-Length: 10\r\n\r\n");
+        let mut raw = edge.open(head.as_bytes()).await;
+        for _ in 0..10 {
+            // Twice the app's limit in all.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            raw.send("x").await;
+        }
+        raw.response().await.expect(status);
+    }
+}
