@@ -7,11 +7,11 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use tokio::task::JoinHandle;
 
 use super::Connection;
 use super::chunked::{Chunked, Step};
 use super::head::Framing;
+use super::rest::Rest;
 use crate::upstream::body::RequestBody;
 
 /// Why the body of an answer broke off.
@@ -45,17 +45,8 @@ pub(in crate::upstream) struct ResponseBody {
     /// What was read and not handed on.
     rest: Bytes,
     keep: bool,
+    /// What of the request is still on its way.
     request: Option<Rest>,
-}
-
-/// The task that sends the rest of the request; ends with this.
-#[derive(Debug)]
-struct Rest(JoinHandle<()>);
-
-impl Drop for Rest {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl ResponseBody {
@@ -74,8 +65,8 @@ impl ResponseBody {
         };
         // An app that is deaf to the rest does not get it.
         let keep = keep && !connection.deaf;
-        let sends = !connection.out.is_finished() && !connection.deaf;
-        let request = sends.then(|| Rest(connection.send_rest(request)));
+        let unsent = !connection.out.is_finished();
+        let request = unsent.then(|| connection.send_rest(request));
         Self { connection: Some(connection), left, rest, keep, request }
     }
 
@@ -86,7 +77,7 @@ impl ResponseBody {
             return None;
         }
         let mut connection = self.connection.take()?;
-        let sent = self.request.take().is_none_or(|rest| rest.0.is_finished());
+        let sent = self.request.take().is_none_or(|rest| rest.is_sent());
         // Bytes behind the end are nobody's answer.
         if !self.keep || !sent || !self.rest.is_empty() || !connection.read.is_empty() {
             return None;

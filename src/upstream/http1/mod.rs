@@ -8,6 +8,7 @@ mod body;
 mod chunked;
 mod head;
 mod outgoing;
+mod rest;
 #[cfg(test)]
 mod tests;
 mod tunnel;
@@ -26,6 +27,7 @@ use tokio_util::io::poll_read_buf;
 
 use self::head::{Framing, Reader, Sending};
 use self::outgoing::{Outgoing, Stopped};
+use self::rest::Rest;
 use super::body::{BodyError, RequestBody};
 use super::connect::Stream;
 use super::{Error, Failure};
@@ -202,17 +204,9 @@ impl Connection {
     }
 
     /// Sends the rest of a request on a task of its own, while its answer is already being read.
-    fn send_rest(&mut self, mut body: RequestBody) -> tokio::task::JoinHandle<()> {
-        let stream = Rc::clone(&self.stream);
-        let mut out = std::mem::replace(&mut self.out, Outgoing::new());
-        tokio::task::spawn_local(async move {
-            let sent = poll_fn(|cx| out.poll(cx, &mut *stream.borrow_mut(), &mut body)).await;
-            if let Err(stopped) = sent {
-                tracing::debug!(?stopped, "the rest of a request");
-                // Never ends: the connection must not be taken for one that may be used again.
-                std::future::pending::<()>().await;
-            }
-        })
+    fn send_rest(&mut self, body: RequestBody) -> Rest {
+        let out = std::mem::replace(&mut self.out, Outgoing::new());
+        Rest::send(Rc::clone(&self.stream), (!self.deaf).then_some(out), body)
     }
 }
 

@@ -84,19 +84,27 @@ async fn a_connection_with_half_a_request_is_not_used_again() {
 
 #[tokio::test]
 async fn a_client_that_still_sends_sees_the_early_answer() {
-    let edge = Edge::replying(Reply::early(
-        "HTTP/1.1 413 Content Too Large\r\nContent-Length: 5\r\n\r\nlarge",
-    ));
-    for size in [10_000, 1 << 20, 32 << 20] {
-        let head = format!("{POST}Content-Length: {size}\r\n\r\n");
-        let mut raw = edge.open(head.as_bytes()).await;
-        edge.upstream.received(1).await;
-        // As curl and browsers do: all of it first, then the answer.
-        raw.send(vec![b'x'; size]).await;
-        let answer = raw.try_response().await;
-        let answer = answer.unwrap_or_else(|error| panic!("{size} bytes: {error}"));
-        assert_eq!(answer.expect(413).text(), "large", "{size} bytes");
-        edge.upstream.forget();
+    let early = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 5\r\n\r\nlarge";
+    for reply in [Reply::early(early), Reply::early(early).then_close()] {
+        let refusing = reply.clone();
+        let upstream = Upstream::answering(move |request| match request.method.as_str() {
+            "POST" => refusing.clone(),
+            _ => Reply::ok("next"),
+        });
+        let edge = Edge::with(upstream, |builder| builder);
+        for size in [10_000, 1 << 20, 32 << 20] {
+            let head = format!("{POST}Content-Length: {size}\r\n\r\n");
+            let mut raw = edge.open(head.as_bytes()).await;
+            edge.upstream.received(1).await;
+            // As curl and browsers do: all of it first, then the answer.
+            raw.send(vec![b'x'; size]).await;
+            let answer = raw.response().await.expect(413);
+            assert_eq!(answer.text(), "large", "{size} bytes, {reply:?}");
+            // Nothing was reset: the connection serves on.
+            let next = raw.get("/public/next", edge.gateway.authority(), "").await.expect(200);
+            assert_eq!(next.text(), "next", "{size} bytes, {reply:?}");
+            edge.upstream.forget();
+        }
     }
 }
 
