@@ -12,6 +12,7 @@ pub mod duration;
 mod lines;
 pub mod proxy;
 pub mod record;
+pub mod reply;
 pub mod route;
 pub mod stamp;
 pub mod token;
@@ -38,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "duration", run: duration::run, words: duration::WORDS },
     Target { name: "proxy", run: proxy::run, words: proxy::WORDS },
     Target { name: "record", run: record::run, words: record::WORDS },
+    Target { name: "reply", run: reply::run, words: reply::WORDS },
     Target { name: "route", run: route::run, words: route::WORDS },
     Target { name: "stamp", run: stamp::run, words: stamp::WORDS },
     Target { name: "token", run: token::run, words: token::WORDS },

@@ -14,7 +14,6 @@ mod tests;
 mod tunnel;
 
 use std::cell::RefCell;
-use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
