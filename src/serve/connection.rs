@@ -209,8 +209,8 @@ fn service(
 > + use<> {
     let connection = Rc::clone(connection);
     service_fn(move |request| {
-        let active = connection.begin();
-        async move { Ok(pipeline::handle(active, request).await) }
+        let begun = pipeline::begin(connection.begin(), request);
+        async move { Ok(pipeline::handle(begun).await) }
     })
 }
 
