@@ -1,7 +1,8 @@
 //! Connections to apps: TCP or TLS, HTTP/1.1 or HTTP/2.
 
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -35,10 +36,13 @@ impl Stream {
             Self::Plain(stream) => stream
                 .try_read(&mut byte)
                 .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock),
-            // What concerns TLS alone, such as tickets, is taken in by the way.
+            // What concerns TLS alone, such as tickets, is taken in by the way. Unconstrained: a task
+            // that has used up its turn would be told that there is nothing.
             Self::Tls(stream) => {
+                let mut buf = ReadBuf::new(&mut byte);
+                let read = poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut buf));
                 let cx = &mut Context::from_waker(Waker::noop());
-                Pin::new(stream).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_pending()
+                pin!(tokio::task::unconstrained(read)).poll(cx).is_pending()
             }
         }
     }

@@ -74,6 +74,8 @@ pub async fn tunnel(
                 }
                 client_sent();
                 to_app.write_all(buffer.get(..count).unwrap_or_default()).await?;
+                // TLS may take bytes and keep them: the last ones of a message must not lie here.
+                to_app.flush().await?;
             }
         };
         let down = async {
@@ -88,6 +90,7 @@ pub async fn tunnel(
                 // Followed first: cut within the write, the frame counts as half written.
                 frames.follow(bytes);
                 to_client.write_all(bytes).await?;
+                to_client.flush().await?;
                 frames.written();
             }
         };

@@ -9,9 +9,9 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
+use super::Connection;
 use super::chunked::{Chunked, Step};
 use super::head::Framing;
-use super::{Connection, READ};
 use crate::upstream::body::RequestBody;
 
 /// Why the body of an answer broke off.
@@ -91,7 +91,7 @@ impl ResponseBody {
         if !self.keep || !sent || !self.rest.is_empty() || !connection.read.is_empty() {
             return None;
         }
-        connection.room = READ;
+        connection.shrink();
         Some(connection)
     }
 

@@ -30,6 +30,8 @@ enum State {
     Size {
         digits: u32,
     },
+    /// White space behind a size.
+    Gap,
     /// Within an extension.
     Extension,
     /// The LF behind a size.
@@ -104,18 +106,12 @@ impl Chunked {
                 self.left = (self.left << 4) | u64::from(digit);
                 State::Size { digits: digits + 1 }
             }
-            (State::Size { digits: 1.. }, b'\r') => State::SizeEnd,
-            (State::Size { digits: 1.. }, b';' | b' ' | b'\t') => State::Extension,
-            (State::Size { .. }, _) => return Err("a chunk size that is no number"),
-            (State::Extension, b'\r') => State::SizeEnd,
+            (State::Size { digits: 1.. } | State::Gap | State::Extension, b'\r') => State::SizeEnd,
+            (State::Size { digits: 1.. } | State::Gap, b' ' | b'\t') => self.skip(State::Gap)?,
+            (State::Size { digits: 1.. } | State::Gap, b';') => self.skip(State::Extension)?,
+            (State::Size { .. } | State::Gap, _) => return Err("a chunk size that is no number"),
             (State::Extension, b'\n') => return Err("a bare LF in a chunk extension"),
-            (State::Extension, _) => {
-                self.extensions += 1;
-                if self.extensions > EXTENSIONS {
-                    return Err("chunk extensions that are too long");
-                }
-                State::Extension
-            }
+            (State::Extension, _) => self.skip(State::Extension)?,
             (State::SizeEnd, b'\n') if self.left == 0 => State::Trailers,
             (State::SizeEnd, b'\n') => State::Data,
             (State::DataCr, b'\r') => State::DataLf,
@@ -123,6 +119,15 @@ impl Chunked {
             _ => return Err("a chunk without CR LF at its end"),
         };
         Ok(())
+    }
+
+    /// One more byte that means nothing.
+    fn skip(&mut self, next: State) -> Result<State, &'static str> {
+        self.extensions += 1;
+        if self.extensions > EXTENSIONS {
+            return Err("chunk extensions that are too long");
+        }
+        Ok(next)
     }
 
     /// Gathers the trailer section; `Some` when its empty line is there.

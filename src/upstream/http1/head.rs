@@ -176,7 +176,10 @@ fn parse(bytes: &Bytes, to_head: bool) -> Result<Option<Head>, &'static str> {
     *response.headers_mut() = headers;
     keep_reason(&mut response, parsed.reason);
     let framing = message.framing(response.status(), to_head, old)?;
-    let keep = message.keep && framing != Framing::Close;
+    // What a 204 says of a body it cannot have may follow all the same.
+    let odd = response.status() == StatusCode::NO_CONTENT
+        && (message.chunked || message.length.is_some_and(|n| n > 0));
+    let keep = message.keep && !odd && framing != Framing::Close;
     Ok(Some(Head { response, framing, keep, rest: bytes.slice(length..) }))
 }
 
@@ -267,19 +270,40 @@ fn decimal(value: &[u8]) -> Option<u64> {
 /// The fields of a complete trailer section, up to and with its empty line.
 pub(super) fn trailers(section: &[u8]) -> Result<HeaderMap, &'static str> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS];
-    let Status::Complete((_, fields)) =
+    let Status::Complete((length, fields)) =
         httparse::parse_headers(section, &mut fields).map_err(words)?
     else {
         return Err("a trailer section without end");
     };
+    // A bare LF may be an empty line: then the section would have ended before.
+    if length != section.len() {
+        return Err("a trailer section with two ends");
+    }
     let mut trailers = HeaderMap::with_capacity(fields.len());
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| "a bad field name")?;
         let value = HeaderValue::from_bytes(field.value).map_err(|_| "a bad field value")?;
-        // What frames or routes a message has no meaning behind it (RFC 9110 section 6.5.1).
-        if ![header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::HOST].contains(&name) {
+        if may_trail(&name) {
             trailers.append(name, value);
         }
     }
     Ok(trailers)
+}
+
+/// Whether a field may stand behind a body: not what frames or routes a message or concerns one hop
+/// (RFC 9110 section 6.5.1), and no cookie, which is looked at in heads only.
+fn may_trail(name: &HeaderName) -> bool {
+    let refused = [
+        "connection",
+        "content-length",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "set-cookie",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    !refused.contains(&name.as_str())
 }

@@ -103,7 +103,7 @@ impl Connection {
         method: &Method,
     ) -> Poll<Result<Begun, Failure>> {
         if !self.out.is_finished() && !self.deaf {
-            let sent = self.out.poll(cx, &mut self.stream.borrow_mut(), body);
+            let sent = self.out.poll(cx, &mut *self.stream.borrow_mut(), body);
             match sent {
                 Poll::Ready(Err(Stopped::Body(error))) => {
                     return Poll::Ready(Err(Failure::of_body(error.as_ref())));
@@ -166,14 +166,39 @@ impl Connection {
 
     /// Reads into `read`; 0 at the end.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.read.reserve(self.room);
+        self.make_room();
         let room = self.read.capacity() - self.read.len();
         let stream = &mut *self.stream.borrow_mut();
         let count = ready!(poll_read_buf(Pin::new(stream), cx, &mut self.read))?;
         if count >= room {
             self.room = self.room.saturating_mul(2).min(READ_MOST);
+        } else if count < self.room / 4 {
+            self.room = (self.room / 2).max(READ);
         }
         Poll::Ready(Ok(count))
+    }
+
+    /// Room for a read of at least half of `room`. Pieces that come one by one share memory until it is
+    /// used up: with memory for each, a client that is slow to take them would hold far more than it
+    /// was sent.
+    fn make_room(&mut self) {
+        let spare = self.read.capacity() - self.read.len();
+        if spare >= self.room / 2 || self.read.try_reclaim(self.room) {
+            return;
+        }
+        if self.read.is_empty() {
+            // Not `reserve`: it would make the new memory as large as the old one.
+            self.read = BytesMut::with_capacity(self.room);
+        } else {
+            self.read.reserve(self.room);
+        }
+    }
+
+    /// Gives back what a large answer took: an idle connection needs little.
+    fn shrink(&mut self) {
+        if self.room > READ || self.read.capacity() > READ {
+            (self.room, self.read) = (READ, BytesMut::new());
+        }
     }
 
     /// Sends the rest of a request on a task of its own, while its answer is already being read.
@@ -181,7 +206,7 @@ impl Connection {
         let stream = Rc::clone(&self.stream);
         let mut out = std::mem::replace(&mut self.out, Outgoing::new());
         tokio::task::spawn_local(async move {
-            let sent = poll_fn(|cx| out.poll(cx, &mut stream.borrow_mut(), &mut body)).await;
+            let sent = poll_fn(|cx| out.poll(cx, &mut *stream.borrow_mut(), &mut body)).await;
             if let Err(stopped) = sent {
                 tracing::debug!(?stopped, "the rest of a request");
                 // Never ends: the connection must not be taken for one that may be used again.

@@ -9,8 +9,7 @@ use http_body::Body;
 use tokio::io::AsyncWrite;
 
 use super::head::Sending;
-use crate::upstream::body::{BodyError, RequestBody};
-use crate::upstream::connect::Stream;
+use crate::upstream::body::BodyError;
 
 /// Why a request did not get through.
 #[derive(Debug)]
@@ -61,7 +60,7 @@ impl Outgoing {
         (self.sending, self.begun, self.finished) = (sending, false, false);
     }
 
-    /// Whether all of the request is written.
+    /// Whether all of the request is written and flushed.
     pub(super) fn is_finished(&self) -> bool {
         self.finished
     }
@@ -71,31 +70,32 @@ impl Outgoing {
         self.begun
     }
 
-    /// Writes what there is; ready when that was all.
-    pub(super) fn poll(
+    /// Writes what there is; ready when that was all, and flushed: TLS may take bytes and keep them.
+    pub(super) fn poll<S, B>(
         &mut self,
         cx: &mut Context<'_>,
-        stream: &mut Stream,
-        body: &mut RequestBody,
-    ) -> Poll<Result<(), Stopped>> {
-        loop {
+        stream: &mut S,
+        body: &mut B,
+    ) -> Poll<Result<(), Stopped>>
+    where
+        S: AsyncWrite + Unpin,
+        B: Body<Data = Bytes, Error = BodyError> + Unpin,
+    {
+        while !self.finished {
             ready!(self.poll_write(cx, stream)).map_err(Stopped::Write)?;
-            match self.sending {
-                _ if self.finished => return Poll::Ready(Ok(())),
-                Sending::Nothing | Sending::Length(0) => self.finished = true,
-                Sending::Length(_) | Sending::Chunked => {
-                    let next = Pin::new(&mut *body).poll_frame(cx);
-                    let Poll::Ready(next) = next else {
-                        ready!(Pin::new(&mut *stream).poll_flush(cx)).map_err(Stopped::Write)?;
-                        return Poll::Pending;
-                    };
-                    let next = next.transpose().map_err(|error| Stopped::Body(Some(error)))?;
-                    self.take(next.and_then(|frame| frame.into_data().ok()))?;
-                    continue;
-                }
+            if matches!(self.sending, Sending::Nothing | Sending::Length(0)) {
+                ready!(Pin::new(&mut *stream).poll_flush(cx)).map_err(Stopped::Write)?;
+                self.finished = true;
+                break;
             }
-            ready!(Pin::new(&mut *stream).poll_flush(cx)).map_err(Stopped::Write)?;
+            let Poll::Ready(next) = Pin::new(&mut *body).poll_frame(cx) else {
+                ready!(Pin::new(&mut *stream).poll_flush(cx)).map_err(Stopped::Write)?;
+                return Poll::Pending;
+            };
+            let next = next.transpose().map_err(|error| Stopped::Body(Some(error)))?;
+            self.take(next.and_then(|frame| frame.into_data().ok()))?;
         }
+        Poll::Ready(Ok(()))
     }
 
     /// Puts the next piece of the body, or its end, behind what is written.
@@ -123,7 +123,11 @@ impl Outgoing {
         Ok(())
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<io::Result<()>> {
+    fn poll_write<S: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+    ) -> Poll<io::Result<()>> {
         loop {
             let before = self.before.get(self.written..).unwrap_or_default();
             let pieces = [before, &self.data, self.after].map(IoSlice::new);
