@@ -37,7 +37,11 @@ pub fn run(data: &[u8]) {
         headers.append(header::COOKIE, line.clone());
     }
     // The type is not public and has no other face than Debug.
-    let carried = format!("{:?}", CookieName::new(NAME.to_owned()).take(&mut headers));
+    let (name, mut recall, mut again) = (CookieName::new(NAME.to_owned()), None, headers.clone());
+    let carried = format!("{:?}", name.take(&mut headers, &mut recall));
+    // As the next request of the same connection.
+    assert_eq!(format!("{:?}", name.take(&mut again, &mut recall)), carried);
+    assert_eq!(again, headers);
     let left: Vec<&[u8]> =
         headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
 

@@ -45,21 +45,14 @@ impl Rules {
         forwarding: Forwarding,
     ) -> Result<Stamped<B>, Oversize> {
         let headers = &mut parts.headers;
-        remove_hop_by_hop(headers);
-        self.remove_forgeries(headers);
+        remove(headers, |name| is_hop_by_hop(name) || self.is_forged(name));
         let identity = permit.session().map(|live| self.identity.rendered(live)).transpose()?;
         Ok(Stamped::new(parts, body, forwarding, identity))
     }
 
-    fn remove_forgeries(&self, headers: &mut HeaderMap) {
-        // Most requests carry nothing to remove: look first, allocate only then.
-        let is_forged = |name: &HeaderName| {
-            let name = name.as_str();
-            !is_plain(name) || forwarded::is_class(name) || self.guarded.contains(name)
-        };
-        while let Some(name) = headers.keys().find(|name| is_forged(name)).cloned() {
-            headers.remove(name);
-        }
+    /// Whether a client's header of this name means another thing to an app than the client may say.
+    fn is_forged(&self, name: &str) -> bool {
+        !is_plain(name) || forwarded::is_class(name) || self.guarded.contains(name)
     }
 
     /// The names of the identity headers in use, for pages that explain them.
@@ -92,12 +85,12 @@ fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
-/// Removes hop-by-hop headers and those that `Connection` nominates.
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
+/// Removes the headers that `goes` says, and those that `Connection` nominates when it is one of them.
+fn remove(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) {
     // gRPC needs `te: trailers`; any other transfer coding concerns one hop only.
     let mut trailers = false;
-    // One look over the names in place of a probe for each: most requests have one of them or none.
-    while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name.as_str())).cloned() {
+    // One look over the names in place of a probe for each: most messages have one of them or none.
+    while let Some(name) = headers.keys().find(|name| goes(name.as_str())).cloned() {
         match name {
             header::CONNECTION => remove_nominated(headers),
             header::TE => trailers = headers.get_all(header::TE).iter().any(asks_for_trailers),
@@ -142,7 +135,7 @@ fn remove_nominated(headers: &mut HeaderMap) {
 /// Makes an app's answer fit for the client: hop-by-hop headers go, and cookies with our names.
 pub fn clean_response<B>(response: &mut Response<B>, own_cookie: &str) {
     let headers = response.headers_mut();
-    remove_hop_by_hop(headers);
+    remove(headers, is_hop_by_hop);
     if !headers.contains_key(header::SET_COOKIE) {
         return;
     }

@@ -3,7 +3,7 @@
 //! A worker formats into its own buffer and hands over in batches; a line costs no allocation and no
 //! lock. Queries are never written: they may hold secrets.
 
-use super::json::Object;
+use super::json::{Object, key};
 use super::writer::{BUFFER, LineWriter};
 use crate::clock::UnixMs;
 
@@ -73,23 +73,23 @@ impl AccessLog {
     pub fn line(&mut self, entry: &AccessEntry<'_>) {
         let Some(out) = &self.out else { return };
         let mut line = Object::open(&mut self.buffer);
-        line.text("time", self.stamp.at(entry.time));
-        line.text("request", entry.request);
-        line.text_if("ip", entry.client);
-        line.text("method", entry.method);
-        line.text("host", entry.host);
-        line.text("path", without_query(entry.path));
-        line.number("status", entry.status.into());
-        line.number_if("bytes_sent", entry.bytes_sent);
-        line.number("duration_us", entry.duration_us);
-        line.text_if("user", entry.user);
-        line.text_if("session", entry.session);
-        line.text_if("route", entry.route);
-        line.text_if("upstream", entry.upstream);
-        line.number_if("upstream_us", entry.upstream_us);
-        line.text("protocol", entry.protocol);
-        line.text_if("tls", entry.tls);
-        line.text_if("refusal", entry.refusal);
+        line.text(key!("time"), self.stamp.at(entry.time));
+        line.text(key!("request"), entry.request);
+        line.text_if(key!("ip"), entry.client);
+        line.text(key!("method"), entry.method);
+        line.text(key!("host"), entry.host);
+        line.text(key!("path"), without_query(entry.path));
+        line.number(key!("status"), entry.status.into());
+        line.number_if(key!("bytes_sent"), entry.bytes_sent);
+        line.number(key!("duration_us"), entry.duration_us);
+        line.text_if(key!("user"), entry.user);
+        line.text_if(key!("session"), entry.session);
+        line.text_if(key!("route"), entry.route);
+        line.text_if(key!("upstream"), entry.upstream);
+        line.number_if(key!("upstream_us"), entry.upstream_us);
+        line.text(key!("protocol"), entry.protocol);
+        line.text_if(key!("tls"), entry.tls);
+        line.text_if(key!("refusal"), entry.refusal);
         line.close();
         self.buffer.push(b'\n');
         if self.buffer.len() >= BATCH {

@@ -4,53 +4,60 @@
 
 use std::io::Write;
 
+/// A key as it stands in an object: behind a comma, and with the quote of its text.
+macro_rules! key {
+    ($name:literal) => {
+        $crate::log::json::Key(concat!(",\"", $name, "\":"))
+    };
+}
+pub(super) use key;
+
+/// Made by [`key`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key(pub(super) &'static str);
+
 /// An object that is open until [`Object::close`].
 #[derive(Debug)]
 pub(super) struct Object<'a> {
     out: &'a mut Vec<u8>,
-    separator: u8,
+    start: usize,
 }
 
 impl<'a> Object<'a> {
     pub(super) fn open(out: &'a mut Vec<u8>) -> Self {
-        Self { out, separator: b'{' }
+        let start = out.len();
+        Self { out, start }
     }
 
-    fn key(&mut self, key: &'static str) {
-        self.out.push(self.separator);
-        self.separator = b',';
-        self.out.push(b'"');
+    pub(super) fn text(&mut self, Key(key): Key, value: &str) {
         self.out.extend_from_slice(key.as_bytes());
-        self.out.extend_from_slice(b"\":");
-    }
-
-    pub(super) fn text(&mut self, key: &'static str, value: &str) {
-        self.key(key);
         self.out.push(b'"');
         escape(self.out, value);
         self.out.push(b'"');
     }
 
-    pub(super) fn text_if(&mut self, key: &'static str, value: Option<&str>) {
+    pub(super) fn text_if(&mut self, key: Key, value: Option<&str>) {
         if let Some(value) = value {
             self.text(key, value);
         }
     }
 
-    pub(super) fn number(&mut self, key: &'static str, value: u64) {
-        self.key(key);
+    pub(super) fn number(&mut self, Key(key): Key, value: u64) {
+        self.out.extend_from_slice(key.as_bytes());
         number(self.out, value);
     }
 
-    pub(super) fn number_if(&mut self, key: &'static str, value: Option<u64>) {
+    pub(super) fn number_if(&mut self, key: Key, value: Option<u64>) {
         if let Some(value) = value {
             self.number(key, value);
         }
     }
 
     pub(super) fn close(self) {
-        if self.separator == b'{' {
-            self.out.push(b'{');
+        match self.out.get_mut(self.start) {
+            // The comma before the first key.
+            Some(first) => *first = b'{',
+            None => self.out.push(b'{'),
         }
         self.out.push(b'}');
     }
@@ -113,8 +120,8 @@ mod tests {
         fn any_text_and_number_come_back(text in any::<String>(), value in any::<u64>()) {
             let mut out = Vec::new();
             let mut object = Object::open(&mut out);
-            object.text("t", &text);
-            object.number("n", value);
+            object.text(key!("t"), &text);
+            object.number(key!("n"), value);
             object.close();
             let read: serde_json::Value = serde_json::from_slice(&out).unwrap();
             prop_assert_eq!(read, serde_json::json!({ "t": text, "n": value }));
@@ -144,8 +151,8 @@ mod tests {
     fn an_object_may_be_empty_and_absent_values_leave_no_trace() {
         let mut out = Vec::new();
         let mut object = Object::open(&mut out);
-        object.text_if("a", None);
-        object.number_if("b", None);
+        object.text_if(key!("a"), None);
+        object.number_if(key!("b"), None);
         object.close();
         assert_eq!(out, b"{}");
     }

@@ -70,7 +70,8 @@ pub(super) fn sign_in() -> Box<Fault> {
 
 /// Takes what is ours out of the headers; the token, if there is exactly one.
 pub(super) fn take_token(exchange: &mut Exchange, headers: &mut HeaderMap) -> Option<Token> {
-    let cookie = exchange.view.site.cookie.take(headers);
+    let name = &exchange.view.site.cookie;
+    let cookie = name.take(headers, &mut exchange.connection().recall.borrow_mut());
     if let Some(token) = take_bearer(headers) {
         return Some(token);
     }

@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::Body;
+use super::cookie::Recall;
 use super::host::Host;
 use super::pipeline;
 use super::site::Limits;
@@ -54,6 +55,8 @@ pub(super) struct Connection {
     pub(super) wire: Option<WireHandle>,
     /// The host that was last asked for.
     pub(super) host: RefCell<Option<Host>>,
+    /// The cookies that were last sent.
+    pub(super) recall: RefCell<Option<Recall>>,
     requests: Cell<u64>,
     active: Cell<u32>,
     /// Answers whose next piece waits for the client to take the last one.
@@ -149,13 +152,14 @@ where
         let worker = Rc::clone(&worker);
         let (requests, active) = (Cell::new(0), Cell::new(0));
         let (held, moves) = (Cell::new(0), Cell::new(0));
-        let (host, session) = (RefCell::default(), RefCell::default());
+        let (host, recall, session) = Default::default();
         Rc::new(Connection {
             worker,
             arrival,
             ip,
             wire,
             host,
+            recall,
             requests,
             active,
             held,
@@ -205,8 +209,8 @@ fn service(
 > + use<> {
     let connection = Rc::clone(connection);
     service_fn(move |request| {
-        let active = connection.begin();
-        async move { Ok(pipeline::handle(active, request).await) }
+        let begun = pipeline::begin(connection.begin(), request);
+        async move { Ok(pipeline::handle(begun).await) }
     })
 }
 

@@ -2,12 +2,15 @@
 //!
 //! Reads names byte for byte as issued: other spellings are other cookies.
 
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, Entry, HeaderMap, HeaderValue};
+use memchr::memmem;
+use zeroize::Zeroizing;
 
+use crate::secret::same;
 use crate::session::Token;
 
 /// The cookie's name with what belongs to it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CookieName(String);
 
 /// What a request carries under our name.
@@ -35,17 +38,27 @@ impl CookieName {
     }
 
     /// Joins cookie crumbs (RFC 9113 section 8.2.3), removes our cookies and those below our name
-    /// (`<name>-...`), and leaves the app's byte for byte.
-    pub fn take(&self, headers: &mut HeaderMap) -> Carried {
-        let mut lines = headers.get_all(header::COOKIE).iter();
-        let Some(first) = lines.next() else { return Carried::Nothing };
+    /// (`<name>-...`), and leaves the app's byte for byte. `recall` is the connection's.
+    pub fn take(&self, headers: &mut HeaderMap, recall: &mut Option<Recall>) -> Carried {
+        let Entry::Occupied(mut entry) = headers.entry(header::COOKIE) else {
+            return Carried::Nothing;
+        };
+        let mut lines = entry.iter();
+        let first = lines.next().map_or(&b""[..], HeaderValue::as_bytes);
         let single = lines.next().is_none();
-        if single && memchr::memmem::find(first.as_bytes(), self.0.as_bytes()).is_none() {
+        if single && let Some(known) = recall.as_ref().filter(|known| known.is_of(self, first)) {
+            match &known.rest {
+                Some(rest) => drop(entry.insert(rest.clone())),
+                None => drop(entry.remove()),
+            }
+            return Carried::Token(known.token.clone());
+        }
+        if single && memmem::find(first, self.0.as_bytes()).is_none() {
             return Carried::Nothing;
         }
         let mut carried = Carried::Nothing;
         let (mut rest, mut removed) = (Vec::new(), false);
-        for line in headers.get_all(header::COOKIE) {
+        for line in entry.iter() {
             for pair in line.as_bytes().split(|byte| *byte == b';') {
                 let own = self.value(pair);
                 removed |= own.is_some();
@@ -66,12 +79,17 @@ impl CookieName {
         if single && !removed {
             return carried;
         }
-        headers.remove(header::COOKIE);
-        if !rest.is_empty()
-            && let Ok(mut value) = HeaderValue::from_bytes(&rest)
-        {
-            value.set_sensitive(true);
-            headers.insert(header::COOKIE, value);
+        let rest = HeaderValue::from_bytes(&rest).ok().filter(|rest| !rest.is_empty());
+        let rest = rest.map(|mut rest| {
+            rest.set_sensitive(true);
+            rest
+        });
+        if single && let Carried::Token(token) = &carried {
+            *recall = Recall::new(self, first, token, rest.as_ref());
+        }
+        match rest {
+            Some(rest) => drop(entry.insert(rest)),
+            None => drop(entry.remove()),
         }
         carried
     }
@@ -116,6 +134,40 @@ fn sensitive(cookie: &cookie::Cookie<'_>) -> Option<HeaderValue> {
     Some(value)
 }
 
+/// The cookie line of a connection's last request, and what was found in it: clients send the same
+/// one with every request.
+#[derive(Debug)]
+pub struct Recall {
+    name: CookieName,
+    line: Zeroizing<Box<[u8]>>,
+    token: Token,
+    rest: Option<HeaderValue>,
+}
+
+/// Longer cookie lines are not worth the memory of a connection.
+const RECALLED: usize = 2048;
+
+impl Recall {
+    fn new(
+        name: &CookieName,
+        line: &[u8],
+        token: &Token,
+        rest: Option<&HeaderValue>,
+    ) -> Option<Self> {
+        (line.len() <= RECALLED).then(|| Self {
+            name: name.clone(),
+            line: Zeroizing::new(line.into()),
+            token: token.clone(),
+            rest: rest.cloned(),
+        })
+    }
+
+    /// In constant time: behind a proxy, people may share a connection.
+    fn is_of(&self, name: &CookieName, line: &[u8]) -> bool {
+        same(&self.line, line) && self.name == *name
+    }
+}
+
 enum Own<'a> {
     Session(&'a [u8]),
     Other,
@@ -144,7 +196,13 @@ mod tests {
         for line in lines {
             headers.append(header::COOKIE, HeaderValue::from_str(line).unwrap());
         }
-        let carried = CookieName::new("__Host-portcullis".to_owned()).take(&mut headers);
+        let (name, mut recall) = (CookieName::new("__Host-portcullis".to_owned()), None);
+        let mut again = headers.clone();
+        let carried = name.take(&mut headers, &mut recall);
+        // The next request of the connection finds the same.
+        let repeated = name.take(&mut again, &mut recall);
+        assert_eq!(format!("{carried:?}"), format!("{repeated:?}"));
+        assert_eq!(headers, again);
         let left = headers.get_all(header::COOKIE).iter();
         (carried, left.map(|value| value.to_str().unwrap().to_owned()).collect())
     }

@@ -36,11 +36,24 @@ pub(super) enum Answer {
     App(Box<Response<crate::upstream::ResponseBody>>),
 }
 
-/// Serves one request.
-pub(super) async fn handle(active: Active, request: Request<Incoming>) -> Response<Body> {
-    let mut exchange = Box::new(Exchange::new(active, &request));
+/// A request that has come in.
+#[derive(Debug)]
+pub(super) struct Begun {
+    exchange: Box<Exchange>,
+    parts: Box<Parts>,
+    incoming: Incoming,
+}
+
+/// Begins with a request. Not part of [`handle`]: its future must not hold the whole request.
+pub(super) fn begin(active: Active, request: Request<Incoming>) -> Begun {
+    let exchange = Box::new(Exchange::new(active, &request));
     let (parts, incoming) = request.into_parts();
-    let mut parts = Box::new(parts);
+    Begun { exchange, parts: Box::new(parts), incoming }
+}
+
+/// Serves one request.
+pub(super) async fn handle(begun: Begun) -> Response<Body> {
+    let Begun { mut exchange, mut parts, incoming } = begun;
     let admitted = admit(&mut exchange, &mut parts, incoming).await;
     let outcome = match admitted {
         Ok(Admitted::Answer(answer)) => Ok(answer),

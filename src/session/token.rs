@@ -92,6 +92,8 @@ impl<'de> Deserialize<'de> for SecretHash {
 pub struct Token {
     id: SessionId,
     secret: Zeroizing<[u8; 32]>,
+    /// Of the secret: whoever has a token wants to know it.
+    hash: SecretHash,
 }
 
 impl Token {
@@ -100,7 +102,7 @@ impl Token {
     /// # Errors
     /// When the operating system has no randomness to give.
     pub fn issue(id: SessionId) -> Result<Self, getrandom::Error> {
-        Ok(Self { id, secret: Zeroizing::new(random()?) })
+        Ok(Self::new(id, Zeroizing::new(random()?)))
     }
 
     /// Reads a token; `None` for anything that [`Token::encode`] would not have written.
@@ -111,7 +113,12 @@ impl Token {
         let (id, rest) = text.split_at_checked(22)?;
         let (b'.', secret) = rest.split_first()? else { return None };
         let id = SessionId(Uuid::from_bytes(decode(id)?));
-        Some(Self { id, secret: Zeroizing::new(decode(secret)?) })
+        Some(Self::new(id, Zeroizing::new(decode(secret)?)))
+    }
+
+    fn new(id: SessionId, secret: Zeroizing<[u8; 32]>) -> Self {
+        let hash = SecretHash(sha256(secret.as_slice()));
+        Self { id, secret, hash }
     }
 
     /// The session that the token claims to open.
@@ -121,7 +128,7 @@ impl Token {
 
     /// The hash by which the record knows the secret.
     pub fn hash(&self) -> SecretHash {
-        SecretHash(sha256(self.secret.as_slice()))
+        self.hash
     }
 
     /// The text to hand to the holder.
