@@ -77,8 +77,8 @@ async fn a_connection_with_half_a_request_is_not_used_again() {
     assert!(seen.iter().all(|request| request.target != "/public/hidden"), "{seen:?}");
     let posts: Vec<_> = seen.iter().filter(|request| request.method == "POST").collect();
     for post in &posts {
-        let on_it = seen.iter().filter(|request| request.connection == post.connection);
-        assert_eq!(on_it.last().unwrap().method, "POST", "used after half a request");
+        let mut on_it = seen.iter().filter(|request| request.connection == post.connection);
+        assert_eq!(on_it.next_back().unwrap().method, "POST", "used after half a request");
     }
 }
 

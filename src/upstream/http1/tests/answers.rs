@@ -1,11 +1,12 @@
 //! Answers on a connection over a real socket: what is body, and whether the connection is kept.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 
 use bytes::Bytes;
 use http::{Method, Response};
 use http_body_util::BodyExt;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 
@@ -236,7 +237,7 @@ async fn a_request_that_the_app_does_not_take_keeps_no_connection() {
 #[tokio::test]
 async fn what_could_not_be_begun_counts_as_unsent() {
     let (mut connection, _app) = connected().await;
-    connection.stream.borrow_mut().shutdown().await.unwrap();
+    poll_fn(|cx| Pin::new(&mut *connection.stream.borrow_mut()).poll_shutdown(cx)).await.unwrap();
     begin(&mut connection);
     let mut body = RequestBody::empty();
     let method = Method::POST;
