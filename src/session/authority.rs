@@ -9,9 +9,11 @@ use std::time::Duration;
 use super::cache::Cache;
 use super::change::deliver;
 use super::command::{Caller, Command, Outcome, Refusal};
+use super::follow::Follower;
 use super::identity::{Identity, claimable, group_claim, may_claim, user_claim};
 use super::live::Live;
-use super::ports::{Account, Credentials, Directory, Lease, LoginError, Method, Store};
+use super::lookup::Flights;
+use super::ports::{Account, Credentials, Directory, LoginError, Method, Store, StoreError};
 use super::record::{Previous, Record};
 use super::throttle::{Denied, Throttle};
 use super::token::{SessionId, Token};
@@ -45,8 +47,12 @@ pub struct Authority {
     pub(super) settings: Settings,
     pub(super) store: Arc<dyn Store>,
     pub(super) directory: Arc<dyn Directory>,
-    pub(super) cache: Cache,
-    pub(super) lease: Lease,
+    pub(super) cache: Arc<Cache>,
+    /// Whether other nodes change the same sessions.
+    pub(super) shared: bool,
+    pub(super) follower: Arc<Follower>,
+    /// Reads of the store that are under way.
+    pub(super) flights: Flights,
     pub(super) clock: Clock,
     pub(super) audit: Arc<Audit>,
     /// When the last session was opened.
@@ -65,10 +71,23 @@ impl Authority {
         audit: Arc<Audit>,
         clock: Clock,
     ) -> Self {
-        let (cache, lease) = (Cache::new(settings.cached), store.lease());
-        let throttle = Throttle::new(clock.clone());
-        let opened = AtomicU64::new(0);
-        Self { settings, store, directory, cache, lease, clock, audit, opened, methods, throttle }
+        let (cache, shared) = (Arc::new(Cache::new(settings.cached)), store.is_shared());
+        let follower = Arc::new(Follower::new(Arc::clone(&cache), clock.clone()));
+        store.watch(Arc::<Follower>::clone(&follower));
+        Self {
+            settings,
+            store,
+            directory,
+            cache,
+            shared,
+            follower,
+            flights: Flights::default(),
+            throttle: Throttle::new(clock.clone()),
+            clock,
+            audit,
+            opened: AtomicU64::new(0),
+            methods,
+        }
     }
 
     /// Carries out `command` for `caller`.
@@ -313,8 +332,14 @@ pub(super) fn origin(caller: &Caller) -> Origin {
     Origin { ip: caller.ip, request: caller.request.clone() }
 }
 
-pub(super) fn unavailable(error: &super::ports::StoreError) -> Refusal {
-    tracing::warn!(%error, "session store");
+pub(super) fn unavailable(error: &StoreError) -> Refusal {
+    match error {
+        // Of an outage the log tells once, not at every request.
+        StoreError::Down(_) => tracing::debug!(%error, "session store"),
+        StoreError::Full { .. } | StoreError::Unavailable(_) => {
+            tracing::warn!(%error, "session store");
+        }
+    }
     Refusal::Unavailable
 }
 
