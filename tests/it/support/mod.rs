@@ -7,7 +7,9 @@ pub(crate) mod gateway;
 pub(crate) mod h2raw;
 pub(crate) mod html;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod raw;
+pub(crate) mod redis;
 mod selftest;
 pub(crate) mod source;
 pub(crate) mod tls;
@@ -17,6 +19,7 @@ pub(crate) mod wire;
 
 pub(crate) use client::Client;
 pub(crate) use gateway::Gateway;
+pub(crate) use proxy::Proxy;
 pub(crate) use raw::Raw;
 pub(crate) use upstream::{Reply, Upstream};
 pub(crate) use wire::Response;
