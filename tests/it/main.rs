@@ -21,6 +21,7 @@ mod floods;
 mod flow;
 mod layering;
 mod operator;
+
 mod raw;
 mod slow;
 mod storms;
