@@ -103,6 +103,11 @@ impl Client {
         self.sender = None;
     }
 
+    /// `https://localhost:PORT`, the site that it talks to.
+    pub(crate) fn origin(&self) -> &str {
+        &self.origin
+    }
+
     pub(crate) fn cookie(&self, name: &str) -> Option<&str> {
         self.jar.get(name).map(String::as_str)
     }

@@ -21,6 +21,8 @@ use tempfile::TempDir;
 use super::client::Client;
 use super::process::{Finished, PATIENCE, Proc, free_port, wait_at_most};
 use super::raw::Raw;
+use super::redis::sentinel::MASTER;
+use super::redis::{Cluster, Sentinel};
 use super::tls;
 
 /// The password of every test user is its id with this behind it.
@@ -138,6 +140,26 @@ impl Builder {
     /// Sessions in Redis at this URL.
     pub(crate) fn redis(self, url: &str) -> Self {
         self.set("store", "kind", "\"redis\"").set("store", "url", &format!("\"{url}\""))
+    }
+
+    /// Sessions in the Redis that these sentinels watch.
+    pub(crate) fn sentinel(self, set: &Sentinel) -> Self {
+        let urls: Vec<String> =
+            set.addrs().iter().map(|addr| format!("\"redis://{addr}\"")).collect();
+        self.set("store", "kind", "\"redis\"")
+            .set("store", "sentinels", &format!("[{}]", urls.join(", ")))
+            .set("store", "master", &format!("\"{MASTER}\""))
+    }
+
+    /// Sessions in this Redis Cluster.
+    pub(crate) fn cluster(self, cluster: &Cluster) -> Self {
+        let urls: Vec<String> =
+            cluster.addrs().iter().map(|addr| format!("\"redis://{addr}\"")).collect();
+        self.set("store", "kind", "\"redis\"").set(
+            "store",
+            "cluster",
+            &format!("[{}]", urls.join(", ")),
+        )
     }
 
     /// A further node of the site that `first` serves: the same public URL, certificate and users

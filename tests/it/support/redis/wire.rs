@@ -13,7 +13,7 @@ pub(crate) enum Value {
     Nil,
     Int(i64),
     Text(String),
-    List(Vec<Value>),
+    List(Vec<Self>),
     Error(String),
 }
 
