@@ -83,7 +83,7 @@ async fn hung() {
     let answers = traffic.report("SIGSTOP", fault).await;
     let last = none_unproved(&node, fault, healed);
     let late = answers.after(fault + SOON * 2).0;
-    let late: Vec<_> = late.into_iter().filter(|answer| answer.at < healed).collect();
+    let late: Vec<_> = late.into_iter().filter(|answer| answer.at + answer.took < healed).collect();
     let late = crate::support::load::Answers(late);
     println!(
         "SIGSTOP: wrong admissions 0, the last one after {last:?}; refusals once that is known: \
