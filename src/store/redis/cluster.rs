@@ -116,11 +116,15 @@ impl Cluster {
         self.lock().values().filter(|node| node.serves).map(|node| Arc::clone(&node.link)).collect()
     }
 
-    pub(super) fn ready(&self) -> Result<(), Failure> {
+    pub(super) async fn ready(&self, deadline: Instant) -> Result<(), Failure> {
+        self.link(0, deadline).await?;
         if self.table.load().iter().any(Option::is_none) {
             return Err(Failure::Down("some slots of the Cluster are served by nobody"));
         }
-        self.links().iter().try_for_each(|link| link.now().map(drop))
+        for link in self.links() {
+            link.wait(deadline).await?;
+        }
+        Ok(())
     }
 
     /// The link to the node that a `MOVED` or `ASK` from `from` names.

@@ -375,7 +375,7 @@ impl Store for Redis {
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(std::future::ready(self.inner.router.ready().map_err(StoreError::from)))
+        Box::pin(async move { Ok(self.inner.router.ready(self.inner.deadline()).await?) })
     }
 
     fn is_shared(&self) -> bool {
