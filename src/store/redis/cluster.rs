@@ -18,7 +18,7 @@ use super::connect::Server;
 use super::error::Failure;
 use super::find::Finder;
 use super::keys::SLOTS;
-use super::link::{Common, Lane, Link, Role};
+use super::link::{Common, Lane, Link, Role, START};
 
 /// How often the slots are asked for when nothing calls for it.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -28,8 +28,6 @@ const APART: Duration = Duration::from_millis(50);
 const ASK: Duration = Duration::from_millis(250);
 /// Links at most.
 const NODES: usize = 512;
-/// How long requests wait at the start for the slots to be known.
-const START: Duration = Duration::from_secs(1);
 
 /// The Cluster.
 #[derive(Debug)]
