@@ -25,6 +25,9 @@ mod tests;
 
 /// How long the secret before a claim switch is honoured, for requests in flight.
 const GRACE: Duration = Duration::from_secs(5);
+/// How often, and how far apart, a claim switch of which nothing is known is taken back.
+const UNDO_TRIES: usize = 60;
+const UNDO_PAUSE: Duration = Duration::from_millis(500);
 /// Bytes of a User-Agent that a record keeps.
 pub(super) const AGENT_LENGTH: usize = 256;
 
@@ -260,7 +263,12 @@ impl Authority {
         let again = back.clone();
         let (core, origin) = (Arc::clone(self), origin(caller));
         let change = async move {
-            core.replace_now(record).await?;
+            if let Err(refusal) = core.replace_now(record).await {
+                if refusal == Refusal::Unavailable {
+                    core.switch_back_later(again);
+                }
+                return Err(refusal);
+            }
             let live = match core.admit(&token).await {
                 Ok(live) => live.ok_or(Refusal::NotSignedIn)?,
                 Err(refusal) => {
@@ -280,6 +288,21 @@ impl Authority {
         let core = Arc::clone(self);
         let undo = async move { core.switch_back(back).await };
         deliver(change, undo).await.map(|(live, token)| Outcome::Switched(live, token))
+    }
+
+    /// Whether a switch was made is not known: if it was, who asked for it must not be left with a
+    /// secret that has just ended.
+    fn switch_back_later(self: &Arc<Self>, back: Record) {
+        let core = Arc::clone(self);
+        tokio::spawn(async move {
+            for _ in 0..UNDO_TRIES {
+                tokio::time::sleep(UNDO_PAUSE).await;
+                if core.replace_now(back.clone()).await != Err(Refusal::Unavailable) {
+                    return;
+                }
+            }
+            tracing::warn!(session = %back.id, "a claim switch may have ended a session");
+        });
     }
 
     async fn switch_back(&self, back: Record) {

@@ -18,7 +18,7 @@ use super::connect::Server;
 use super::error::Failure;
 use super::find::Finder;
 use super::keys::SLOTS;
-use super::link::{Common, Lane, Link, Role};
+use super::link::{Common, Lane, Link, Role, START};
 
 /// How often the slots are asked for when nothing calls for it.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -28,8 +28,6 @@ const APART: Duration = Duration::from_millis(50);
 const ASK: Duration = Duration::from_millis(250);
 /// Links at most.
 const NODES: usize = 512;
-/// How long requests wait at the start for the slots to be known.
-const START: Duration = Duration::from_secs(1);
 
 /// The Cluster.
 #[derive(Debug)]
@@ -116,11 +114,15 @@ impl Cluster {
         self.lock().values().filter(|node| node.serves).map(|node| Arc::clone(&node.link)).collect()
     }
 
-    pub(super) fn ready(&self) -> Result<(), Failure> {
+    pub(super) async fn ready(&self, deadline: Instant) -> Result<(), Failure> {
+        self.link(0, deadline).await?;
         if self.table.load().iter().any(Option::is_none) {
             return Err(Failure::Down("some slots of the Cluster are served by nobody"));
         }
-        self.links().iter().try_for_each(|link| link.now().map(drop))
+        for link in self.links() {
+            link.wait(deadline).await?;
+        }
+        Ok(())
     }
 
     /// The link to the node that a `MOVED` or `ASK` from `from` names.

