@@ -159,6 +159,25 @@ async fn logouts_hold_when_the_master_is_killed() {
     .await;
 }
 
+/// What is answered in the last moments of a master must not be known to it alone: its replicas hear
+/// nothing any more while people leave, and one of them is the next master.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logouts_hold_when_the_replicas_lag() {
+    logouts_hold("Sentinel, lagging replicas", async |set: &mut Sentinel| {
+        let replicas = set.replica_ports();
+        for port in &replicas {
+            set.stop(*port);
+        }
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let old = set.kill_master();
+        for port in &replicas {
+            set.cont(*port);
+        }
+        wait_failover(set, old).await;
+    })
+    .await;
+}
+
 /// The old master comes back after the failover and is a replica only after some seconds: what it
 /// still knows must not count.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -186,7 +205,7 @@ async fn a_planned_failover_is_short() {
     let app = App::start();
     let gateway = routes(Gateway::builder().sentinel(&set), &app).start();
     let mut client = gateway.signed_in("alice").await;
-    let load = Load::paced(&client, "/loop", 2, Duration::from_millis(5));
+    let load = Load::paced(&gateway.signed_in("alice").await, "/loop", 2, Duration::from_millis(5));
     load.further(20).await;
     let set = tokio::task::spawn_blocking(move || {
         set.fail_over();

@@ -336,6 +336,11 @@ impl Server {
         self.command(&["CLIENT", "PAUSE", &time.as_millis().to_string(), "ALL"]);
     }
 
+    /// No write is carried out for this long; then those that wait are, whoever still wants them.
+    pub(crate) fn pause_writes(&self, time: Duration) {
+        self.command(&["CLIENT", "PAUSE", &time.as_millis().to_string(), "WRITE"]);
+    }
+
     /// Every further write is refused with OOM, until [`Self::make_room`].
     pub(crate) fn fill(&self) {
         self.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
