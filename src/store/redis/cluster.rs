@@ -175,9 +175,10 @@ impl Cluster {
         for range in ranges {
             let Some(link) = self.link_to(range.master.clone(), true) else { continue };
             link.replicas.store(range.replicas, Ordering::Relaxed);
-            let first = ranges.iter().find(|other| other.master == range.master);
-            if first.is_some_and(|first| first.first == range.first) {
-                link.probe_slot(range.first);
+            let own = ranges.iter().filter(|other| other.master == range.master);
+            // The middle of most that it has is the last to move away.
+            if own.max_by_key(|own| own.last - own.first) == Some(range) {
+                link.probe_slot(range.first + (range.last - range.first) / 2);
             }
             let slots = usize::from(range.first)..=usize::from(range.last);
             for entry in table.get_mut(slots).into_iter().flatten() {
