@@ -175,10 +175,12 @@ impl Cluster {
         for range in ranges {
             let Some(link) = self.link_to(range.master.clone(), true) else { continue };
             link.replicas.store(range.replicas, Ordering::Relaxed);
-            let own = ranges.iter().filter(|other| other.master == range.master);
-            // The middle of most that it has is the last to move away.
-            if own.max_by_key(|own| own.last - own.first) == Some(range) {
-                link.probe_slot(range.first + (range.last - range.first) / 2);
+            let own = || ranges.iter().filter(|other| other.master == range.master);
+            let longest = own().max_by_key(|own| own.last - own.first);
+            if longest.is_some_and(|longest| longest.first == range.first) {
+                let serves = |slot| own().any(|own| (own.first..=own.last).contains(&slot));
+                // A reshard takes slots from an end.
+                link.probe_slot(range.first + (range.last - range.first) / 2, serves);
             }
             let slots = usize::from(range.first)..=usize::from(range.last);
             for entry in table.get_mut(slots).into_iter().flatten() {

@@ -34,6 +34,8 @@ use crate::session::{Lease, Watcher};
 const LEASE: Duration = Duration::from_millis(850);
 /// How often proof is asked for.
 const PROBE: Duration = Duration::from_millis(200);
+/// How soon again when the probe was sent to the wrong node.
+const AGAIN: Duration = Duration::from_millis(60);
 /// A server that has not answered for so long is not asked by requests any more.
 const DOUBT: Duration = Duration::from_millis(250);
 /// A server that has not answered for so long is given up.
@@ -222,10 +224,11 @@ impl Link {
         self.kick();
     }
 
-    /// The node serves this slot: only who serves it answers the probe.
-    pub(super) fn probe_slot(&self, slot: u16) {
-        let known = self.probe.load();
-        if super::keys::slot(known.as_bytes()) != slot
+    /// The node serves this slot: only who serves it answers the probe. One that is probed already
+    /// stays for as long as the node `serves` it.
+    pub(super) fn probe_slot(&self, slot: u16, serves: impl Fn(u16) -> bool) {
+        let known = super::keys::slot(self.probe.load().as_bytes());
+        if !serves(known)
             && let Some(key) = self.common.keys.in_slot(slot)
         {
             self.probe.store(Arc::new(key));
@@ -377,7 +380,12 @@ impl Link {
                 }
             };
             match outcome {
-                Ok(()) => up.suspect.store(false, Ordering::Relaxed),
+                Ok(proven) => {
+                    up.suspect.store(false, Ordering::Relaxed);
+                    if !proven {
+                        ticks.reset_after(AGAIN);
+                    }
+                }
                 Err(failure) => {
                     self.common.stats.failed(&failure);
                     return failure.to_string();
@@ -386,8 +394,9 @@ impl Link {
         }
     }
 
-    /// Asks for an answer, and renews the lease from when it was asked for.
-    async fn prove(&self, up: &Up) -> Result<(), Failure> {
+    /// Asks for an answer, and renews the lease from when it was asked for. False when the probe's slot
+    /// has moved: that proves nothing.
+    async fn prove(&self, up: &Up) -> Result<bool, Failure> {
         let asked = self.common.clock.now();
         let mut read = up.read.clone();
         match self.role {
@@ -402,7 +411,7 @@ impl Link {
                     // The slot has moved: without a proof the lease ends, until another slot is known.
                     Err(error) if error.redirect_node().is_some() => {
                         self.common.astray.notify_one();
-                        return Ok(());
+                        return Ok(false);
                     }
                     Err(error) => return Err(error.into()),
                 }
@@ -426,7 +435,7 @@ impl Link {
             watcher.reconnected();
         }
         self.proven.store(asked.0, Ordering::Relaxed);
-        Ok(())
+        Ok(true)
     }
 }
 
