@@ -12,7 +12,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{Cmd, Pipeline, PushInfo, PushKind, RedisError, Value, cmd, from_redis_value};
+use redis::{
+    Cmd, ErrorKind, Pipeline, PushInfo, PushKind, RedisError, ServerErrorKind, Value, cmd,
+    from_redis_value,
+};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
@@ -403,6 +406,8 @@ impl Link {
                 probe.arg(self.probe.load().as_str());
                 match probe.query_async::<u32>(&mut read).await {
                     Ok(_) => {}
+                    // On its way to another node: only who still serves the slot says that.
+                    Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::Ask) => {}
                     // The slot has moved: without a proof the lease ends, until another slot is known.
                     Err(error) if error.redirect_node().is_some() => {
                         self.common.astray.notify_one();
@@ -424,7 +429,11 @@ impl Link {
                 }
             }
         }
+        let lapsed = !up.lease.holds(self.common.clock.now());
         up.lease.renew(asked.plus(LEASE).plus(self.common.stale));
+        if lapsed && let Some(watcher) = self.common.watcher.get() {
+            watcher.reconnected();
+        }
         self.proven.store(asked.0, Ordering::Relaxed);
         Ok(true)
     }
