@@ -86,7 +86,7 @@ impl Inner {
             Err(failure) => {
                 // Nobody will hold its token: when it is there after all, it goes.
                 if failure.is_uncertain() {
-                    self.recent.add(record.id);
+                    self.recent.add(record.id, true);
                 }
                 Err(failure)
             }
@@ -95,6 +95,7 @@ impl Inner {
 
     pub(super) async fn load(&self, id: SessionId) -> Result<Option<Leased>, Failure> {
         if self.recent.contains(id) {
+            self.settle(id).await?;
             return Ok(None);
         }
         let key = self.common.keys.session(id);
@@ -136,11 +137,16 @@ impl Inner {
 
     pub(super) async fn end(&self, id: SessionId) -> Result<Option<Record>, Failure> {
         let key = self.common.keys.session(id);
-        let end = |_: &Up| script::end(&key);
+        let unsure = self.recent.is_unsure(id);
+        let end = |_: &Up| match unsure {
+            true => script::end_again(&key),
+            false => script::end(&key),
+        };
         let outcome = self.router.change(&key, true, self.deadline(), end).await;
-        let ended = |(found, _): &(Value, _)| *found != Value::Nil;
-        if outcome.as_ref().map_or_else(Failure::is_uncertain, ended) {
-            self.recent.add(id);
+        match &outcome {
+            Ok((found, _)) if unsure || *found != Value::Nil => self.recent.add(id, true),
+            Err(failure) if failure.is_uncertain() => self.recent.add(id, false),
+            _ => {}
         }
         let (found, up) = outcome?;
         let Some(record) = self.record(id, found, &up) else { return Ok(None) };
@@ -159,6 +165,14 @@ impl Inner {
         if let Err(failure) = self.router.ask(&index, Lane::Write, self.deadline(), remove).await {
             tracing::debug!(%failure, "a user's index keeps entries of ended sessions for now");
         }
+    }
+
+    /// Who is told that a session has ended is told so for good: not by the first server alone.
+    async fn settle(&self, id: SessionId) -> Result<(), Failure> {
+        if self.recent.is_unsure(id) {
+            self.end(id).await?;
+        }
+        Ok(())
     }
 
     async fn end_again(&self) {
@@ -186,6 +200,9 @@ impl Inner {
     async fn load_all(&self, ids: &[SessionId]) -> Result<Vec<Option<Record>>, Failure> {
         let mut records = Vec::with_capacity(ids.len());
         for some in ids.chunks(BATCH) {
+            for id in some {
+                self.settle(*id).await?;
+            }
             let keys: Vec<_> = some.iter().map(|id| self.common.keys.session(*id)).collect();
             let get = |_: &Up, index: usize| keys.get(index).map(|key| script::get(key));
             let found = self.router.ask_each(&keys, Lane::Read, self.deadline(), get).await?;
