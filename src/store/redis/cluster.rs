@@ -14,11 +14,12 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::common::Common;
 use super::connect::Server;
 use super::error::Failure;
 use super::find::Finder;
 use super::keys::SLOTS;
-use super::link::{Common, Lane, Link, Role, START};
+use super::link::{Lane, Link, Role, START};
 
 /// How often the slots are asked for when nothing calls for it.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -228,7 +229,7 @@ impl Cluster {
                     }
                 }
                 Err(failure) => {
-                    self.common.stats.failed(&failure);
+                    self.common.metrics.failed(failure.kind());
                     tracing::debug!(%failure, %server, "a node of the Cluster does not tell");
                 }
             }
