@@ -7,6 +7,7 @@ mod authority;
 mod cache;
 mod change;
 mod command;
+mod follow;
 mod identity;
 mod live;
 mod lookup;
@@ -27,8 +28,8 @@ pub use self::identity::{
 pub use self::live::{Live, Pulse};
 pub use self::lookup::Cached;
 pub use self::ports::{
-    Account, BoxFuture, Credentials, Directory, Group, Lease, LoginError, Method, Replaced, Store,
-    StoreError,
+    Account, BoxFuture, Credentials, Directory, Group, Lease, Leased, LoginError, Method, Replaced,
+    Store, StoreError, StoreLink, Watcher,
 };
 pub use self::record::{Kind, Previous, RECORD_VERSION, Record};
 pub use self::streams::{Entry, Streams};

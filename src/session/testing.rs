@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 
 use super::authority::{Authority, Settings};
 use super::ports::{
-    Account, BoxFuture, Credentials, Directory, Group, Lease, LoginError, Method, Replaced, Store,
-    StoreError,
+    Account, BoxFuture, Credentials, Directory, Group, Lease, Leased, LoginError, Method, Replaced,
+    Store, StoreError,
 };
 use super::record::Record;
 use super::token::SessionId;
@@ -173,8 +173,11 @@ impl Store for Shelf {
         self.change(|all| drop(all.insert(record.id, record)))
     }
 
-    fn load(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        self.with(|all| all.get(&id).cloned())
+    fn load(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Leased>, StoreError>> {
+        self.with(|all| {
+            let record = all.get(&id).cloned()?;
+            Some(Leased { record, lease: Lease::endless() })
+        })
     }
 
     fn replace(&self, record: Record) -> BoxFuture<'_, Result<Replaced, StoreError>> {
@@ -221,10 +224,6 @@ impl Store for Shelf {
             let users: BTreeSet<_> = all.values().map(|record| record.user.clone()).collect();
             users.into_iter().collect()
         })
-    }
-
-    fn lease(&self) -> Lease {
-        Lease::endless()
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {

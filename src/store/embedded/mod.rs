@@ -28,7 +28,7 @@ use self::writer::{Health, Writer};
 use super::{Open, OpenError};
 use crate::clock::{Clock, UnixMs};
 use crate::section::Section;
-use crate::session::{BoxFuture, Lease, Record, Replaced, SessionId, Store, StoreError};
+use crate::session::{BoxFuture, Lease, Leased, Record, Replaced, SessionId, Store, StoreError};
 
 /// Changes that wait for the writer; one more is refused at once.
 const QUEUE: usize = 8192;
@@ -63,6 +63,8 @@ struct Embedded {
     memory: Arc<Memory>,
     health: Arc<Health>,
     clock: Clock,
+    /// Endless.
+    lease: Lease,
     /// Taken on drop: its end is the writer's sign to finish.
     queue: Option<SyncSender<Op>>,
     writer: Option<JoinHandle<()>>,
@@ -96,7 +98,8 @@ impl Embedded {
         );
         let thread = Builder::new().name("session-store".to_owned());
         let writer = thread.spawn(move || writer.run(&ops, tick)).map_err(redb::Error::Io)?;
-        Ok(Self { memory, health, clock, queue: Some(queue), writer: Some(writer) })
+        let lease = Lease::endless();
+        Ok(Self { memory, health, clock, lease, queue: Some(queue), writer: Some(writer) })
     }
 
     fn send(&self, op: Op) -> Result<(), StoreError> {
@@ -122,8 +125,9 @@ impl Store for Embedded {
         Box::pin(self.change(|ack| Op::Create(Box::new(record), ack)))
     }
 
-    fn load(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        Box::pin(ready(Ok(self.memory.visible(id).map(Arc::unwrap_or_clone))))
+    fn load(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Leased>, StoreError>> {
+        let found = self.memory.visible(id).map(Arc::unwrap_or_clone);
+        Box::pin(ready(Ok(found.map(|record| Leased { record, lease: self.lease.clone() }))))
     }
 
     fn replace(&self, record: Record) -> BoxFuture<'_, Result<Replaced, StoreError>> {
@@ -166,10 +170,6 @@ impl Store for Embedded {
 
     fn users(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
         Box::pin(ready(Ok(self.memory.users())))
-    }
-
-    fn lease(&self) -> Lease {
-        Lease::endless()
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
