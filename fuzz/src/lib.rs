@@ -14,6 +14,7 @@ pub mod proxy;
 pub mod record;
 pub mod route;
 pub mod stamp;
+pub mod ticket;
 pub mod token;
 pub mod users;
 pub mod wire;
@@ -40,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "record", run: record::run, words: record::WORDS },
     Target { name: "route", run: route::run, words: route::WORDS },
     Target { name: "stamp", run: stamp::run, words: stamp::WORDS },
+    Target { name: "ticket", run: ticket::run, words: ticket::WORDS },
     Target { name: "token", run: token::run, words: token::WORDS },
     Target { name: "users", run: users::run, words: users::WORDS },
     Target { name: "wire", run: wire::run, words: wire::WORDS },

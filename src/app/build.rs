@@ -30,7 +30,7 @@ pub(super) fn build(config: Config, clock: &Clock) -> Result<Gateway, Failure> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let tls = Arc::new(Tls::load(&config.tls, &config.server.hosts, clock.now())?);
+    let tls = Arc::new(Tls::load(&config.tls, &config.server.hosts, clock)?);
     for warning in tls.warnings(&config.server.hosts, clock.now()) {
         tracing::warn!("{warning}");
     }

@@ -26,4 +26,5 @@ mod slow;
 mod storms;
 mod streams;
 mod support;
+mod tickets;
 mod upstreams;

@@ -133,6 +133,15 @@ impl Builder {
         self.prepare(dir)
     }
 
+    /// As [`Self::written`], with further files: names and contents.
+    pub(crate) fn written_with(self, files: &[(&str, &str)]) -> Gateway {
+        let gateway = self.written();
+        for (name, text) in files {
+            fs::write(gateway.dir().join(name), text).unwrap();
+        }
+        gateway
+    }
+
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
         self
@@ -253,7 +262,8 @@ impl Gateway {
         Proc::fed("portcullis", output.path(), command, input).finish(PATIENCE)
     }
 
-    fn spawned(mut self) -> Self {
+    /// Starts what was written, and waits until it serves.
+    pub(crate) fn spawned(mut self) -> Self {
         let ready_file = self.dir.path().join("ready.json");
         let _ = fs::remove_file(&ready_file);
         let mut command =
