@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::counters::Counters;
 use super::record::Record;
 use super::token::SessionId;
 use crate::clock::UnixMs;
@@ -101,6 +102,9 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// The lease of cached sessions.
     fn lease(&self) -> Lease;
+
+    /// The counters of failed logins.
+    fn counters(&self) -> Arc<dyn Counters>;
 
     /// Whether the store answers now: for readiness.
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>>;

@@ -2,6 +2,8 @@
 //!
 //! Holds no session rules, and knows no HTTP. A new kind is one new file and one line in [`KINDS`].
 
+#[cfg(test)]
+pub(crate) mod counter_suite;
 mod embedded;
 #[cfg(test)]
 pub(crate) mod suite;
