@@ -75,6 +75,14 @@ find_python() {
     return 1
 }
 
+find_redis() {
+    local name
+    for name in redis-server valkey-server; do
+        command -v "$name" && return 0
+    done
+    return 1
+}
+
 compiler() {
     command -v cc >/dev/null || apt_install gcc libc6-dev
 }
@@ -121,6 +129,23 @@ node_env() {
     printf '%s' "$want" >"$ENV_DIR/node/.made-from"
 }
 
+# Debian's redis-tools holds the server, too, under the name of another tool: redis-server adds only
+# a link and a service, which would start and take port 6379. Tests start servers of their own.
+redis_server() {
+    local link="$ENV_DIR/redis/redis-server" checker
+    find_redis >/dev/null && return
+    "$link" --version >/dev/null 2>&1 && return
+    command -v redis-check-rdb >/dev/null || apt_install redis-tools
+    checker=$(command -v redis-check-rdb) || die "redis-tools holds no redis-check-rdb"
+    mkdir -p "$ENV_DIR/redis"
+    ln -sfn "$checker" "$link"
+    "$link" --version 2>/dev/null | grep -q 'server v=' && return
+    # Packaged otherwise: then with its service.
+    rm -f "$link"
+    apt_install redis-server
+    find_redis >/dev/null || die "redis-server was installed but is not on the PATH"
+}
+
 setup() {
     mkdir -p "$ENV_DIR"
     # Two runs on one target folder must not install into each other.
@@ -128,6 +153,7 @@ setup() {
     flock 9
     compiler
     system_packages
+    redis_server
     python_env
     node_env
     exec 9>&-
@@ -135,8 +161,9 @@ setup() {
     PORTCULLIS_TEST_NODE="$(command -v node)"
     PORTCULLIS_TEST_NODE_MODULES="$ENV_DIR/node/node_modules"
     PORTCULLIS_TEST_CHROMIUM="$(find_chromium)"
+    PORTCULLIS_TEST_REDIS="$(find_redis || printf '%s' "$ENV_DIR/redis/redis-server")"
     export PORTCULLIS_TEST_PYTHON PORTCULLIS_TEST_NODE PORTCULLIS_TEST_NODE_MODULES \
-        PORTCULLIS_TEST_CHROMIUM
+        PORTCULLIS_TEST_CHROMIUM PORTCULLIS_TEST_REDIS
 }
 
 run() {

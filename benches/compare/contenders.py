@@ -53,6 +53,10 @@ class Site:
         self.tls = ssl.create_default_context(cafile=str(stand.dir / "cert.pem"))
         self.app = self._start_nginx_conf("upstream", self.app_port, body=BODY, echo=ECHO)
 
+    def authority(self, port):
+        """What clients of the proxy on this port call the site, as in Host."""
+        return f"localhost:{port}"
+
     def start_nginx(self, wrapper=(), master=True):
         """nginx as a plain TLS proxy. `wrapper` is put before the command, as valgrind is."""
         log = self.stand.dir / "nginx-access.log"

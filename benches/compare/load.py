@@ -71,7 +71,7 @@ def run(site, case, cookie, port, seconds):
 def _wrk(site, case, cookie, port, seconds):
     lines = (
         f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}"
-        for name, value in headers(case, cookie).items()
+        for name, value in {"Host": site.authority(port), **headers(case, cookie)}.items()
     )
     script = site.stand.render("wrk.lua", "wrk.lua", headers="\n".join(lines))
     argv = ["wrk", "-t", "2", "-c", str(CONNECTIONS_H1), "-d", f"{seconds}s", "--timeout", "10s"]
@@ -101,7 +101,7 @@ def h2load(site, case, cookie, port, amount, connections, streams, h1=False):
     argv += [f"--connect-to=127.0.0.1:{port}", *(["--h1"] if h1 else [])]
     for name, value in headers(case, cookie).items():
         argv += ["-H", f"{name.lower()}: {value}"]
-    argv.append(f"https://localhost:{port}{case.path}")
+    argv.append(f"https://{site.authority(port)}{case.path}")
     limit = float(amount[1]) if amount[0] == "-D" else 300
     return read_h2load(_output(site, argv, limit), "http/1.1" if h1 else "h2")
 

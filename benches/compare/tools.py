@@ -23,6 +23,7 @@ PACKAGES = {
     "nghttp": "nghttp2-client",
     "nginx": "nginx-light",
     "openssl": "openssl",
+    "redis-check-rdb": "redis-tools",
     "valgrind": "valgrind",
     "wrk": "wrk",
 }

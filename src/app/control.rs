@@ -15,8 +15,6 @@ use super::workers::{Bound, Threads};
 use super::{Failure, Gateway, Stage, operator, start};
 use crate::listener::Kind;
 
-/// How often last uses are written and the cache is swept.
-const UPKEEP: Duration = Duration::from_secs(5);
 /// How often files are looked at.
 const WATCH: Duration = Duration::from_secs(2);
 
@@ -35,8 +33,8 @@ pub(super) async fn control(
     let orders = orders(gateway, &socket)?;
     announce(gateway, bound, admin.as_deref());
     let mut reloader = Reloader::new(gateway);
-    let (mut upkeep, mut look) = (tokio::time::interval(UPKEEP), tokio::time::interval(WATCH));
-    upkeep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let tending = tokio::spawn(Arc::clone(&gateway.authority).tend());
+    let mut look = tokio::time::interval(WATCH);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -47,12 +45,12 @@ pub(super) async fn control(
                 gateway.logs.reopen();
                 reloader.look(gateway).await;
             }
-            _ = upkeep.tick() => gateway.authority.upkeep().await,
             _ = look.tick() => reloader.look(gateway).await,
         }
     }
     drain(gateway, stage, threads, &mut signals).await;
     shutdown.cancel();
+    tending.abort();
     orders.abort();
     let _ = operator::close(&socket);
     Ok(())

@@ -72,7 +72,7 @@ impl Connection {
 
     fn session_is_over(&self) -> bool {
         let now = self.worker.clock.now();
-        self.session.borrow().as_ref().is_some_and(|pulse| pulse.is_over(now))
+        self.session.borrow().as_ref().is_some_and(|pulse| pulse.is_cut(now))
     }
 
     /// Something moves towards the client.

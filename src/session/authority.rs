@@ -10,9 +10,11 @@ use super::cache::Cache;
 use super::change::deliver;
 use super::command::{Caller, Command, Outcome, Refusal};
 use super::counters::Person;
+use super::follow::Follower;
 use super::identity::{Identity, claimable, group_claim, may_claim, user_claim};
 use super::live::Live;
-use super::ports::{Account, Credentials, Directory, Lease, LoginError, Method, Store};
+use super::lookup::Flights;
+use super::ports::{Account, Credentials, Directory, LoginError, Method, Store, StoreError};
 use super::record::{Previous, Record};
 use super::throttle::{Denied, Throttle};
 use super::token::{SessionId, Token};
@@ -24,6 +26,9 @@ mod tests;
 
 /// How long the secret before a claim switch is honoured, for requests in flight.
 const GRACE: Duration = Duration::from_secs(5);
+/// How often, and how far apart, a claim switch of which nothing is known is taken back.
+const UNDO_TRIES: usize = 60;
+const UNDO_PAUSE: Duration = Duration::from_millis(500);
 /// Bytes of a User-Agent that a record keeps.
 pub(super) const AGENT_LENGTH: usize = 256;
 
@@ -46,8 +51,12 @@ pub struct Authority {
     pub(super) settings: Settings,
     pub(super) store: Arc<dyn Store>,
     pub(super) directory: Arc<dyn Directory>,
-    pub(super) cache: Cache,
-    pub(super) lease: Lease,
+    pub(super) cache: Arc<Cache>,
+    /// Whether other nodes change the same sessions.
+    pub(super) shared: bool,
+    pub(super) follower: Arc<Follower>,
+    /// Reads of the store that are under way.
+    pub(super) flights: Flights,
     pub(super) clock: Clock,
     pub(super) audit: Arc<Audit>,
     /// When the last session was opened.
@@ -66,10 +75,24 @@ impl Authority {
         audit: Arc<Audit>,
         clock: Clock,
     ) -> Self {
-        let (cache, lease) = (Cache::new(settings.cached), store.lease());
-        let throttle = Arc::new(Throttle::new(store.counters()));
-        let opened = AtomicU64::new(0);
-        Self { settings, store, directory, cache, lease, clock, audit, opened, methods, throttle }
+        let (cache, shared) = (Arc::new(Cache::new(settings.cached)), store.is_shared());
+        let follower = Arc::new(Follower::new(Arc::clone(&cache), clock.clone()));
+        store.watch(Arc::<Follower>::clone(&follower));
+        let counters = store.counters();
+        Self {
+            settings,
+            store,
+            directory,
+            cache,
+            shared,
+            follower,
+            flights: Flights::default(),
+            throttle: Arc::new(Throttle::new(counters)),
+            clock,
+            audit,
+            opened: AtomicU64::new(0),
+            methods,
+        }
     }
 
     /// Carries out `command` for `caller`.
@@ -248,7 +271,12 @@ impl Authority {
         let again = back.clone();
         let (core, origin) = (Arc::clone(self), origin(caller));
         let change = async move {
-            core.replace_now(record).await?;
+            if let Err(refusal) = core.replace_now(record).await {
+                if refusal == Refusal::Unavailable {
+                    core.switch_back_later(again);
+                }
+                return Err(refusal);
+            }
             let live = match core.admit(&token).await {
                 Ok(live) => live.ok_or(Refusal::NotSignedIn)?,
                 Err(refusal) => {
@@ -268,6 +296,21 @@ impl Authority {
         let core = Arc::clone(self);
         let undo = async move { core.switch_back(back).await };
         deliver(change, undo).await.map(|(live, token)| Outcome::Switched(live, token))
+    }
+
+    /// Whether a switch was made is not known: if it was, who asked for it must not be left with a
+    /// secret that has just ended.
+    fn switch_back_later(self: &Arc<Self>, back: Record) {
+        let core = Arc::clone(self);
+        tokio::spawn(async move {
+            for _ in 0..UNDO_TRIES {
+                tokio::time::sleep(UNDO_PAUSE).await;
+                if core.replace_now(back.clone()).await != Err(Refusal::Unavailable) {
+                    return;
+                }
+            }
+            tracing::warn!(session = %back.id, "a claim switch may have ended a session");
+        });
     }
 
     async fn switch_back(&self, back: Record) {
@@ -325,8 +368,14 @@ pub(super) fn origin(caller: &Caller) -> Origin {
     Origin { ip: caller.ip, request: caller.request.clone() }
 }
 
-pub(super) fn unavailable(error: &super::ports::StoreError) -> Refusal {
-    tracing::warn!(%error, "session store");
+pub(super) fn unavailable(error: &StoreError) -> Refusal {
+    match error {
+        // Of an outage the log tells once, not at every request.
+        StoreError::Down(_) => tracing::debug!(%error, "session store"),
+        StoreError::Full { .. } | StoreError::Unavailable(_) => {
+            tracing::warn!(%error, "session store");
+        }
+    }
     Refusal::Unavailable
 }
 

@@ -88,6 +88,42 @@ impl Cache {
         }
     }
 
+    /// Somebody else changed the session: as [`Cache::change`], and what runs under it stops at `until`
+    /// unless the session is read again until then. Whether something does.
+    pub(super) fn question(&self, id: SessionId, until: UnixMs) -> bool {
+        self.slot(id).fetch_add(1, Ordering::SeqCst);
+        let Some(live) = self.entries.pin().get(&id).cloned() else { return false };
+        live.distrust();
+        let in_use = live.is_in_use();
+        if in_use {
+            live.pulse().question(until);
+        }
+        in_use
+    }
+
+    /// As [`Cache::question`] for all sessions.
+    pub(super) fn question_all(&self, until: UnixMs) {
+        for slot in &self.invalidations {
+            slot.fetch_add(1, Ordering::SeqCst);
+        }
+        for (_, live) in &self.entries.pin() {
+            live.distrust();
+            live.pulse().question(until);
+        }
+    }
+
+    /// Sessions in use that are not trusted at `now`.
+    pub(super) fn doubtful(&self, now: UnixMs) -> Vec<SessionId> {
+        let pinned = self.entries.pin();
+        // One reference less than usual: here nobody but the map holds the entry.
+        let in_use =
+            |live: &Arc<Live>| Arc::strong_count(live.pulse()) > 1 || Arc::strong_count(live) > 1;
+        let all = pinned.iter();
+        all.filter(|(_, live)| !(live.is_confirmed() && live.lease().holds(now)) && in_use(live))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
     /// The session is about to change: its entry is not trusted from now on, nor is what is read until
     /// the doubt is dropped, however the change ends.
     pub(super) fn doubt(&self, id: SessionId) -> Doubt<'_> {
@@ -190,12 +226,13 @@ impl Drop for Doubt<'_> {
 mod tests {
     use super::*;
     use crate::session::identity::Identity;
+    use crate::session::ports::Lease;
     use crate::session::record::tests::sample;
 
     fn live(seen: u64) -> Arc<Live> {
         let (mut record, _) = sample("u1", UnixMs(0));
         record.seen = UnixMs(seen);
-        Arc::new(Live::new(record, Identity::default(), 0, None))
+        Arc::new(Live::new(record, Identity::default(), 0, None, Lease::endless()))
     }
 
     #[test]
@@ -206,7 +243,13 @@ mod tests {
         cache.stop(live.id());
         assert!(!cache.insert(&live, ticket));
         assert!(cache.find(live.id()).is_none());
-        let live = Arc::new(Live::new(live.record().clone(), Identity::default(), 0, None));
+        let live = Arc::new(Live::new(
+            live.record().clone(),
+            Identity::default(),
+            0,
+            None,
+            Lease::endless(),
+        ));
         let ticket = cache.before_read(live.id());
         assert!(cache.insert(&live, ticket));
         assert!(cache.find(live.id()).is_some());
@@ -284,7 +327,8 @@ mod tests {
         let record = cache.find(id).unwrap().record().clone();
         let ticket = cache.before_read(id);
         cache.change(id);
-        let late = Arc::new(Live::new(record, Identity::default(), 0, cache.pulse(id)));
+        let late =
+            Arc::new(Live::new(record, Identity::default(), 0, cache.pulse(id), Lease::endless()));
         assert!(!cache.insert(&late, ticket));
         assert!(cache.find(id).is_none());
         cache.stop(id);
@@ -296,11 +340,23 @@ mod tests {
         let cache = Cache::new(10);
         let one = live(0);
         // Both looked for a pulse before the other had one.
-        let other = Arc::new(Live::new(one.record().clone(), Identity::default(), 0, None));
+        let other = Arc::new(Live::new(
+            one.record().clone(),
+            Identity::default(),
+            0,
+            None,
+            Lease::endless(),
+        ));
         assert!(cache.insert(&one, cache.before_read(one.id())));
         assert!(!cache.insert(&other, cache.before_read(one.id())), "must read again");
         let pulse = cache.pulse(one.id());
-        let again = Arc::new(Live::new(one.record().clone(), Identity::default(), 0, pulse));
+        let again = Arc::new(Live::new(
+            one.record().clone(),
+            Identity::default(),
+            0,
+            pulse,
+            Lease::endless(),
+        ));
         assert!(cache.insert(&again, cache.before_read(one.id())));
         cache.stop(one.id());
         assert!(one.pulse().is_over(UnixMs(0)) && again.pulse().is_over(UnixMs(0)));

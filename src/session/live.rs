@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use super::identity::Identity;
+use super::ports::{Lease, Proof};
 use super::record::Record;
 use super::token::{SessionId, Token};
 use crate::clock::UnixMs;
@@ -32,16 +35,37 @@ pub struct Pulse {
     written: AtomicU64,
     expires: AtomicU64,
     idle_ms: AtomicU64,
+    /// How long the session is proven to be going on.
+    proof: ArcSwap<Proof>,
 }
 
 impl Pulse {
-    fn new(record: &Record) -> Self {
+    fn new(record: &Record, lease: &Lease) -> Self {
         Self {
             over: AtomicBool::new(false),
             seen: AtomicU64::new(record.seen.0),
             written: AtomicU64::new(record.seen.0),
             expires: AtomicU64::new(record.expires.0),
             idle_ms: AtomicU64::new(record.idle_ms),
+            proof: ArcSwap::new(Arc::clone(&lease.0)),
+        }
+    }
+
+    /// Whether what runs under the session must stop at `now`: it has ended or expired, or nobody knows
+    /// any more that it has not.
+    pub fn is_cut(&self, now: UnixMs) -> bool {
+        self.is_over(now) || !self.proof.load().covers(now)
+    }
+
+    /// The session was read from the store and is going on.
+    pub(super) fn prove(&self, lease: &Lease) {
+        self.proof.store(Arc::clone(&lease.0));
+    }
+
+    /// Somebody changed the session: what runs under it stops at `until` unless it is proven until then.
+    pub(super) fn question(&self, until: UnixMs) {
+        if self.proof.load().covers(until) {
+            self.proof.store(Lease::until(until).0);
         }
     }
 
@@ -52,9 +76,8 @@ impl Pulse {
 
     /// When the session ends if nobody uses it from now on.
     pub fn ends(&self) -> UnixMs {
-        let idle = Duration::from_millis(self.idle_ms.load(Ordering::Relaxed));
         let seen = UnixMs(self.seen.load(Ordering::Relaxed));
-        UnixMs(self.expires.load(Ordering::Relaxed)).min(seen.plus(idle))
+        UnixMs(self.expires.load(Ordering::Relaxed)).min(seen.plus(self.idle()))
     }
 
     /// Ends everything that runs under the session.
@@ -75,10 +98,20 @@ impl Pulse {
         UnixMs(self.seen.load(Ordering::Relaxed))
     }
 
-    /// The last use, if it was not handed out before: for the write behind.
-    pub(super) fn unwritten(&self) -> Option<UnixMs> {
+    /// The last use, if it was not handed out before, nor another one less than `apart` ago: for the
+    /// write behind.
+    pub(super) fn unwritten(&self, now: UnixMs, apart: Duration) -> Option<UnixMs> {
         let seen = self.seen.load(Ordering::Relaxed);
+        let written = UnixMs(self.written.load(Ordering::Relaxed));
+        if written.0 >= seen || now.since(written) < apart {
+            return None;
+        }
         (self.written.swap(seen, Ordering::Relaxed) < seen).then_some(UnixMs(seen))
+    }
+
+    /// Idle limit.
+    pub(super) fn idle(&self) -> Duration {
+        Duration::from_millis(self.idle_ms.load(Ordering::Relaxed))
     }
 
     /// Forgets that `seen` was handed out: the write failed.
@@ -90,6 +123,8 @@ impl Pulse {
         self.expires.store(record.expires.0, Ordering::Relaxed);
         self.idle_ms.store(record.idle_ms, Ordering::Relaxed);
         self.seen.fetch_max(record.seen.0, Ordering::Relaxed);
+        // Another node may have written a later use: this one need not follow at once.
+        self.written.fetch_max(record.seen.0, Ordering::Relaxed);
     }
 }
 
@@ -100,6 +135,8 @@ pub struct Live {
     /// Epoch of the directory when the identity was derived.
     epoch: u64,
     pulse: Arc<Pulse>,
+    /// For how long the record may be trusted.
+    lease: Lease,
     /// Whether the cache may show it, one of the three values below (see `cache`).
     trust: AtomicU8,
     /// What others made of the identity, such as ready header values; see [`Live::rendering`].
@@ -112,16 +149,17 @@ impl Live {
         identity: Identity,
         epoch: u64,
         pulse: Option<Arc<Pulse>>,
+        lease: Lease,
     ) -> Self {
         let pulse = match pulse {
             Some(pulse) => {
                 pulse.adopt(&record);
                 pulse
             }
-            None => Arc::new(Pulse::new(&record)),
+            None => Arc::new(Pulse::new(&record, &lease)),
         };
         let trust = AtomicU8::new(READ);
-        Self { record, identity, epoch, pulse, trust, rendering: OnceLock::new() }
+        Self { record, identity, epoch, pulse, lease, trust, rendering: OnceLock::new() }
     }
 
     /// Public id.
@@ -151,6 +189,16 @@ impl Live {
 
     pub(super) fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    pub(super) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Whether a request or a stream runs under the session, besides the caller's and the cache's
+    /// reference.
+    pub(super) fn is_in_use(self: &Arc<Self>) -> bool {
+        Arc::strong_count(&self.pulse) > 1 || Arc::strong_count(self) > 2
     }
 
     /// No invalidation raced with the read, unless one came just now: then false.
@@ -204,7 +252,7 @@ mod tests {
     #[test]
     fn idle_and_absolute_ends_hold_under_use() {
         let (record, _) = sample("u1", UnixMs(0));
-        let pulse = Pulse::new(&record);
+        let pulse = Pulse::new(&record, &Lease::endless());
         assert!(pulse.is_over(UnixMs(600_000)));
         for minute in 1..60 {
             let now = UnixMs(minute * 60_000);
@@ -217,14 +265,43 @@ mod tests {
     #[test]
     fn each_use_is_handed_out_once() {
         let (record, _) = sample("u1", UnixMs(0));
-        let pulse = Pulse::new(&record);
-        assert_eq!(pulse.unwritten(), None);
+        let pulse = Pulse::new(&record, &Lease::endless());
+        assert_eq!(pulse.unwritten(UnixMs(0), Duration::ZERO), None);
         pulse.note(UnixMs(2_000));
         pulse.note(UnixMs(2_100));
-        assert_eq!(pulse.unwritten(), Some(UnixMs(2_000)));
-        assert_eq!(pulse.unwritten(), None);
+        assert_eq!(pulse.unwritten(UnixMs(2_100), Duration::ZERO), Some(UnixMs(2_000)));
+        assert_eq!(pulse.unwritten(UnixMs(2_100), Duration::ZERO), None);
         pulse.unwrite();
-        assert_eq!(pulse.unwritten(), Some(UnixMs(2_000)));
+        assert_eq!(pulse.unwritten(UnixMs(2_100), Duration::ZERO), Some(UnixMs(2_000)));
+    }
+
+    #[test]
+    fn a_use_is_handed_out_when_the_last_one_is_long_enough_ago() {
+        let (record, _) = sample("u1", UnixMs(0));
+        let pulse = Pulse::new(&record, &Lease::endless());
+        let apart = Duration::from_secs(30);
+        pulse.note(UnixMs(2_000));
+        assert_eq!(pulse.unwritten(UnixMs(2_000), apart), None);
+        // Nothing came after it: it is written all the same.
+        assert_eq!(pulse.unwritten(UnixMs(30_000), apart), Some(UnixMs(2_000)));
+        pulse.note(UnixMs(40_000));
+        let (mut elsewhere, _) = sample("u1", UnixMs(0));
+        elsewhere.seen = UnixMs(39_000);
+        pulse.adopt(&elsewhere);
+        assert_eq!(pulse.unwritten(UnixMs(60_000), apart), None, "another node wrote one");
+        assert_eq!(pulse.unwritten(UnixMs(69_000), apart), Some(UnixMs(40_000)));
+    }
+
+    #[test]
+    fn a_session_in_question_is_cut_unless_it_is_proven() {
+        let (record, _) = sample("u1", UnixMs(0));
+        let pulse = Pulse::new(&record, &Lease::endless());
+        pulse.question(UnixMs(1_000));
+        pulse.question(UnixMs(2_000));
+        assert!(!pulse.is_cut(UnixMs(999)), "the first question counts");
+        assert!(pulse.is_cut(UnixMs(1_000)) && !pulse.is_over(UnixMs(1_000)));
+        pulse.prove(&Lease::endless());
+        assert!(!pulse.is_cut(UnixMs(1_000)));
     }
 
     #[test]
@@ -234,7 +311,7 @@ mod tests {
         record.previous =
             Some(super::super::record::Previous { hash: old.hash(), until: UnixMs(5_000) });
         record.secret = new.hash();
-        let live = Live::new(record, Identity::default(), 0, None);
+        let live = Live::new(record, Identity::default(), 0, None, Lease::endless());
         assert!(live.opens(&new, UnixMs(9_000)));
         assert!(live.opens(&old, UnixMs(4_999)));
         assert!(!live.opens(&old, UnixMs(5_000)));

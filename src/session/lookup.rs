@@ -2,12 +2,18 @@
 //!
 //! Both ends of life are checked at every use; a sweep only frees memory.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
 
 use super::authority::{Authority, unavailable};
 use super::command::Refusal;
 use super::identity::Identity;
 use super::live::Live;
+use super::ports::Leased;
 use super::token::{SessionId, Token};
 use crate::audit::Origin;
 use crate::clock::UnixMs;
@@ -29,17 +35,15 @@ const ATTEMPTS: usize = 4;
 impl Authority {
     /// The hot path: no store call, no allocation, no lock. The caller notes the use, if it is one.
     pub fn cached(&self, token: &Token, now: UnixMs) -> Cached {
-        if !self.lease.holds(now) {
-            return Cached::Unknown;
-        }
         let Some(live) = self.cache.find(token.id()) else { return Cached::Unknown };
-        if live.epoch() != self.directory.epoch() {
+        if !live.lease().holds(now) || live.epoch() != self.directory.epoch() {
             return Cached::Unknown;
         }
-        if live.pulse().is_over(now) || !live.opens(token, now) {
-            return Cached::Worthless;
+        if live.pulse().is_over(now) {
+            // Another node may know of a later use, which it has yet to write.
+            return if self.shared { Cached::Unknown } else { Cached::Worthless };
         }
-        Cached::Live(live)
+        if live.opens(token, now) { Cached::Live(live) } else { Cached::Worthless }
     }
 
     /// The live session that `token` opens, read from the store; `None` when it opens none.
@@ -47,7 +51,7 @@ impl Authority {
     /// # Errors
     /// [`Refusal::Unavailable`] when the store does not answer: that is not "no session".
     pub async fn load(self: &Arc<Self>, token: &Token) -> Result<Option<Arc<Live>>, Refusal> {
-        let Some(live) = self.fetch(token.id()).await? else { return Ok(None) };
+        let Some(live) = self.read(token.id()).await? else { return Ok(None) };
         let now = self.clock.now();
         if live.pulse().is_over(now) || !live.opens(token, now) {
             return Ok(None);
@@ -65,12 +69,36 @@ impl Authority {
         Ok(live.filter(|live| live.opens(token, self.clock.now())))
     }
 
+    /// As [`Authority::fetch`]; of those who ask for the same session at once, one asks the store.
+    pub(super) async fn read(self: &Arc<Self>, id: SessionId) -> Result<Found, Refusal> {
+        loop {
+            let mut landed = match self.flights.join(id) {
+                Flight::Passenger(landed) => landed,
+                Flight::Pilot(flight) => {
+                    let found = self.fetch(id).await;
+                    flight.land(found.clone());
+                    return found;
+                }
+            };
+            // A pilot who leaves lands nowhere: the next one asks.
+            if let Ok(found) = landed.wait_for(Option::is_some).await
+                && let Some(found) = found.clone()
+            {
+                return found;
+            }
+        }
+    }
+
     /// Derives and caches a session from the store.
-    async fn fetch(self: &Arc<Self>, id: SessionId) -> Result<Option<Arc<Live>>, Refusal> {
+    async fn fetch(self: &Arc<Self>, id: SessionId) -> Result<Found, Refusal> {
         for _ in 0..ATTEMPTS {
             let ticket = self.cache.before_read(id);
-            let record = self.store.load(id).await.map_err(|error| unavailable(&error))?;
-            let Some(record) = record else { return Ok(None) };
+            let found = self.store.load(id).await.map_err(|error| unavailable(&error))?;
+            let Some(Leased { record, lease }) = found else {
+                // Whoever ended it may have been another node.
+                self.cache.stop(id);
+                return Ok(None);
+            };
             let epoch = self.directory.epoch();
             let Some(identity) = Identity::derive(&record, &*self.directory) else {
                 self.end(id, "user-disabled", &Origin::default()).await?;
@@ -79,8 +107,10 @@ impl Authority {
             if self.cache.is_crowded() {
                 self.cache.sweep(self.clock.now());
             }
-            let live = Arc::new(Live::new(record, identity, epoch, self.cache.pulse(id)));
+            let pulse = self.cache.pulse(id);
+            let live = Arc::new(Live::new(record, identity, epoch, pulse, lease));
             if self.cache.insert(&live, ticket) {
+                live.pulse().prove(live.lease());
                 return Ok(Some(live));
             }
         }
@@ -109,8 +139,9 @@ impl Authority {
     pub async fn upkeep(&self) {
         let mut seen = Vec::new();
         let mut lives = Vec::new();
+        let now = self.clock.now();
         self.cache.visit(|live| {
-            if let Some(at) = live.pulse().unwritten() {
+            if let Some(at) = live.pulse().unwritten(now, self.apart(live.pulse().idle())) {
                 seen.push((live.id(), at));
                 lives.push(Arc::clone(live));
             }
@@ -124,6 +155,17 @@ impl Authority {
         self.cache.sweep(self.clock.now());
     }
 
+    /// How far apart the uses of one session are written. Those of a shared store each cost every node
+    /// a read.
+    fn apart(&self, idle: Duration) -> Duration {
+        if self.shared { (idle / 20).min(Duration::from_secs(60)) } else { Duration::ZERO }
+    }
+
+    /// How often [`Authority::upkeep`] is due.
+    pub(super) fn upkeep_period(&self) -> Duration {
+        (self.settings.idle / 20).clamp(Duration::from_millis(100), Duration::from_secs(5))
+    }
+
     /// Drops what was rendered from identities: the configuration of headers has changed.
     pub fn forget_renderings(&self) {
         let mut ids = Vec::new();
@@ -134,5 +176,55 @@ impl Authority {
     /// Number of cached sessions.
     pub fn cached_sessions(&self) -> usize {
         self.cache.len()
+    }
+}
+
+/// What a read of the store found.
+type Found = Option<Arc<Live>>;
+type Landing = Option<Result<Found, Refusal>>;
+
+/// Reads of the store that are under way, by the session that they read.
+#[derive(Debug, Default)]
+pub(super) struct Flights(Mutex<HashMap<SessionId, watch::Receiver<Landing>>>);
+
+enum Flight<'a> {
+    /// Ask the store.
+    Pilot(Pilot<'a>),
+    /// Somebody does: wait for what they find.
+    Passenger(watch::Receiver<Landing>),
+}
+
+struct Pilot<'a> {
+    flights: &'a Flights,
+    id: SessionId,
+    landing: watch::Sender<Landing>,
+}
+
+impl Flights {
+    fn join(&self, id: SessionId) -> Flight<'_> {
+        match self.lock().entry(id) {
+            Entry::Occupied(flight) => Flight::Passenger(flight.get().clone()),
+            Entry::Vacant(none) => {
+                let (landing, landed) = watch::channel(None);
+                none.insert(landed);
+                Flight::Pilot(Pilot { flights: self, id, landing })
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, watch::Receiver<Landing>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pilot<'_> {
+    fn land(self, found: Result<Found, Refusal>) {
+        self.landing.send_replace(Some(found));
+    }
+}
+
+impl Drop for Pilot<'_> {
+    fn drop(&mut self) {
+        self.flights.lock().remove(&self.id);
     }
 }

@@ -8,6 +8,7 @@ mod cache;
 mod change;
 mod command;
 mod counters;
+mod follow;
 mod identity;
 mod live;
 mod lookup;
@@ -32,8 +33,8 @@ pub use self::identity::{
 pub use self::live::{Live, Pulse};
 pub use self::lookup::Cached;
 pub use self::ports::{
-    Account, BoxFuture, Credentials, Directory, Group, Lease, LoginError, Method, Replaced, Store,
-    StoreError,
+    Account, BoxFuture, Credentials, Directory, Group, Lease, Leased, LoginError, Method, Replaced,
+    Store, StoreError, Watcher,
 };
 pub use self::record::{Kind, Previous, RECORD_VERSION, Record};
 pub use self::streams::{Entry, Streams};

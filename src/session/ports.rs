@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +27,9 @@ pub enum StoreError {
         /// The bound, in sessions.
         limit: u64,
     },
+    /// The store is down, and has said so in the log: nothing was tried.
+    #[error("the session store is down: {0}")]
+    Down(&'static str),
     /// The store cannot be reached or cannot write.
     #[error("the session store is unavailable: {0}")]
     Unavailable(String),
@@ -42,33 +46,96 @@ pub enum Replaced {
     Gone,
 }
 
-/// Until when cached sessions may be trusted without asking the store.
+/// Until when what was read from the store may be trusted without asking again.
 ///
 /// The store renews it for as long as it can prove that every invalidation arrives; an embedded
-/// store's lease never ends.
+/// store's lease never ends. Each connection to a store has a lease of its own: what was read by a
+/// connection that is gone is never trusted again.
 #[derive(Clone, Debug)]
-pub struct Lease(Arc<AtomicU64>);
+pub struct Lease(pub(super) Arc<Proof>);
+
+/// The state of a lease.
+#[derive(Debug)]
+pub(super) struct Proof {
+    /// Cached sessions are trusted before this time.
+    trusted: AtomicU64,
+    /// Open streams go on before this time.
+    proven: AtomicU64,
+}
 
 impl Lease {
     /// A lease that never ends.
     pub fn endless() -> Self {
-        Self(Arc::new(AtomicU64::new(u64::MAX)))
+        Self::until(UnixMs::NEVER)
     }
 
     /// A lease that has ended until it is renewed.
     pub fn ended() -> Self {
-        Self(Arc::new(AtomicU64::new(0)))
+        Self::until(UnixMs(0))
+    }
+
+    /// A lease that ends at `until` unless it is renewed.
+    pub(super) fn until(until: UnixMs) -> Self {
+        Self(Arc::new(Proof { trusted: AtomicU64::new(until.0), proven: AtomicU64::new(until.0) }))
     }
 
     /// Renews the lease until `until`.
     pub fn renew(&self, until: UnixMs) {
-        self.0.store(until.0, Ordering::Release);
+        self.0.proven.store(until.0, Ordering::Release);
+        self.0.trusted.store(until.0, Ordering::Release);
+    }
+
+    /// The store must be asked from now on: for good, unless it is renewed. Streams that are open go on
+    /// for as long as was proven, so that there is time to ask.
+    pub fn lapse(&self) {
+        self.0.trusted.store(0, Ordering::Release);
     }
 
     /// Whether cached sessions may be trusted at `now`.
     pub fn holds(&self, now: UnixMs) -> bool {
-        now.0 < self.0.load(Ordering::Acquire)
+        now.0 < self.0.trusted.load(Ordering::Acquire)
     }
+
+    /// Whether a stream may go on at `now`.
+    pub fn covers(&self, now: UnixMs) -> bool {
+        self.0.covers(now)
+    }
+}
+
+impl Proof {
+    pub(super) fn covers(&self, now: UnixMs) -> bool {
+        now.0 < self.proven.load(Ordering::Acquire)
+    }
+}
+
+/// A record as it was read, and for how long it may be trusted.
+#[derive(Clone, Debug)]
+pub struct Leased {
+    /// The record.
+    pub record: Record,
+    /// The lease of the connection by which it was read.
+    pub lease: Lease,
+}
+
+impl Deref for Leased {
+    type Target = Record;
+
+    fn deref(&self) -> &Record {
+        &self.record
+    }
+}
+
+/// What a shared store tells of changes that others make. Called on the store's thread, in the order in
+/// which the store learns of them: must be quick and must not block.
+pub trait Watcher: Send + Sync + fmt::Debug {
+    /// This session was changed, or has ended.
+    fn changed(&self, id: SessionId);
+
+    /// Any session may have changed or ended.
+    fn flushed(&self);
+
+    /// A lease has lapsed, and the store can be asked again.
+    fn reconnected(&self);
 }
 
 /// Keeps session records. Every change to a session is one atomic operation.
@@ -80,7 +147,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn create(&self, record: Record) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// The record of a session, also when it has expired but is not yet swept; `None` when there is none.
-    fn load(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>>;
+    fn load(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Leased>, StoreError>>;
 
     /// Writes `record` if the stored generation is still `record.generation - 1`.
     fn replace(&self, record: Record) -> BoxFuture<'_, Result<Replaced, StoreError>>;
@@ -100,14 +167,22 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The stable ids of those who have sessions, each once: to compare them with the directory.
     fn users(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>>;
 
-    /// The lease of cached sessions.
-    fn lease(&self) -> Lease;
-
     /// The counters of failed logins.
     fn counters(&self) -> Arc<dyn Counters>;
 
     /// Whether the store answers now: for readiness.
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Whether other processes change the same sessions.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Tells `watcher` of changes that others make, from now on. Nobody else changes the sessions of a
+    /// store that is not shared.
+    fn watch(&self, watcher: Arc<dyn Watcher>) {
+        drop(watcher);
+    }
 }
 
 /// A person as the directory knows them.
@@ -227,5 +302,14 @@ mod tests {
         assert!(lease.holds(UnixMs(999)));
         assert!(!lease.holds(UnixMs(1_000)));
         assert!(Lease::endless().holds(UnixMs(u64::MAX - 1)));
+    }
+
+    #[test]
+    fn streams_outlast_a_lapse_for_as_long_as_was_proven() {
+        let lease = Lease::ended();
+        lease.renew(UnixMs(1_000));
+        lease.lapse();
+        assert!(!lease.holds(UnixMs(10)));
+        assert!(lease.covers(UnixMs(999)) && !lease.covers(UnixMs(1_000)));
     }
 }

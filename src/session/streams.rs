@@ -41,7 +41,7 @@ impl Streams {
     pub fn sweep(&self, now: UnixMs) {
         let mut over = Vec::new();
         self.open.borrow_mut().waiting.retain(|_, (pulse, waker)| {
-            let cut = pulse.is_over(now);
+            let cut = pulse.is_cut(now);
             if cut {
                 over.push(waker.clone());
             }
@@ -74,7 +74,7 @@ impl Entry {
     /// Ready once the session is over. The waker is registered only when the stream has to wait, so
     /// a short answer costs nothing.
     pub fn poll_over(&mut self, cx: &Context<'_>, waits: bool) -> Poll<()> {
-        if self.pulse.is_over(self.streams.clock.now()) {
+        if self.pulse.is_cut(self.streams.clock.now()) {
             return Poll::Ready(());
         }
         if !waits {
@@ -92,9 +92,9 @@ impl Entry {
         Poll::Pending
     }
 
-    /// Whether the session is over.
+    /// Whether the session is over, or not known to be going on.
     pub fn is_over(&self) -> bool {
-        self.pulse.is_over(self.streams.clock.now())
+        self.pulse.is_cut(self.streams.clock.now())
     }
 
     /// Notes use of the session: the peer has sent something.
@@ -118,6 +118,7 @@ mod tests {
     use super::*;
     use crate::session::identity::Identity;
     use crate::session::live::Live;
+    use crate::session::ports::Lease;
     use crate::session::record::tests::sample;
 
     #[tokio::test]
@@ -125,7 +126,7 @@ mod tests {
         let clock = Clock::manual(UnixMs(0));
         let streams = Streams::new(clock.clone());
         let (record, _) = sample("u1", UnixMs(0));
-        let live = Live::new(record, Identity::default(), 0, None);
+        let live = Live::new(record, Identity::default(), 0, None, Lease::endless());
         let mut entry = streams.enter(Arc::clone(live.pulse()));
         let wait = poll_fn(|cx| entry.poll_over(cx, true));
         let end = async {
@@ -146,7 +147,7 @@ mod tests {
         let clock = Clock::manual(UnixMs(0));
         let streams = Streams::new(clock.clone());
         let (record, _) = sample("u1", UnixMs(0));
-        let live = Live::new(record, Identity::default(), 0, None);
+        let live = Live::new(record, Identity::default(), 0, None, Lease::endless());
         let mut entry = streams.enter(Arc::clone(live.pulse()));
         clock.advance(std::time::Duration::from_secs(3600));
         poll_fn(|cx| entry.poll_over(cx, true)).await;

@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 use super::authority::{Authority, Settings};
 use super::counters::Counters;
 use super::ports::{
-    Account, BoxFuture, Credentials, Directory, Group, Lease, LoginError, Method, Replaced, Store,
-    StoreError,
+    Account, BoxFuture, Credentials, Directory, Group, Lease, Leased, LoginError, Method, Replaced,
+    Store, StoreError,
 };
 use super::record::Record;
 use super::table::CounterTable;
@@ -185,8 +185,11 @@ impl Store for Shelf {
         self.change(|all| drop(all.insert(record.id, record)))
     }
 
-    fn load(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        self.with(|all| all.get(&id).cloned())
+    fn load(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Leased>, StoreError>> {
+        self.with(|all| {
+            let record = all.get(&id).cloned()?;
+            Some(Leased { record, lease: Lease::endless() })
+        })
     }
 
     fn replace(&self, record: Record) -> BoxFuture<'_, Result<Replaced, StoreError>> {
@@ -233,10 +236,6 @@ impl Store for Shelf {
             let users: BTreeSet<_> = all.values().map(|record| record.user.clone()).collect();
             users.into_iter().collect()
         })
-    }
-
-    fn lease(&self) -> Lease {
-        Lease::endless()
     }
 
     fn counters(&self) -> Arc<dyn Counters> {

@@ -5,6 +5,7 @@
 #[cfg(test)]
 pub(crate) mod counter_suite;
 mod embedded;
+mod redis;
 #[cfg(test)]
 pub(crate) mod suite;
 
@@ -26,10 +27,13 @@ pub struct Kind {
 }
 
 /// All kinds.
-pub const KINDS: &[Kind] = &[EMBEDDED];
+pub const KINDS: &[Kind] = &[EMBEDDED, REDIS];
 
 /// The default: needs no other service.
 const EMBEDDED: Kind = Kind { name: "embedded", read: embedded::read };
+
+/// For many nodes: they share one Redis or Valkey.
+const REDIS: Kind = Kind { name: "redis", read: redis::read };
 
 /// Opens a store with settings that were read before.
 trait Open: fmt::Debug + Send + Sync {

@@ -24,7 +24,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::version::{TLS12, TLS13};
 
-pub use self::client::client_config;
+pub use self::client::{ClientFiles, client_config, client_config_with};
 pub use self::handshake::{Accepted, HandshakeError, handshake};
 use self::pair::{Pair, about};
 use self::resolver::{Resolver, Table};

@@ -151,7 +151,7 @@ pub(super) fn read_chain(file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'
     }
 }
 
-fn read_key(file: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, Problem> {
+pub(super) fn read_key(file: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, Problem> {
     PrivateKeyDer::from_pem_slice(pem).map_err(|error| {
         // PKCS #8 names the block so; the older form has a `Proc-Type: 4,ENCRYPTED` line.
         if pem.windows(9).any(|window| window == b"ENCRYPTED") {

@@ -22,7 +22,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("admin", &["metrics", "clock"]),
     ("audit", &["clock"]),
     ("session", &["clock", "audit", "metrics", "secret"]),
-    ("store", &["session", "section", "secret", "clock"]),
+    ("tls", &["section", "secret", "clock"]),
+    ("store", &["session", "section", "secret", "clock", "tls"]),
     ("directory", &["session", "section", "secret"]),
     ("login", &["session", "section", "secret", "clock"]),
     ("policy", &["session", "section", "clock"]),
@@ -38,7 +39,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "headers", "upstream", "pages", "api", "route",
         ],
     ),
-    ("tls", &["section", "secret", "clock"]),
     ("listener", &["tls", "serve", "section", "metrics", "clock", "timer"]),
 ];
 

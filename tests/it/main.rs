@@ -14,6 +14,7 @@ mod apps;
 mod browser;
 mod certificates;
 mod cli;
+mod cluster;
 mod drain;
 mod durability;
 mod faults;
@@ -21,6 +22,8 @@ mod floods;
 mod flow;
 mod layering;
 mod operator;
+mod outages;
+
 mod raw;
 mod slow;
 mod storms;

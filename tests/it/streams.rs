@@ -4,72 +4,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Method;
-use tokio::task::JoinHandle;
 
-use crate::support::client::COOKIE;
+use crate::support::open::{Open, SOON, cookie, upstream};
 use crate::support::process::PATIENCE;
 use crate::support::upstream::Gate;
-use crate::support::{Client, Gateway, Raw, Reply, Upstream};
-
-/// What the design promises.
-const SOON: Duration = Duration::from_secs(1);
-
-fn upstream() -> Upstream {
-    Upstream::answering(|request| match request.target.split('?').next().unwrap_or_default() {
-        "/ws" | "/passive/ws" => Reply::websocket(request),
-        "/events" | "/passive/events" => Reply::sse().event("first").then_hang(),
-        "/large" => {
-            let length = 1_u64 << 40;
-            Reply::raw(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n")).pour()
-        }
-        _ => Reply::ok("hello"),
-    })
-}
-
-fn cookie(client: &Client) -> String {
-    format!("Cookie: {COOKIE}={}\r\n", client.token().unwrap())
-}
-
-/// One stream of each kind under the session of `client`.
-struct Open {
-    socket: Raw,
-    events: Raw,
-    download: JoinHandle<()>,
-}
-
-impl Open {
-    async fn under(gateway: &Gateway, client: &Client) -> Self {
-        let (host, cookie) = (gateway.authority(), cookie(client));
-        let mut socket = Raw::websocket(gateway, client, "/ws").await;
-        socket.echo("hello").await;
-        let mut events = gateway.raw().await;
-        events.send(format!("GET /events HTTP/1.1\r\nHost: {host}\r\n{cookie}\r\n")).await;
-        events.until("data: first\n\n").await;
-        let mut download = gateway.raw().await;
-        download.send(format!("GET /large HTTP/1.1\r\nHost: {host}\r\n{cookie}\r\n")).await;
-        download.until("\r\n\r\nxxxx").await;
-        // As fast as it comes: bytes that lie somewhere on the way would count as going on.
-        let download = tokio::spawn(async move {
-            while download.reader.fill().await {
-                download.reader.take_buffer();
-            }
-        });
-        Self { socket, events, download }
-    }
-
-    /// Each must end within [`SOON`] of `since`, and must not look complete.
-    async fn are_cut(mut self, since: Instant) {
-        let left = || (since + SOON).saturating_duration_since(Instant::now());
-        let socket = self.socket.close_code(left());
-        let events = tokio::time::timeout(left(), self.events.reader.rest());
-        let download = tokio::time::timeout(left(), self.download);
-        let (code, events, download) = tokio::join!(socket, events, download);
-        assert_eq!(code, Some(4401));
-        let events = events.expect("events still flow");
-        assert!(!events.ends_with(b"0\r\n\r\n"), "a cut stream must not look complete");
-        download.expect("the download goes on").unwrap();
-    }
-}
+use crate::support::{Gateway, Raw, Reply, Upstream};
 
 #[tokio::test]
 async fn another_session_ends_them() {

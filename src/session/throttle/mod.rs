@@ -12,8 +12,8 @@
 //!
 //! A counter is changed by one step at a time, and no two together. So an attempt first looks, which
 //! is where almost all refusals are found, then takes a place in each of its three counters, then judges
-//! by what stood in each before; when one says no, the places are given back. Two attempts may hinder
-//! each other that way for a moment, but they never both get the last place.
+//! by what stood in each before; when one says no, the places are given back. Attempts of two processes may
+//! hinder each other that way for a moment, but they never both get the last place.
 
 use std::net::IpAddr;
 use std::pin::pin;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use super::counters::{Count, CounterKey, Counters, Network, Person, Settled, Step};
@@ -57,6 +57,9 @@ pub enum Denied {
 #[derive(Debug)]
 pub struct Throttle {
     counters: Arc<dyn Counters>,
+    /// Held while places are taken: attempts of one process that come together must not hinder each
+    /// other, of which there may be hundreds. It lasts as long as a store takes for one step or two.
+    gate: Mutex<()>,
     /// Told whenever an attempt of this process is settled.
     settled: Notify,
     waiting: Semaphore,
@@ -96,7 +99,8 @@ impl Verdict {
 impl Throttle {
     /// Rules over `counters`.
     pub fn new(counters: Arc<dyn Counters>) -> Self {
-        Self { counters, settled: Notify::new(), waiting: Semaphore::new(WAITING) }
+        let (gate, settled, waiting) = (Mutex::default(), Notify::new(), Semaphore::new(WAITING));
+        Self { counters, gate, settled, waiting }
     }
 
     /// The counters, for operators.
@@ -171,6 +175,7 @@ impl Throttle {
             Verdict::Crowded => return Ok(Ok(None)),
             Verdict::Free => {}
         }
+        let _gate = self.gate.lock().await;
         let [one, two, three] = &keys;
         let take = |key| self.counters.apply(key, Step::Take);
         let (one, two, three) = tokio::join!(take(one), take(two), take(three));

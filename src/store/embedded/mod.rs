@@ -31,7 +31,8 @@ use super::{Open, OpenError};
 use crate::clock::{Clock, UnixMs};
 use crate::section::Section;
 use crate::session::{
-    BoxFuture, CounterTable, Counters, Lease, Record, Replaced, SessionId, Store, StoreError,
+    BoxFuture, CounterTable, Counters, Lease, Leased, Record, Replaced, SessionId, Store,
+    StoreError,
 };
 
 /// Changes that wait for the writer; one more is refused at once.
@@ -68,6 +69,8 @@ struct Embedded {
     counts: Arc<CounterTable>,
     health: Arc<Health>,
     clock: Clock,
+    /// Endless.
+    lease: Lease,
     queue: Arc<Queue>,
     writer: Option<JoinHandle<()>>,
 }
@@ -103,8 +106,9 @@ impl Embedded {
         );
         let thread = Builder::new().name("session-store".to_owned());
         let writer = thread.spawn(move || writer.run(&ops, tick)).map_err(redb::Error::Io)?;
+        let lease = Lease::endless();
         let queue = Arc::new(Queue(Mutex::new(Some(queue))));
-        Ok(Self { memory, counts, health, clock, queue, writer: Some(writer) })
+        Ok(Self { memory, counts, health, clock, lease, queue, writer: Some(writer) })
     }
 
     fn send(&self, op: Op) -> Result<(), StoreError> {
@@ -148,8 +152,9 @@ impl Store for Embedded {
         Box::pin(self.change(|ack| Op::Create(Box::new(record), ack)))
     }
 
-    fn load(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        Box::pin(ready(Ok(self.memory.visible(id).map(Arc::unwrap_or_clone))))
+    fn load(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Leased>, StoreError>> {
+        let found = self.memory.visible(id).map(Arc::unwrap_or_clone);
+        Box::pin(ready(Ok(found.map(|record| Leased { record, lease: self.lease.clone() }))))
     }
 
     fn replace(&self, record: Record) -> BoxFuture<'_, Result<Replaced, StoreError>> {
@@ -192,10 +197,6 @@ impl Store for Embedded {
 
     fn users(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
         Box::pin(ready(Ok(self.memory.users())))
-    }
-
-    fn lease(&self) -> Lease {
-        Lease::endless()
     }
 
     fn counters(&self) -> Arc<dyn Counters> {

@@ -757,7 +757,7 @@ impl Model {
         }
         for id in &self.ids {
             let found = self.store.load(*id).await.unwrap();
-            assert_eq!(found.as_ref().map(document), self.expected.get(id).map(document));
+            assert_eq!(found.as_deref().map(document), self.expected.get(id).map(document));
         }
     }
 }

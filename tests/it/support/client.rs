@@ -15,6 +15,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -90,10 +91,21 @@ impl Client {
         }
     }
 
+    /// The same user agent at another node of the site.
+    pub(crate) fn at(&self, node: &Gateway) -> Self {
+        let tls = node.tls(&[if self.h2 { "h2" } else { "http/1.1" }]);
+        Self { addr: node.addr(), tls, ..self.tab() }
+    }
+
     /// Closes the connection; the next request opens one. For after a restart: an old connection
     /// that died unnoticed would fail the request.
     pub(crate) fn reconnect(&mut self) {
         self.sender = None;
+    }
+
+    /// `https://localhost:PORT`, the site that it talks to.
+    pub(crate) fn origin(&self) -> &str {
+        &self.origin
     }
 
     pub(crate) fn cookie(&self, name: &str) -> Option<&str> {
@@ -224,6 +236,27 @@ impl Client {
         let answer = timeout(PATIENCE, exchange).await??;
         self.remember(&answer);
         Ok(answer)
+    }
+
+    /// Sends `count` GETs at once over this HTTP/2 connection; fails the test when the connection
+    /// cannot take them. What becomes of each is told by its task.
+    pub(crate) async fn at_once(
+        &mut self,
+        path: &str,
+        count: usize,
+    ) -> JoinSet<anyhow::Result<Response>> {
+        let Sender::H2(sender) = self.sender().await.unwrap() else { panic!("not HTTP/2") };
+        let mut all = JoinSet::new();
+        for _ in 0..count {
+            let request = self.build(Method::GET, path, &[], Bytes::new()).unwrap();
+            let mut sender = sender.clone();
+            all.spawn(async move {
+                sender.ready().await?;
+                Ok(collect(sender.send_request(request).await?).await)
+            });
+        }
+        self.sender = Some(Sender::H2(sender));
+        all
     }
 
     fn build(

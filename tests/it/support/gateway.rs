@@ -21,6 +21,8 @@ use tempfile::TempDir;
 use super::client::Client;
 use super::process::{Finished, PATIENCE, Proc, free_port, wait_at_most};
 use super::raw::Raw;
+use super::redis::sentinel::MASTER;
+use super::redis::{Cluster, Sentinel};
 use super::tls;
 
 /// The password of every test user is its id with this behind it.
@@ -72,6 +74,8 @@ pub(crate) struct Builder {
     users: Option<String>,
     env: Vec<(String, String)>,
     under: Vec<String>,
+    origin: Option<String>,
+    certificate: Option<PathBuf>,
 }
 
 impl Builder {
@@ -142,6 +146,41 @@ impl Builder {
         gateway
     }
 
+    /// Sessions in Redis at this URL.
+    pub(crate) fn redis(self, url: &str) -> Self {
+        self.set("store", "kind", "\"redis\"").set("store", "url", &format!("\"{url}\""))
+    }
+
+    /// Sessions in the Redis that these sentinels watch.
+    pub(crate) fn sentinel(self, set: &Sentinel) -> Self {
+        let urls: Vec<String> =
+            set.addrs().iter().map(|addr| format!("\"redis://{addr}\"")).collect();
+        self.set("store", "kind", "\"redis\"")
+            .set("store", "sentinels", &format!("[{}]", urls.join(", ")))
+            .set("store", "master", &format!("\"{MASTER}\""))
+    }
+
+    /// Sessions in this Redis Cluster.
+    pub(crate) fn cluster(self, cluster: &Cluster) -> Self {
+        let urls: Vec<String> =
+            cluster.addrs().iter().map(|addr| format!("\"redis://{addr}\"")).collect();
+        self.set("store", "kind", "\"redis\"").set(
+            "store",
+            "cluster",
+            &format!("[{}]", urls.join(", ")),
+        )
+    }
+
+    /// A further node of the site that `first` serves: the same public URL, certificate and users
+    /// file. The store must be shared, too.
+    pub(crate) fn beside(mut self, first: &Gateway) -> Self {
+        self.origin = Some(first.origin.clone());
+        self.certificate = Some(first.dir().join("certs"));
+        let users = format!("{:?}", first.dir().join("users.toml"));
+        self.users = None;
+        self.set("directory", "file", &users)
+    }
+
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
         self
@@ -161,7 +200,7 @@ impl Builder {
 
     fn prepare(mut self, dir: TempDir) -> Gateway {
         let port = free_port();
-        let origin = format!("https://localhost:{port}");
+        let origin = self.origin.take().unwrap_or_else(|| format!("https://localhost:{port}"));
         let defaults = [
             ("server", "public_url", format!("\"{origin}\"")),
             ("server", "listen", format!("[\"127.0.0.1:{port}\"]")),
@@ -180,6 +219,16 @@ impl Builder {
         ];
         for (section, key, value) in defaults {
             self.keys.entry(section).or_default().entry(key.to_owned()).or_insert(value);
+        }
+        // Both kinds of store refuse the keys of the other.
+        if self.keys["store"]["kind"] != "\"embedded\"" {
+            self.keys.entry("store").or_default().remove("path");
+        }
+        if let Some(from) = &self.certificate {
+            fs::create_dir(dir.path().join("certs")).unwrap();
+            for name in ["localhost.pem", "localhost.key"] {
+                fs::copy(from.join(name), dir.path().join("certs").join(name)).unwrap();
+            }
         }
         let mut config = String::new();
         for (section, keys) in &self.keys {
@@ -227,6 +276,8 @@ impl Gateway {
             users: Some(USERS.clone()),
             env: Vec::new(),
             under: Vec::new(),
+            origin: None,
+            certificate: None,
         }
     }
 

@@ -1,5 +1,7 @@
 //! The tools tried on each other: a tool that records or reports wrongly would make the tests lie.
 
+mod redis;
+
 use std::time::Duration;
 
 use super::html::form_with;

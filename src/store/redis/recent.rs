@@ -1,0 +1,86 @@
+//! Sessions that this node has ended lately: refused here whatever Redis says, and ended again when a
+//! connection was lost.
+//!
+//! Replication is asynchronous: a failover, or a restart from an older snapshot, can bring back what was
+//! ended just before it.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::session::SessionId;
+
+/// How long an end is remembered: longer than a failover takes.
+const MEMORY: Duration = Duration::from_secs(300);
+/// How many are remembered.
+const MOST: usize = 20_000;
+
+/// Ends, newest last.
+#[derive(Debug, Default)]
+pub(super) struct Recent(Mutex<Ends>);
+
+#[derive(Debug, Default)]
+struct Ends {
+    order: VecDeque<(Instant, SessionId)>,
+    ids: HashSet<SessionId>,
+}
+
+impl Recent {
+    /// This session was ended, or may have been.
+    pub(super) fn add(&self, id: SessionId) {
+        let mut ends = self.lock();
+        let now = Instant::now();
+        while ends.order.len() >= MOST
+            || ends.order.front().is_some_and(|(at, _)| now.duration_since(*at) > MEMORY)
+        {
+            let Some((_, old)) = ends.order.pop_front() else { break };
+            ends.ids.remove(&old);
+        }
+        if ends.ids.insert(id) {
+            ends.order.push_back((now, id));
+        }
+    }
+
+    /// Whether the session was ended here.
+    pub(super) fn contains(&self, id: SessionId) -> bool {
+        self.lock().ids.contains(&id)
+    }
+
+    /// All that are remembered.
+    pub(super) fn all(&self) -> Vec<SessionId> {
+        self.lock().order.iter().map(|(_, id)| *id).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ends> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn ends_are_remembered_for_a_while() {
+        let recent = Recent::default();
+        let id = SessionId::issue().unwrap();
+        recent.add(id);
+        recent.add(id);
+        assert_eq!(recent.all(), [id]);
+        tokio::time::advance(MEMORY + Duration::from_secs(1)).await;
+        let next = SessionId::issue().unwrap();
+        recent.add(next);
+        assert!(!recent.contains(id) && recent.contains(next));
+    }
+
+    #[test]
+    fn no_more_are_remembered_than_there_is_room_for() {
+        let recent = Recent::default();
+        for _ in 0..MOST + 10 {
+            recent.add(SessionId::issue().unwrap());
+        }
+        assert_eq!(recent.all().len(), MOST);
+    }
+}

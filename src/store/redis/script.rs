@@ -1,0 +1,109 @@
+//! The changes of one key, each atomic: what Redis has no command for is a script.
+//!
+//! Each names one key, so that a Cluster takes it. Scripts are sent whole: a server that was restarted
+//! or has just become the master knows none.
+
+use redis::{Cmd, cmd};
+
+use crate::clock::{UnixMs, millis};
+use crate::session::Record;
+
+/// The longest time to live that is asked for.
+const YEARS: u64 = 10 * 365 * 86_400_000;
+
+/// `v` is the value, `seen`, `ends`: numbers of its first line, and `now`. Ends with 0 where there is no
+/// live session.
+macro_rules! live {
+    ($rest:literal) => {
+        concat!(
+            "local v = redis.call('GET', KEYS[1])\n",
+            "if not v then return 0 end\n",
+            "local seen, expires, idle, generation = ",
+            "string.match(v, '^1 (%d+) (%d+) (%d+) (%d+)\\n')\n",
+            "if not seen then return 0 end\n",
+            "local now = tonumber(ARGV[1])\n",
+            "if math.min(tonumber(expires), tonumber(seen) + tonumber(idle)) <= now then ",
+            "return 0 end\n",
+            $rest
+        )
+    };
+}
+
+/// Answers 0 gone, 1 done, 2 changed by somebody else. A later `seen` that is there is kept.
+const REPLACE: &str = live!(
+    "if generation ~= ARGV[2] then return 2 end
+local at, rest = string.match(ARGV[3], '^1 (%d+)( .*)$')
+if tonumber(seen) > tonumber(at) then at = seen end
+local ends = math.min(tonumber(ARGV[4]), tonumber(at) + tonumber(ARGV[5]))
+if ends <= now then return 0 end
+redis.call('SET', KEYS[1], '1 ' .. at .. rest, 'PX', string.format('%.0f', math.min(ends - now, ARGV[6])))
+return 1"
+);
+
+/// Moves `seen` forward.
+const TOUCH: &str = live!(
+    "if tonumber(ARGV[2]) <= tonumber(seen) then return 0 end
+local ends = math.min(tonumber(expires), tonumber(ARGV[2]) + tonumber(idle))
+if ends <= now then return 0 end
+redis.call('SET', KEYS[1], '1 ' .. ARGV[2] .. string.sub(v, 3 + #seen), 'PX', string.format('%.0f', math.min(ends - now, ARGV[3])))
+return 1"
+);
+
+/// Adds a session to its user's index, which lives as long as the one that lives longest.
+const INDEX: &str = "redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[3]) then
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+end
+return 1";
+
+fn script(text: &str, key: &str) -> Cmd {
+    let mut command = cmd("EVAL");
+    command.arg(text).arg(1).arg(key);
+    command
+}
+
+/// How long a session that ends then lives from `now`; at least 1 ms.
+fn left(ends: UnixMs, now: UnixMs) -> u64 {
+    millis(ends.since(now)).clamp(1, YEARS)
+}
+
+/// Writes a value where there is none: answers `OK`, or nothing.
+pub(super) fn create(key: &str, value: &[u8], record: &Record, now: UnixMs) -> Cmd {
+    let mut command = cmd("SET");
+    command.arg(key).arg(value).arg("NX").arg("PX").arg(left(record.ends(), now));
+    command
+}
+
+/// `now` and the times of `value` are the server's, those of `record` ours.
+pub(super) fn replace(key: &str, value: &[u8], record: &Record, ahead: i64, now: UnixMs) -> Cmd {
+    let expires = super::value::moved(record.expires, ahead);
+    let mut command = script(REPLACE, key);
+    command.arg(now.0).arg(record.generation.wrapping_sub(1)).arg(value);
+    command.arg(expires.0).arg(record.idle_ms).arg(YEARS);
+    command
+}
+
+pub(super) fn touch(key: &str, seen: UnixMs, now: UnixMs) -> Cmd {
+    let mut command = script(TOUCH, key);
+    command.arg(now.0).arg(seen.0).arg(YEARS);
+    command
+}
+
+pub(super) fn index(key: &str, member: &str, record: &Record, now: UnixMs, ours: UnixMs) -> Cmd {
+    let mut command = script(INDEX, key);
+    command.arg(member).arg(now.0).arg(left(record.expires, ours));
+    command
+}
+
+pub(super) fn get(key: &str) -> Cmd {
+    let mut command = cmd("GET");
+    command.arg(key);
+    command
+}
+
+/// Takes a session away and answers with what was there.
+pub(super) fn end(key: &str) -> Cmd {
+    let mut command = cmd("GETDEL");
+    command.arg(key);
+    command
+}
