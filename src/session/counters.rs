@@ -133,6 +133,11 @@ impl Person {
         Self::hashed("typed", &name.to_lowercase())
     }
 
+    /// Somebody by the text that [`fmt::Display`] gives.
+    pub fn kept(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     fn hashed(kind: &str, text: &str) -> Self {
         let hash = sha256(text.as_bytes());
         let half = hash.first_chunk::<16>().copied().unwrap_or_default();
@@ -185,7 +190,7 @@ impl FromStr for CounterKey {
 
     fn from_str(text: &str) -> Result<Self, NotAName> {
         let (kind, rest) = text.split_once('|').ok_or(NotAName)?;
-        let person = |text: &str| Person(text.to_owned());
+        let person = Person::kept;
         match kind {
             "network" => Ok(Self::Network(rest.parse()?)),
             "newcomers" => Ok(Self::Newcomers(person(rest))),

@@ -93,6 +93,11 @@ impl Settings {
         Self { kind: kind.name, opener: (kind.read)(section) }
     }
 
+    /// Whether other machines may use the same store.
+    pub fn is_shared(&self) -> bool {
+        self.kind != EMBEDDED.name
+    }
+
     /// The kind, such as `embedded`.
     pub fn kind(&self) -> &'static str {
         self.kind
