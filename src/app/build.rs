@@ -188,6 +188,19 @@ fn watch(
 ) {
     let core = Arc::clone(authority);
     metrics.watch_value(Watch::CachedSessions, move || core.cached_sessions() as u64);
+    if let Some(counted) = authority.store().metrics() {
+        metrics.store(counted);
+        let core = Arc::clone(authority);
+        metrics.watch(Watch::StoreReady, move || {
+            let links = core.store().links();
+            links.into_iter().map(|link| (link.server, u64::from(link.ready))).collect()
+        });
+        let core = Arc::clone(authority);
+        metrics.watch(Watch::StoreLeaseAge, move || {
+            let links = core.store().links().into_iter();
+            links.filter_map(|link| Some((link.server, link.lease_age?))).collect()
+        });
+    }
     metrics.watch(Watch::LogLinesDropped, logs.dropped());
     let tls = Arc::clone(tls);
     metrics.watch(Watch::CertificateExpiry, move || {

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -67,6 +67,7 @@ impl Collector for Gateway {
         failures(&mut page, &workers)?;
         upstreams(&mut page, &workers)?;
         reloads(&mut page, &self.0)?;
+        store(&mut page, &self.0)?;
         Watch::ALL.iter().try_for_each(|what| watched(&mut page, &self.0, *what))
     }
 }
@@ -172,6 +173,29 @@ fn upstreams(page: &mut Page<'_>, workers: &[Arc<WorkerMetrics>]) -> fmt::Result
     Ok(())
 }
 
+fn store(page: &mut Page<'_>, state: &State) -> fmt::Result {
+    let store = state.store.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let Some(store) = store else { return Ok(()) };
+    for (name, help, total) in [
+        ("session_store_wait", "Time that operations of the session store took", store.waits()),
+        (
+            "session_store_invalidation_lag",
+            "Time from a change in the session store until it was told of",
+            store.lags(),
+        ),
+    ] {
+        let unit = Some(&Unit::Seconds);
+        let mut family = page.family(name, unit, help, MetricType::Histogram)?;
+        histogram(&mut family, &[], &total)?;
+    }
+    let help = "Operations of the session store that failed, and losses of connections";
+    page.counters("session_store_failures", help, "reason", store.failures())?;
+    let help = "Changes to sessions that the store told of";
+    page.counter("session_store_invalidations", help, store.invalidations())?;
+    let help = "Stored sessions that could not be read and count as none";
+    page.counter("session_store_unreadable", help, store.unreadable_count())
+}
+
 fn reloads(page: &mut Page<'_>, state: &State) -> fmt::Result {
     let help = "New states read while running, by result";
     let mut family = page.family("reloads", None, help, MetricType::Counter)?;
@@ -202,7 +226,12 @@ fn watched(page: &mut Page<'_>, state: &State, what: Watch) -> fmt::Result {
         }
         Watch::StoreReady => {
             let help = "Whether the session store answers";
-            page.gauges("session_store_ready", None, help, "", &values)
+            page.gauges("session_store_ready", None, help, "server", &values)
+        }
+        Watch::StoreLeaseAge => {
+            let name = "session_store_lease_age_milliseconds";
+            let help = "How long ago the store has last proven that it tells of every change";
+            page.gauges(name, None, help, "server", &values)
         }
         Watch::LogLinesDropped => {
             page.counters("log_lines_dropped", "Log lines given up", "log", values)

@@ -122,6 +122,36 @@ labels! {
 }
 
 labels! {
+    /// Why a shared session store did not do what was asked.
+    pub StoreFailure {
+        /// There is no connection, or the breaker is open: nothing was tried.
+        Down = "down",
+        /// Too much was under way.
+        Busy = "busy",
+        /// No answer in time.
+        Timeout = "timeout",
+        /// The connection could not be made, or broke.
+        Connection = "connection",
+        /// Carried out, but not known to be on a replica.
+        Unconfirmed = "unconfirmed",
+        /// The server is a replica.
+        ReadOnly = "read-only",
+        /// The server's memory is full.
+        OutOfMemory = "out-of-memory",
+        /// The server refuses changes that it could not keep.
+        NotPersisted = "not-persisted",
+        /// The server is loading its data, or has lost its master.
+        Loading = "loading",
+        /// A Cluster is not whole, or sent the command on too often.
+        Cluster = "cluster",
+        /// Wrong password, or too few rights.
+        Denied = "denied",
+        /// Anything else.
+        Other = "other",
+    }
+}
+
+labels! {
     /// Why a connection never got to its first request.
     pub HandshakeFailure {
         /// Not done in time.
@@ -168,8 +198,11 @@ labels! {
     pub Watch {
         /// Sessions in this process's cache. No label.
         CachedSessions = "cached-sessions",
-        /// 1 when the session store answers, else 0. No label.
+        /// 1 when the session store answers, else 0; labelled by server.
         StoreReady = "store-ready",
+        /// How long ago the store has last proven that it tells of every change, in ms; labelled by
+        /// server.
+        StoreLeaseAge = "store-lease-age",
         /// Log lines that were given up; labelled by log.
         LogLinesDropped = "log-lines-dropped",
         /// When a certificate ends, in seconds since the epoch; labelled by certificate.
@@ -198,6 +231,7 @@ mod tests {
         check::<RequestKind>();
         check::<StatusClass>();
         check::<Lookup>();
+        check::<StoreFailure>();
         check::<UpstreamOutcome>();
         check::<HandshakeFailure>();
         check::<OpenKind>();

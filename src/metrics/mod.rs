@@ -7,6 +7,7 @@ mod cells;
 mod collect;
 mod label;
 mod process;
+mod store;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -21,8 +22,9 @@ use self::cells::Table;
 use self::collect::{Gateway, Process};
 use self::label::Label;
 pub use self::label::{
-    HandshakeFailure, Lookup, OpenKind, Reload, RequestKind, UpstreamOutcome, Watch,
+    HandshakeFailure, Lookup, OpenKind, Reload, RequestKind, StoreFailure, UpstreamOutcome, Watch,
 };
+pub use self::store::StoreMetrics;
 pub use self::worker::{Open, UpstreamMetrics, WorkerMetrics};
 use crate::clock::{Clock, UnixMs};
 
@@ -76,6 +78,11 @@ impl Metrics {
         self.watch(what, move || vec![(String::new(), read())]);
     }
 
+    /// Shows what this store counts.
+    pub fn store(&self, store: Arc<StoreMetrics>) {
+        *self.state.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(store);
+    }
+
     /// Something was read (the first time, or again) and is in use since now.
     pub fn reload_accepted(&self, what: Reload) {
         self.state.accepted.add(what);
@@ -115,6 +122,7 @@ struct State {
     started: UnixMs,
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,
     watches: Mutex<[Option<Read>; Watch::COUNT]>,
+    store: Mutex<Option<Arc<StoreMetrics>>>,
     accepted: Table<Reload, { Reload::COUNT }>,
     refused: Table<Reload, { Reload::COUNT }>,
     /// In milliseconds since the epoch; 0 is never.
@@ -129,6 +137,7 @@ impl State {
             version,
             workers: Mutex::default(),
             watches: Mutex::default(),
+            store: Mutex::default(),
             accepted: Table::default(),
             refused: Table::default(),
             last_accepted: Default::default(),

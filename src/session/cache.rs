@@ -118,10 +118,13 @@ impl Cache {
         // One reference less than usual: here nobody but the map holds the entry.
         let in_use =
             |live: &Arc<Live>| Arc::strong_count(live.pulse()) > 1 || Arc::strong_count(live) > 1;
+        let sure = |live: &Arc<Live>| {
+            live.is_confirmed()
+                && live.lease().holds(now)
+                && live.pulse().is_proven_by(live.lease())
+        };
         let all = pinned.iter();
-        all.filter(|(_, live)| !(live.is_confirmed() && live.lease().holds(now)) && in_use(live))
-            .map(|(id, _)| *id)
-            .collect()
+        all.filter(|(_, live)| !sure(live) && in_use(live)).map(|(id, _)| *id).collect()
     }
 
     /// The session is about to change: its entry is not trusted from now on, nor is what is read until

@@ -18,8 +18,8 @@ use super::ports::Watcher;
 use super::token::SessionId;
 use crate::clock::Clock;
 
-/// For how long a session that somebody changed may go on before it is read again.
-const GRACE: Duration = Duration::from_millis(800);
+/// For how long a session may go on without a proof, until it is read again.
+pub(super) const GRACE: Duration = Duration::from_millis(800);
 /// Sessions that wait to be read; with one more, all are looked at.
 const QUEUE: usize = 4096;
 /// Sessions that are read at once.

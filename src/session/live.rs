@@ -62,6 +62,10 @@ impl Pulse {
         self.proof.store(Arc::clone(&lease.0));
     }
 
+    pub(super) fn is_proven_by(&self, lease: &Lease) -> bool {
+        Arc::ptr_eq(&self.proof.load(), &lease.0)
+    }
+
     /// Somebody changed the session: what runs under it stops at `until` unless it is proven until then.
     pub(super) fn question(&self, until: UnixMs) {
         if self.proof.load().covers(until) {

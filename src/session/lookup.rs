@@ -11,9 +11,10 @@ use tokio::sync::watch;
 
 use super::authority::{Authority, unavailable};
 use super::command::Refusal;
+use super::follow::GRACE;
 use super::identity::Identity;
 use super::live::Live;
-use super::ports::Leased;
+use super::ports::{Lease, Leased};
 use super::token::{SessionId, Token};
 use crate::audit::Origin;
 use crate::clock::UnixMs;
@@ -39,11 +40,11 @@ impl Authority {
         if !live.lease().holds(now) || live.epoch() != self.directory.epoch() {
             return Cached::Unknown;
         }
-        if live.pulse().is_over(now) {
-            // Another node may know of a later use, which it has yet to write.
-            return if self.shared { Cached::Unknown } else { Cached::Worthless };
+        if !live.pulse().is_over(now) && live.opens(token, now) {
+            return Cached::Live(live);
         }
-        if live.opens(token, now) { Cached::Live(live) } else { Cached::Worthless }
+        // Another node may know of a later use, or of a newer secret, and word of it is on its way.
+        if self.shared { Cached::Unknown } else { Cached::Worthless }
     }
 
     /// The live session that `token` opens, read from the store; `None` when it opens none.
@@ -92,7 +93,7 @@ impl Authority {
     /// Derives and caches a session from the store.
     async fn fetch(self: &Arc<Self>, id: SessionId) -> Result<Found, Refusal> {
         for _ in 0..ATTEMPTS {
-            let ticket = self.cache.before_read(id);
+            let (ticket, asked) = (self.cache.before_read(id), self.clock.now());
             let found = self.store.load(id).await.map_err(|error| unavailable(&error))?;
             let Some(Leased { record, lease }) = found else {
                 // Whoever ended it may have been another node.
@@ -110,7 +111,12 @@ impl Authority {
             let pulse = self.cache.pulse(id);
             let live = Arc::new(Live::new(record, identity, epoch, pulse, lease));
             if self.cache.insert(&live, ticket) {
-                live.pulse().prove(live.lease());
+                if live.lease().covers(self.clock.now()) {
+                    live.pulse().prove(live.lease());
+                } else {
+                    // What was just read is as good a proof, for as long as one lasts.
+                    live.pulse().prove(&Lease::until(asked.plus(GRACE)));
+                }
                 return Ok(Some(live));
             }
         }

@@ -34,7 +34,7 @@ pub use self::live::{Live, Pulse};
 pub use self::lookup::Cached;
 pub use self::ports::{
     Account, BoxFuture, Credentials, Directory, Group, Lease, Leased, LoginError, Method, Replaced,
-    Store, StoreError, Watcher,
+    Store, StoreError, StoreLink, Watcher,
 };
 pub use self::record::{Kind, Previous, RECORD_VERSION, Record};
 pub use self::streams::{Entry, Streams};

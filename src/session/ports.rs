@@ -13,6 +13,7 @@ use super::counters::Counters;
 use super::record::Record;
 use super::token::SessionId;
 use crate::clock::UnixMs;
+use crate::metrics::StoreMetrics;
 use crate::secret::Secret;
 
 /// A boxed future: one allocation per store or login call, never on the hot path.
@@ -138,6 +139,17 @@ pub trait Watcher: Send + Sync + fmt::Debug {
     fn reconnected(&self);
 }
 
+/// A server of a shared store.
+#[derive(Clone, Debug)]
+pub struct StoreLink {
+    /// Where it is.
+    pub server: String,
+    /// Whether it answers: the breaker is closed.
+    pub ready: bool,
+    /// How long ago it has last proven that it tells of every change, in ms; `None` when it never has.
+    pub lease_age: Option<u64>,
+}
+
 /// Keeps session records. Every change to a session is one atomic operation.
 ///
 /// A change is answered when it is durable or refused for certain, however long that takes: whoever
@@ -176,6 +188,16 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Whether other processes change the same sessions.
     fn is_shared(&self) -> bool {
         false
+    }
+
+    /// The servers of a shared store: for metrics.
+    fn links(&self) -> Vec<StoreLink> {
+        Vec::new()
+    }
+
+    /// What a shared store counts.
+    fn metrics(&self) -> Option<Arc<StoreMetrics>> {
+        None
     }
 
     /// Tells `watcher` of changes that others make, from now on. Nobody else changes the sessions of a

@@ -23,7 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("audit", &["clock"]),
     ("session", &["clock", "audit", "metrics", "secret"]),
     ("tls", &["section", "secret", "clock"]),
-    ("store", &["session", "section", "secret", "clock", "tls"]),
+    ("store", &["session", "section", "secret", "clock", "metrics", "tls"]),
     ("directory", &["session", "section", "secret"]),
     ("login", &["session", "section", "secret", "clock"]),
     ("policy", &["session", "section", "clock"]),

@@ -14,11 +14,12 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::common::Common;
 use super::connect::Server;
 use super::error::Failure;
 use super::find::Finder;
 use super::keys::SLOTS;
-use super::link::{Common, Lane, Link, Role, START};
+use super::link::{Lane, Link, Role, START};
 
 /// How often the slots are asked for when nothing calls for it.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -175,9 +176,12 @@ impl Cluster {
         for range in ranges {
             let Some(link) = self.link_to(range.master.clone(), true) else { continue };
             link.replicas.store(range.replicas, Ordering::Relaxed);
-            let first = ranges.iter().find(|other| other.master == range.master);
-            if first.is_some_and(|first| first.first == range.first) {
-                link.probe_slot(range.first);
+            let own = || ranges.iter().filter(|other| other.master == range.master);
+            let longest = own().max_by_key(|own| own.last - own.first);
+            if longest.is_some_and(|longest| longest.first == range.first) {
+                let serves = |slot| own().any(|own| (own.first..=own.last).contains(&slot));
+                // A reshard takes slots from an end.
+                link.probe_slot(range.first + (range.last - range.first) / 2, serves);
             }
             let slots = usize::from(range.first)..=usize::from(range.last);
             for entry in table.get_mut(slots).into_iter().flatten() {
@@ -225,7 +229,7 @@ impl Cluster {
                     }
                 }
                 Err(failure) => {
-                    self.common.stats.failed(&failure);
+                    self.common.metrics.failed(failure.kind());
                     tracing::debug!(%failure, %server, "a node of the Cluster does not tell");
                 }
             }

@@ -2,6 +2,7 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
+use crate::metrics::StoreFailure;
 use crate::session::StoreError;
 
 /// Why a command was not carried out.
@@ -30,113 +31,27 @@ pub(super) enum Failure {
     Nonsense,
 }
 
-/// Kinds of failures, for the metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
-    Down,
-    Busy,
-    Timeout,
-    Connection,
-    Unconfirmed,
-    ReadOnly,
-    OutOfMemory,
-    NotPersisted,
-    Loading,
-    Cluster,
-    Denied,
-    Other,
-}
-
-impl Trouble {
-    pub(super) const ALL: [Self; 12] = [
-        Self::Down,
-        Self::Busy,
-        Self::Timeout,
-        Self::Connection,
-        Self::Unconfirmed,
-        Self::ReadOnly,
-        Self::OutOfMemory,
-        Self::NotPersisted,
-        Self::Loading,
-        Self::Cluster,
-        Self::Denied,
-        Self::Other,
-    ];
-
-    pub(super) const fn text(self) -> &'static str {
-        match self {
-            Self::Down => "down",
-            Self::Busy => "busy",
-            Self::Timeout => "timeout",
-            Self::Connection => "connection",
-            Self::Unconfirmed => "unconfirmed",
-            Self::ReadOnly => "read-only",
-            Self::OutOfMemory => "out-of-memory",
-            Self::NotPersisted => "not-persisted",
-            Self::Loading => "loading",
-            Self::Cluster => "cluster",
-            Self::Denied => "denied",
-            Self::Other => "other",
-        }
-    }
-
-    pub(super) fn of(failure: &Failure) -> Self {
-        match failure {
-            Failure::Down(_) => Self::Down,
-            Failure::Busy => Self::Busy,
-            Failure::Late => Self::Timeout,
-            Failure::Unconfirmed => Self::Unconfirmed,
-            Failure::Nonsense | Failure::Taken => Self::Other,
-            Failure::Redis(error) => Self::of_redis(error),
-        }
-    }
-
-    fn of_redis(error: &RedisError) -> Self {
-        match error.kind() {
-            ErrorKind::Io => Self::Connection,
-            ErrorKind::AuthenticationFailed | ErrorKind::Server(ServerErrorKind::NoPerm) => {
-                Self::Denied
-            }
-            ErrorKind::Server(ServerErrorKind::ReadOnly) => Self::ReadOnly,
-            ErrorKind::Server(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown) => {
-                Self::Loading
-            }
-            ErrorKind::Server(
-                ServerErrorKind::Moved
-                | ServerErrorKind::Ask
-                | ServerErrorKind::TryAgain
-                | ServerErrorKind::ClusterDown
-                | ServerErrorKind::CrossSlot,
-            ) => Self::Cluster,
-            _ => Self::of_code(error),
-        }
-    }
-
-    fn of_code(error: &RedisError) -> Self {
-        // A script hands on the error of a command under a code of its own, or in its words.
-        let words = error.detail().unwrap_or_default();
-        match error.code() {
-            Some("OOM") => Self::OutOfMemory,
-            Some("MISCONF" | "NOREPLICAS") => Self::NotPersisted,
-            Some("NOAUTH" | "WRONGPASS") => Self::Denied,
-            _ if words.contains("READONLY") || words.contains("read only replica") => {
-                Self::ReadOnly
-            }
-            _ if words.contains("OOM ") || words.contains("maxmemory") => Self::OutOfMemory,
-            _ => Self::Other,
-        }
-    }
-}
-
 impl Failure {
+    /// The kind, for the metrics.
+    pub(super) fn kind(&self) -> StoreFailure {
+        match self {
+            Self::Down(_) => StoreFailure::Down,
+            Self::Busy => StoreFailure::Busy,
+            Self::Late => StoreFailure::Timeout,
+            Self::Unconfirmed => StoreFailure::Unconfirmed,
+            Self::Nonsense | Self::Taken => StoreFailure::Other,
+            Self::Redis(error) => kind(error),
+        }
+    }
+
     /// Whether the server is a replica.
     pub(super) fn is_read_only(&self) -> bool {
-        Trouble::of(self) == Trouble::ReadOnly
+        self.kind() == StoreFailure::ReadOnly
     }
 
     /// Whether the user may not do this.
     pub(super) fn is_denied(&self) -> bool {
-        Trouble::of(self) == Trouble::Denied
+        self.kind() == StoreFailure::Denied
     }
 
     /// Whether the command may have been carried out all the same.
@@ -161,5 +76,41 @@ impl From<Failure> for StoreError {
             Failure::Down(why) => Self::Down(why),
             other => Self::Unavailable(other.to_string()),
         }
+    }
+}
+
+fn kind(error: &RedisError) -> StoreFailure {
+    match error.kind() {
+        ErrorKind::Io => StoreFailure::Connection,
+        ErrorKind::AuthenticationFailed | ErrorKind::Server(ServerErrorKind::NoPerm) => {
+            StoreFailure::Denied
+        }
+        ErrorKind::Server(ServerErrorKind::ReadOnly) => StoreFailure::ReadOnly,
+        ErrorKind::Server(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown) => {
+            StoreFailure::Loading
+        }
+        ErrorKind::Server(
+            ServerErrorKind::Moved
+            | ServerErrorKind::Ask
+            | ServerErrorKind::TryAgain
+            | ServerErrorKind::ClusterDown
+            | ServerErrorKind::CrossSlot,
+        ) => StoreFailure::Cluster,
+        _ => kind_by_code(error),
+    }
+}
+
+fn kind_by_code(error: &RedisError) -> StoreFailure {
+    // A script hands on the error of a command under a code of its own, or in its words.
+    let words = error.detail().unwrap_or_default();
+    match error.code() {
+        Some("OOM") => StoreFailure::OutOfMemory,
+        Some("MISCONF" | "NOREPLICAS") => StoreFailure::NotPersisted,
+        Some("NOAUTH" | "WRONGPASS") => StoreFailure::Denied,
+        _ if words.contains("READONLY") || words.contains("read only replica") => {
+            StoreFailure::ReadOnly
+        }
+        _ if words.contains("OOM ") || words.contains("maxmemory") => StoreFailure::OutOfMemory,
+        _ => StoreFailure::Other,
     }
 }

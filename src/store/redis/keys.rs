@@ -14,15 +14,18 @@ pub(super) struct Keys {
     users: String,
     counts: String,
     probe: String,
+    canary: String,
 }
 
 impl Keys {
-    pub(super) fn new(prefix: &str) -> Self {
+    /// `node` is a name that no other process has.
+    pub(super) fn new(prefix: &str, node: &str) -> Self {
         Self {
             sessions: format!("{prefix}s:"),
             users: format!("{prefix}u:"),
             counts: format!("{prefix}t:"),
             probe: format!("{prefix}probe:"),
+            canary: format!("{prefix}s:canary:{node}:"),
         }
     }
 
@@ -33,6 +36,12 @@ impl Keys {
 
     pub(super) fn session(&self, id: SessionId) -> String {
         format!("{}{id}", self.sessions)
+    }
+
+    /// A key beside the sessions that lies in the same slot as `probe`.
+    pub(super) fn canary(&self, probe: &str) -> String {
+        let tag = probe.strip_prefix(&self.probe).unwrap_or_default();
+        format!("{}{tag}", self.canary)
     }
 
     /// The session that a key belongs to.
@@ -117,7 +126,7 @@ mod tests {
 
     #[test]
     fn names_lead_back_to_what_they_name() {
-        let keys = Keys::new("gate[1]:");
+        let keys = Keys::new("gate[1]:", "n1");
         let id = SessionId::issue().unwrap();
         assert_eq!(keys.session_of(keys.session(id).as_bytes()), Some(id));
         assert_eq!(keys.user_of(keys.user("u:1").as_bytes()).as_deref(), Some("u:1"));
@@ -134,10 +143,13 @@ mod tests {
         assert_eq!(slot(b"foo{{bar}}zap"), slot(b"{bar"));
         assert_eq!(slot(b"foo{}{bar}"), slot(b"foo{}{bar}"));
         assert_ne!(slot(b"foo{}{bar}"), slot(b"bar"));
-        let keys = Keys::new("portcullis:");
+        let keys = Keys::new("portcullis:", "n1");
         for wanted in [0, 8191, 16_383] {
             assert_eq!(slot(keys.in_slot(wanted).unwrap().as_bytes()), wanted);
         }
-        assert_eq!(Keys::new("{one}:").in_slot(0), None);
+        let probe = keys.in_slot(77).unwrap();
+        assert_eq!(slot(keys.canary(&probe).as_bytes()), 77);
+        assert_eq!(keys.session_of(keys.canary(&probe).as_bytes()), None);
+        assert_eq!(Keys::new("{one}:", "n1").in_slot(0), None);
     }
 }

@@ -6,35 +6,25 @@
 //! together. Knows no sessions.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{Cmd, Pipeline, PushInfo, PushKind, RedisError, Value, cmd, from_redis_value};
+use redis::{Cmd, Pipeline, RedisError, Value, cmd};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::backoff::Backoff;
-use super::connect::{Dialer, Driver, Server};
+use super::common::Common;
+use super::connect::{Driver, Server};
 use super::error::Failure;
 use super::find::Finder;
-use super::keys::Keys;
-use super::stats::Stats;
-use crate::clock::{Clock, UnixMs, millis};
-use crate::session::{Lease, Watcher};
+use crate::clock::{UnixMs, millis};
+use crate::session::{Lease, StoreLink};
 
-/// How long what was read is trusted after a proof was asked for. Less than the second that is
-/// promised: workers look at their open streams ten times a second.
-const LEASE: Duration = Duration::from_millis(850);
-/// How often proof is asked for.
-const PROBE: Duration = Duration::from_millis(200);
-/// A server that has not answered for so long is not asked by requests any more.
-const DOUBT: Duration = Duration::from_millis(250);
-/// A server that has not answered for so long is given up.
-const HUNG: Duration = Duration::from_secs(1);
 /// Time to connect, shake hands and sign in.
 const CONNECT: Duration = Duration::from_millis(500);
 /// How long requests wait for the first connection of all.
@@ -43,24 +33,6 @@ pub(super) const START: Duration = Duration::from_secs(1);
 const STEADY: Duration = Duration::from_secs(1);
 /// Commands under way at once; with one more, they are refused.
 const TOGETHER: usize = 4096;
-
-/// What all links of a store share.
-#[derive(Debug)]
-pub(super) struct Common {
-    pub(super) dialer: Dialer,
-    pub(super) keys: Keys,
-    pub(super) clock: Clock,
-    /// Limit on an operation.
-    pub(super) timeout: Duration,
-    /// For how long after the last proof what is cached is served.
-    pub(super) stale: Duration,
-    pub(super) watcher: OnceLock<Arc<dyn Watcher>>,
-    pub(super) stats: Stats,
-    /// A link was lost, or a server said that it is not the one to ask.
-    pub(super) astray: Notify,
-    /// A link has come back.
-    pub(super) back: Notify,
-}
 
 /// What a server must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,14 +47,14 @@ pub(super) enum Role {
 
 /// A link that works.
 pub(super) struct Up {
-    read: MultiplexedConnection,
-    write: MultiplexedConnection,
+    pub(super) read: MultiplexedConnection,
+    pub(super) write: MultiplexedConnection,
     pub(super) server: Server,
     pub(super) lease: Lease,
     /// By how much the server's clock is ahead of ours, in ms.
     pub(super) ahead: i64,
     /// It is slow to answer a probe: the breaker.
-    suspect: AtomicBool,
+    pub(super) suspect: AtomicBool,
     /// Ends the connections.
     kick: Notify,
 }
@@ -103,22 +75,24 @@ pub(super) enum Lane {
 /// The link.
 #[derive(Debug)]
 pub(super) struct Link {
-    common: Arc<Common>,
-    role: Role,
+    pub(super) common: Arc<Common>,
+    pub(super) role: Role,
     up: watch::Sender<Option<Arc<Up>>>,
     /// How long requests wait for a connection, in ms since `started`.
     patience: AtomicU64,
     started: Instant,
     permits: Semaphore,
     /// The key that is probed: in a Cluster one that only this node answers for.
-    probe: ArcSwap<String>,
+    pub(super) probe: ArcSwap<String>,
     retired: AtomicBool,
     /// Whether the server's settings were looked at.
     checked: AtomicBool,
     /// Replicas that the node is known to have.
     pub(super) replicas: AtomicU32,
     /// When the last probe that was answered was sent.
-    proven: AtomicU64,
+    pub(super) proven: AtomicU64,
+    /// The server that was last tried.
+    place: ArcSwapOption<Server>,
 }
 
 impl Link {
@@ -136,6 +110,7 @@ impl Link {
             checked: AtomicBool::new(false),
             replicas: AtomicU32::new(0),
             proven: AtomicU64::new(0),
+            place: ArcSwapOption::empty(),
         })
     }
 
@@ -219,10 +194,11 @@ impl Link {
         self.kick();
     }
 
-    /// The node serves this slot: only who serves it answers the probe.
-    pub(super) fn probe_slot(&self, slot: u16) {
-        let known = self.probe.load();
-        if super::keys::slot(known.as_bytes()) != slot
+    /// The node serves this slot: only who serves it answers the probe. One that is probed already
+    /// stays for as long as the node `serves` it.
+    pub(super) fn probe_slot(&self, slot: u16, serves: impl Fn(u16) -> bool) {
+        let known = super::keys::slot(self.probe.load().as_bytes());
+        if !serves(known)
             && let Some(key) = self.common.keys.in_slot(slot)
         {
             self.probe.store(Arc::new(key));
@@ -234,10 +210,15 @@ impl Link {
         self.up.borrow().as_ref().map(|up| up.server.clone())
     }
 
-    /// How long ago the last proof was asked for, in ms; `None` without one.
-    pub(super) fn age(&self) -> Option<u64> {
+    /// How the link is: for metrics.
+    pub(super) fn state(&self) -> StoreLink {
         let at = self.proven.load(Ordering::Relaxed);
-        (at > 0).then(|| millis(self.common.clock.now().since(UnixMs(at))))
+        let age = || millis(self.common.clock.now().since(UnixMs(at)));
+        StoreLink {
+            server: self.place.load().as_ref().map(ToString::to_string).unwrap_or_default(),
+            ready: self.now().is_ok(),
+            lease_age: (at > 0).then(age),
+        }
     }
 
     /// Connects, and again whenever the connection is lost, until the future is dropped. `finder` tells
@@ -266,7 +247,7 @@ impl Link {
                 Err((server, failure)) => Some((server, failure)),
             };
             if let Some((server, failure)) = failure {
-                self.common.stats.failed(&failure);
+                self.common.metrics.failed(failure.kind());
                 let place = server.map(|server| server.to_string()).unwrap_or_default();
                 let text = format!("cannot reach the session store {place}: {failure}");
                 if text != told {
@@ -288,6 +269,7 @@ impl Link {
     ) -> Result<(Arc<Up>, Drivers), (Option<Server>, Failure)> {
         let found = timeout(CONNECT, finder.find()).await.unwrap_or(Err(Failure::Late));
         let server = found.map_err(|failure| (None, failure))?;
+        self.place.store(Some(Arc::new(server.clone())));
         let connected = timeout(CONNECT, self.connect(&server)).await;
         connected.unwrap_or(Err(Failure::Late)).map_err(|failure| (Some(server), failure))
     }
@@ -321,17 +303,6 @@ impl Link {
         Ok((Arc::new(up), Drivers { reader, writer }))
     }
 
-    /// By how much the server's clock is ahead of ours. Fixed for the life of a connection, so that
-    /// what is read is what was written.
-    async fn measure(&self, read: &mut MultiplexedConnection) -> Result<i64, Failure> {
-        let asked = self.common.clock.now();
-        let (seconds, micros): (u64, u64) = cmd("TIME").query_async(read).await?;
-        let answered = self.common.clock.now();
-        let ours = asked.0 / 2 + answered.0 / 2;
-        let theirs = seconds.saturating_mul(1000).saturating_add(micros / 1000);
-        i64::try_from(i128::from(theirs) - i128::from(ours)).map_err(|_| Failure::Nonsense)
-    }
-
     /// Watches over a working link until it is lost; tells why.
     async fn serve(&self, up: &Arc<Up>, mut drivers: Drivers, finder: &Finder) -> String {
         self.up.send_replace(Some(Arc::clone(up)));
@@ -355,70 +326,6 @@ impl Link {
         self.patience.store(millis(patience), Ordering::Relaxed);
         why
     }
-
-    async fn keep_proving(&self, up: &Up) -> String {
-        let mut ticks = interval(PROBE);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            let probe = self.prove(up);
-            tokio::pin!(probe);
-            let outcome = match timeout(DOUBT, &mut probe).await {
-                Ok(outcome) => outcome,
-                Err(_) => {
-                    up.suspect.store(true, Ordering::Relaxed);
-                    match timeout(HUNG.saturating_sub(DOUBT), probe).await {
-                        Ok(outcome) => outcome,
-                        Err(_) => return format!("it has not answered for {HUNG:?}"),
-                    }
-                }
-            };
-            match outcome {
-                Ok(()) => up.suspect.store(false, Ordering::Relaxed),
-                Err(failure) => {
-                    self.common.stats.failed(&failure);
-                    return failure.to_string();
-                }
-            }
-        }
-    }
-
-    /// Asks for an answer, and renews the lease from when it was asked for.
-    async fn prove(&self, up: &Up) -> Result<(), Failure> {
-        let asked = self.common.clock.now();
-        let mut read = up.read.clone();
-        match self.role {
-            Role::Any | Role::Node => {
-                // Not PING, which is refused with all writes when the disk is full.
-                let mut probe = cmd("EXISTS");
-                probe.arg(self.probe.load().as_str());
-                match probe.query_async::<u32>(&mut read).await {
-                    Ok(_) => {}
-                    // The slot has moved: without a proof the lease ends, until another slot is known.
-                    Err(error) if error.redirect_node().is_some() => {
-                        self.common.astray.notify_one();
-                        return Ok(());
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            Role::Master => {
-                let role: Vec<Value> = match cmd("ROLE").query_async(&mut read).await {
-                    Ok(role) => role,
-                    // Not allowed to know: writes will tell.
-                    Err(error) if Failure::from(error.clone()).is_denied() => Vec::new(),
-                    Err(error) => return Err(error.into()),
-                };
-                let role = role.into_iter().next().map(from_redis_value::<String>).transpose();
-                if role.is_ok_and(|role| role.is_some_and(|role| role != "master")) {
-                    return Err(Failure::Down("it is not the master any more"));
-                }
-            }
-        }
-        up.lease.renew(asked.plus(LEASE).plus(self.common.stale));
-        self.proven.store(asked.0, Ordering::Relaxed);
-        Ok(())
-    }
 }
 
 impl Up {
@@ -432,30 +339,6 @@ impl Up {
     /// The time of the server's clock.
     pub(super) fn theirs(&self, ours: UnixMs) -> UnixMs {
         super::value::moved(ours, self.ahead)
-    }
-}
-
-impl Common {
-    /// Takes what the server told, before the answers that follow it.
-    fn told(&self, info: &PushInfo) {
-        if info.kind != PushKind::Invalidate {
-            return;
-        }
-        let Some(watcher) = self.watcher.get() else { return };
-        match info.data.first() {
-            Some(Value::Array(keys)) => {
-                for key in keys {
-                    if let Value::BulkString(key) = key
-                        && let Some(id) = self.keys.session_of(key)
-                    {
-                        self.stats.told();
-                        watcher.changed(id);
-                    }
-                }
-            }
-            // Everything was emptied.
-            _ => watcher.flushed(),
-        }
     }
 }
 

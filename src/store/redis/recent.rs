@@ -25,18 +25,26 @@ pub(super) struct Recent(Mutex<Ends>);
 struct Ends {
     order: VecDeque<(Instant, SessionId)>,
     ids: HashSet<SessionId>,
+    /// Those of which it is not known that they are on enough servers.
+    unsure: HashSet<SessionId>,
 }
 
 impl Recent {
-    /// This session was ended, or may have been.
-    pub(super) fn add(&self, id: SessionId) {
+    /// This session was ended for `sure`, or may have been.
+    pub(super) fn add(&self, id: SessionId, sure: bool) {
         let mut ends = self.lock();
+        if sure {
+            ends.unsure.remove(&id);
+        } else {
+            ends.unsure.insert(id);
+        }
         let now = Instant::now();
         while ends.order.len() >= MOST
             || ends.order.front().is_some_and(|(at, _)| now.duration_since(*at) > MEMORY)
         {
             let Some((_, old)) = ends.order.pop_front() else { break };
             ends.ids.remove(&old);
+            ends.unsure.remove(&old);
         }
         if ends.ids.insert(id) {
             ends.order.push_back((now, id));
@@ -46,6 +54,11 @@ impl Recent {
     /// Whether the session was ended here.
     pub(super) fn contains(&self, id: SessionId) -> bool {
         self.lock().ids.contains(&id)
+    }
+
+    /// Whether a failover might bring the session back that was, or may have been, ended here.
+    pub(super) fn is_unsure(&self, id: SessionId) -> bool {
+        self.lock().unsure.contains(&id)
     }
 
     /// All that are remembered.
@@ -66,12 +79,14 @@ mod tests {
     async fn ends_are_remembered_for_a_while() {
         let recent = Recent::default();
         let id = SessionId::issue().unwrap();
-        recent.add(id);
-        recent.add(id);
+        recent.add(id, false);
+        assert!(recent.is_unsure(id));
+        recent.add(id, true);
+        assert!(!recent.is_unsure(id));
         assert_eq!(recent.all(), [id]);
         tokio::time::advance(MEMORY + Duration::from_secs(1)).await;
         let next = SessionId::issue().unwrap();
-        recent.add(next);
+        recent.add(next, true);
         assert!(!recent.contains(id) && recent.contains(next));
     }
 
@@ -79,8 +94,9 @@ mod tests {
     fn no_more_are_remembered_than_there_is_room_for() {
         let recent = Recent::default();
         for _ in 0..MOST + 10 {
-            recent.add(SessionId::issue().unwrap());
+            recent.add(SessionId::issue().unwrap(), false);
         }
         assert_eq!(recent.all().len(), MOST);
+        assert_eq!(recent.lock().unsure.len(), MOST);
     }
 }

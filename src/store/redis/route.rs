@@ -10,10 +10,11 @@ use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd, from_redis_
 use tokio::time::{Instant, sleep};
 
 use super::cluster::Cluster;
+use super::common::Common;
 use super::error::Failure;
 use super::find::{Finder, Sentinels};
 use super::keys::slot;
-use super::link::{Common, Lane, Link, Role, Up};
+use super::link::{Lane, Link, Role, Up};
 use super::pipeline;
 use super::settings::{Place, Settings};
 

@@ -56,6 +56,12 @@ if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[3]) then
 end
 return 1";
 
+/// As `GETDEL`, but always a write, so that there is something for replicas to have.
+const END: &str = "local v = redis.call('GET', KEYS[1])
+if not v then redis.call('SET', KEYS[1], '', 'PX', 1) end
+redis.call('DEL', KEYS[1])
+return v";
+
 fn script(text: &str, key: &str) -> Cmd {
     let mut command = cmd("EVAL");
     command.arg(text).arg(1).arg(key);
@@ -106,4 +112,9 @@ pub(super) fn end(key: &str) -> Cmd {
     let mut command = cmd("GETDEL");
     command.arg(key);
     command
+}
+
+/// As [`end`], for a session that is not known to have ended on enough servers.
+pub(super) fn end_again(key: &str) -> Cmd {
+    script(END, key)
 }

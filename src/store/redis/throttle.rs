@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::error::Failure;
 use super::link::{Lane, Up};
-use super::{BATCH, Inner};
+use super::operations::{BATCH, Inner};
 use crate::clock::{UnixMs, millis};
 use crate::session::{BoxFuture, Count, Counted, CounterKey, Counters, Step, StoreError};
 
@@ -124,7 +124,7 @@ impl Counters for Counts {
         &'a self,
         key: &'a CounterKey,
     ) -> BoxFuture<'a, Result<(Count, UnixMs), StoreError>> {
-        Box::pin(async move { self.0.note(self.read_now(key).await) })
+        Box::pin(async move { self.0.count(self.read_now(key)).await })
     }
 
     fn apply<'a>(
@@ -132,14 +132,14 @@ impl Counters for Counts {
         key: &'a CounterKey,
         step: Step,
     ) -> BoxFuture<'a, Result<(Count, UnixMs), StoreError>> {
-        Box::pin(async move { self.0.note(self.apply_now(key, step).await) })
+        Box::pin(async move { self.0.count(self.apply_now(key, step)).await })
     }
 
     fn list(&self, limit: usize) -> BoxFuture<'_, Result<Counted, StoreError>> {
-        Box::pin(async move { self.0.note(self.list_now(limit).await) })
+        Box::pin(async move { self.0.count(self.list_now(limit)).await })
     }
 
     fn forget<'a>(&'a self, key: &'a CounterKey) -> BoxFuture<'a, Result<bool, StoreError>> {
-        Box::pin(async move { self.0.note(self.forget_now(key).await) })
+        Box::pin(async move { self.0.count(self.forget_now(key)).await })
     }
 }

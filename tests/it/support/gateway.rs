@@ -526,6 +526,11 @@ impl Gateway {
         self.proc.as_mut().unwrap().kill();
     }
 
+    /// Whether the process has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.proc.as_mut().is_none_or(|proc| proc.ended().is_some())
+    }
+
     /// Starts it again in the same folder, on the same port; kills it first when it still runs.
     pub(crate) fn restart(mut self) -> Self {
         drop(self.proc.take());

@@ -68,9 +68,10 @@ impl Builder {
         self
     }
 
-    /// What was acknowledged outlives a kill: it is in the kernel's hands before the answer.
+    /// What was acknowledged outlives a kill. Not `everysec`, which puts a write off while the one
+    /// before is on its way to the disk.
     pub(crate) fn durable(self) -> Self {
-        self.config("appendonly yes").config("appendfsync everysec")
+        self.config("appendonly yes").config("appendfsync always")
     }
 
     /// TLS only, with a certificate asked of clients.
@@ -333,6 +334,11 @@ impl Server {
     /// No command is answered for this long.
     pub(crate) fn pause(&self, time: Duration) {
         self.command(&["CLIENT", "PAUSE", &time.as_millis().to_string(), "ALL"]);
+    }
+
+    /// No write is carried out for this long; then those that wait are, whoever still wants them.
+    pub(crate) fn pause_writes(&self, time: Duration) {
+        self.command(&["CLIENT", "PAUSE", &time.as_millis().to_string(), "WRITE"]);
     }
 
     /// Every further write is refused with OOM, until [`Self::make_room`].

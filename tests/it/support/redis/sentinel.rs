@@ -127,6 +127,17 @@ impl Sentinel {
         self.master_port()
     }
 
+    /// SIGSTOP to the server with this port.
+    pub(crate) fn stop(&self, port: u16) {
+        self.server(port).stop();
+    }
+
+    /// The ports of the servers that are not the master.
+    pub(crate) fn replica_ports(&self) -> Vec<u16> {
+        let master = self.master_port();
+        self.servers.iter().map(Server::port).filter(|port| *port != master).collect()
+    }
+
     /// SIGCONT to the server with this port.
     pub(crate) fn cont(&self, port: u16) {
         self.server(port).cont();

@@ -1,0 +1,278 @@
+//! What can be done with sessions in Redis, each on one key.
+//!
+//! Knows records and their keys, not where the servers are.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use redis::{Value, from_redis_value};
+use tokio::time::Instant;
+
+use super::common::Common;
+use super::error::Failure;
+use super::link::{Lane, START, Up};
+use super::recent::Recent;
+use super::route::Router;
+use super::{script, value};
+use crate::clock::UnixMs;
+use crate::session::{Leased, Record, Replaced, SessionId, StoreError};
+
+/// Sessions that are read, and uses that are written, in one go.
+pub(super) const BATCH: usize = 128;
+/// Sessions of one user that are looked at.
+const PER_USER: isize = 10_000;
+/// Sessions or users that are listed at most.
+const LISTED: usize = 1_000_000;
+/// An index entry is older than this before it is taken for one whose session is gone: a session that
+/// is being created is in the index first.
+const SETTLED: u64 = 60_000;
+
+/// What operations need.
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) common: Arc<Common>,
+    pub(super) router: Router,
+    pub(super) recent: Recent,
+    pub(super) started: Instant,
+}
+
+impl Inner {
+    /// Keeps the links, and repeats ends that a failover or a restart may have undone.
+    pub(super) async fn run(self: Arc<Self>) {
+        let repeat = async {
+            loop {
+                self.common.back.notified().await;
+                self.end_again().await;
+            }
+        };
+        tokio::join!(self.router.run(), repeat);
+    }
+
+    /// Operations have little time, but at the start they wait for the first connections.
+    pub(super) fn deadline(&self) -> Instant {
+        (Instant::now() + self.common.timeout).max(self.started + START)
+    }
+
+    /// Carries out an operation and counts it.
+    pub(super) async fn count<T>(
+        &self,
+        operation: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, StoreError> {
+        let begun = self.common.clock.micros();
+        let outcome = operation.await;
+        let metrics = &self.common.metrics;
+        metrics.waited(self.common.clock.micros().saturating_sub(begun));
+        outcome.map_err(|failure| {
+            metrics.failed(failure.kind());
+            failure.into()
+        })
+    }
+
+    pub(super) async fn create(&self, record: &Record) -> Result<(), Failure> {
+        let (keys, deadline) = (&self.common.keys, self.deadline());
+        let (id, ours) = (record.id.to_string(), self.common.clock.now());
+        // First in the index: a session that nobody can list could not be ended with the others.
+        let index = keys.user(&record.user);
+        let add = |up: &Up| script::index(&index, &id, record, up.theirs(ours), ours);
+        self.router.ask(&index, Lane::Write, deadline, add).await?;
+        let key = keys.session(record.id);
+        let set = |up: &Up| {
+            let value = value::write(record, up.ahead).unwrap_or_default();
+            script::create(&key, &value, record, ours)
+        };
+        match self.router.ask(&key, Lane::Write, deadline, set).await {
+            Ok((Value::Okay, _)) => Ok(()),
+            Ok(_) => Err(Failure::Taken),
+            Err(failure) => {
+                // Nobody will hold its token: when it is there after all, it goes.
+                if failure.is_uncertain() {
+                    self.recent.add(record.id, true);
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    pub(super) async fn load(&self, id: SessionId) -> Result<Option<Leased>, Failure> {
+        if self.recent.contains(id) {
+            self.settle(id).await?;
+            return Ok(None);
+        }
+        let key = self.common.keys.session(id);
+        let get = |_: &Up| script::get(&key);
+        let (found, up) = self.router.ask(&key, Lane::Read, self.deadline(), get).await?;
+        Ok(self.record(id, found, &up).map(|record| Leased { record, lease: up.lease.clone() }))
+    }
+
+    /// The record in an answer. What is not readable is no session.
+    fn record(&self, id: SessionId, found: Value, up: &Up) -> Option<Record> {
+        let value: Option<Vec<u8>> = from_redis_value(found).ok()?;
+        match value::read(id, &value?, up.ahead) {
+            Ok(record) => Some(record),
+            Err(error) => {
+                self.common.metrics.unreadable();
+                tracing::error!(session = %id, %error, "a session cannot be read and counts as none");
+                None
+            }
+        }
+    }
+
+    pub(super) async fn replace(&self, record: &Record) -> Result<Replaced, Failure> {
+        if self.recent.contains(record.id) {
+            return Ok(Replaced::Gone);
+        }
+        let (key, now) = (self.common.keys.session(record.id), self.common.clock.now());
+        let replace = |up: &Up| {
+            let value = value::write(record, up.ahead).unwrap_or_default();
+            script::replace(&key, &value, record, up.ahead, up.theirs(now))
+        };
+        let answer = self.router.change(&key, false, self.deadline(), replace).await?.0;
+        match from_redis_value(answer) {
+            Ok(0) => Ok(Replaced::Gone),
+            Ok(1) => Ok(Replaced::Done),
+            Ok(2) => Ok(Replaced::Conflict),
+            _ => Err(Failure::Nonsense),
+        }
+    }
+
+    pub(super) async fn end(&self, id: SessionId) -> Result<Option<Record>, Failure> {
+        let key = self.common.keys.session(id);
+        let unsure = self.recent.is_unsure(id);
+        let end = |_: &Up| match unsure {
+            true => script::end_again(&key),
+            false => script::end(&key),
+        };
+        let outcome = self.router.change(&key, true, self.deadline(), end).await;
+        match &outcome {
+            Ok((found, _)) if unsure || *found != Value::Nil => self.recent.add(id, true),
+            Err(failure) if failure.is_uncertain() => self.recent.add(id, false),
+            _ => {}
+        }
+        let (found, up) = outcome?;
+        let Some(record) = self.record(id, found, &up) else { return Ok(None) };
+        self.prune(&record.user, vec![id.to_string()]).await;
+        Ok(Some(record))
+    }
+
+    /// Takes entries out of a user's index; what stays for a fault is taken out at the next read.
+    async fn prune(&self, user: &str, members: Vec<String>) {
+        let index = self.common.keys.user(user);
+        let remove = |_: &Up| {
+            let mut command = redis::cmd("ZREM");
+            command.arg(&index).arg(&members);
+            command
+        };
+        if let Err(failure) = self.router.ask(&index, Lane::Write, self.deadline(), remove).await {
+            tracing::debug!(%failure, "a user's index keeps entries of ended sessions for now");
+        }
+    }
+
+    /// Who is told that a session has ended is told so for good: not by the first server alone.
+    async fn settle(&self, id: SessionId) -> Result<(), Failure> {
+        if self.recent.is_unsure(id) {
+            self.end(id).await?;
+        }
+        Ok(())
+    }
+
+    async fn end_again(&self) {
+        for id in self.recent.all() {
+            if let Err(failure) = self.end(id).await {
+                tracing::debug!(%failure, "sessions that have ended are not looked after yet");
+                return;
+            }
+        }
+    }
+
+    pub(super) async fn touch(&self, seen: &[(SessionId, UnixMs)]) -> Result<(), Failure> {
+        let now = self.common.clock.now();
+        for some in seen.chunks(BATCH) {
+            let keys: Vec<_> = some.iter().map(|(id, _)| self.common.keys.session(*id)).collect();
+            let touch = |up: &Up, index: usize| {
+                let (key, at) = (keys.get(index)?, some.get(index)?.1);
+                Some(script::touch(key, up.theirs(at), up.theirs(now)))
+            };
+            self.router.ask_each(&keys, Lane::Read, self.deadline(), touch).await?;
+        }
+        Ok(())
+    }
+
+    async fn load_all(&self, ids: &[SessionId]) -> Result<Vec<Option<Record>>, Failure> {
+        let mut records = Vec::with_capacity(ids.len());
+        for some in ids.chunks(BATCH) {
+            for id in some {
+                self.settle(*id).await?;
+            }
+            let keys: Vec<_> = some.iter().map(|id| self.common.keys.session(*id)).collect();
+            let get = |_: &Up, index: usize| keys.get(index).map(|key| script::get(key));
+            let found = self.router.ask_each(&keys, Lane::Read, self.deadline(), get).await?;
+            for (id, (value, up)) in some.iter().zip(found) {
+                let record = self.record(*id, value, &up);
+                records.push(record.filter(|_| !self.recent.contains(*id)));
+            }
+        }
+        Ok(records)
+    }
+
+    pub(super) async fn of_user(&self, user: &str) -> Result<Vec<Record>, Failure> {
+        let index = self.common.keys.user(user);
+        let range = |_: &Up| {
+            let mut command = redis::cmd("ZREVRANGE");
+            command.arg(&index).arg(0).arg(PER_USER - 1).arg("WITHSCORES");
+            command
+        };
+        let (found, up) = self.router.ask(&index, Lane::Read, self.deadline(), range).await?;
+        let entries: Vec<(String, f64)> = from_redis_value(found).map_err(|_| Failure::Nonsense)?;
+        let entries: Vec<_> =
+            entries.iter().filter_map(|(id, at)| Some((id.parse().ok()?, *at))).collect();
+        let ids: Vec<SessionId> = entries.iter().map(|(id, _)| *id).collect();
+        let (now, mut live, mut dead) = (self.common.clock.now(), Vec::new(), Vec::new());
+        let settled = up.theirs(now).0.saturating_sub(SETTLED) as f64;
+        for ((id, added), record) in entries.into_iter().zip(self.load_all(&ids).await?) {
+            match record {
+                Some(record) if record.user == user && record.ends() > now => live.push(record),
+                None if added < settled => dead.push(id.to_string()),
+                _ => {}
+            }
+        }
+        if !dead.is_empty() {
+            self.prune(user, dead).await;
+        }
+        live.sort_by_key(|record| (std::cmp::Reverse(record.created), record.id));
+        Ok(live)
+    }
+
+    pub(super) async fn list(&self, limit: usize) -> Result<Vec<Record>, Failure> {
+        let (limit, now) = (limit.min(LISTED), self.common.clock.now());
+        let mut records = Vec::new();
+        let (pattern, _) = self.common.keys.patterns();
+        let mut scan = self.router.scan(pattern);
+        while records.len() < limit
+            && let Some(keys) = scan.next(self.common.timeout).await?
+        {
+            let ids: Vec<_> =
+                keys.iter().filter_map(|key| self.common.keys.session_of(key)).collect();
+            let found = self.load_all(&ids).await?.into_iter().flatten();
+            records.extend(found.filter(|record| record.ends() > now));
+        }
+        // A scan may name a key twice.
+        records.sort_by_key(|record| record.id);
+        records.dedup_by_key(|record| record.id);
+        records.truncate(limit);
+        Ok(records)
+    }
+
+    pub(super) async fn users(&self) -> Result<Vec<String>, Failure> {
+        let mut users = Vec::new();
+        let (_, pattern) = self.common.keys.patterns();
+        let mut scan = self.router.scan(pattern);
+        while users.len() < LISTED
+            && let Some(keys) = scan.next(self.common.timeout).await?
+        {
+            users.extend(keys.iter().filter_map(|key| self.common.keys.user_of(key)));
+        }
+        users.sort_unstable();
+        users.dedup();
+        Ok(users)
+    }
+}
