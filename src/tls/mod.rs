@@ -214,12 +214,11 @@ impl Tls {
             tracing::info!(cert = %files.cert.display(), "made a self-signed certificate");
         }
         let provider = provider();
-        let pairs = read_pairs(&settings.certificates, &provider)?;
+        let (pairs, secret) = settings.contents(&settings.certificates, &provider)?;
         let failed = |error: rustls::Error| {
             vec![about(&settings.first().cert, format!("cannot set up TLS: {error}"), "")]
         };
         let resolver = Arc::new(Resolver::new(Table::new(pairs)));
-        let secret = settings.secret()?;
         let tickets = Tickets::new(secret.as_ref(), None, clock).map_err(failed)?;
         let built = build(settings, &provider, &resolver, tickets).map_err(failed)?;
         let (built, clock) = (ArcSwap::from_pointee(built), clock.clone());
@@ -238,8 +237,8 @@ impl Tls {
         let to_make = settings.to_make();
         let skip = usize::from(to_make.is_some());
         let files = settings.certificates.get(skip..).unwrap_or_default();
-        let table = Table::new(read_pairs(files, &provider())?);
-        settings.secret()?;
+        let (pairs, _) = settings.contents(files, &provider())?;
+        let table = Table::new(pairs);
         // The pair that is still to be made will name every host.
         let mut found = warnings(&table, if to_make.is_some() { &[] } else { hosts }, now);
         found.extend(settings.ticket_secret.as_ref().and_then(TicketSecret::warning));
@@ -257,11 +256,10 @@ impl Tls {
         hosts: &[String],
         now: UnixMs,
     ) -> Result<Reload, Vec<Problem>> {
-        let pairs = read_pairs(&settings.certificates, &self.provider)?;
+        let (pairs, secret) = settings.contents(&settings.certificates, &self.provider)?;
         let failed =
             |error: rustls::Error| vec![about(&settings.first().cert, error.to_string(), "")];
         let built = self.built.load();
-        let secret = settings.secret()?;
         let tickets = Tickets::new(secret.as_ref(), Some(&built.tickets), &self.clock);
         let tickets = tickets.map_err(failed)?;
         let same_config = built.min_version == settings.min_version && built.tickets.is(&tickets);
@@ -310,10 +308,22 @@ impl Settings {
         self.certificates.first().filter(|files| self.self_signed && self_signed::wanted(files))
     }
 
-    /// The ticket secret as it is now.
-    fn secret(&self) -> Result<Option<Secret>, Vec<Problem>> {
-        let secret = self.ticket_secret.as_ref().map(TicketSecret::current);
-        secret.transpose().map_err(|problem| vec![problem])
+    /// What the files hold now: `pairs` and the ticket secret; all that is wrong with them.
+    fn contents(
+        &self,
+        pairs: &[PairFiles],
+        provider: &CryptoProvider,
+    ) -> Result<(Vec<Pair>, Option<Secret>), Vec<Problem>> {
+        let secret = self.ticket_secret.as_ref().map(TicketSecret::current).transpose();
+        match (read_pairs(pairs, provider), secret) {
+            (Ok(pairs), Ok(secret)) => Ok((pairs, secret)),
+            (Err(problems), Ok(_)) => Err(problems),
+            (Ok(_), Err(problem)) => Err(vec![problem]),
+            (Err(mut problems), Err(problem)) => {
+                problems.push(problem);
+                Err(problems)
+            }
+        }
     }
 
     /// The first pair, for problems that concern none in particular.
