@@ -400,23 +400,43 @@ allow = "authenticated"
 
     #[test]
     fn the_shipped_file_shows_every_key_with_a_value_that_works() {
-        // A commented key is `# key = value`; prose comments have no `=` after their first word.
         let shipped = include_str!("../config.toml");
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("certs")).unwrap();
-        let secret = folder.path().join("certs/ticket.secret");
-        std::fs::write(secret, "at least thirty-two bytes of secret").unwrap();
-        let open: String = shipped
-            .lines()
-            .map(|line| {
-                let bare = line.strip_prefix("# ").unwrap_or(line);
-                let first = bare.split_whitespace().nth(1);
-                let is_key = bare.starts_with('[') || first == Some("=");
-                format!("{}\n", if is_key { bare } else { line })
-            })
-            .collect();
-        let read = Config::parse(&folder.path().join("config.toml"), open);
-        assert!(read.is_ok(), "{:#?}", read.unwrap_err());
+        let (before, rest) = shipped.split_once("# Or, for any number of gateways").unwrap();
+        let (redis, after) = rest.split_once("\n\n").unwrap();
+        assert_eq!(problems(&opened(&format!("{before}\n{after}"))), "");
+        // The other store has the place of the embedded one, and is reached in one of three ways, with
+        // every option.
+        let before = before.split_once("kind = \"embedded\"").unwrap().0;
+        let redis =
+            redis.replace("redis://", "rediss://").replace("= \"refuse\"", "= \"serve-cached\"");
+        for left_out in [
+            &["sentinel", "master", "cluster", "database"][..],
+            &["url", "cluster", "sentinel_password"],
+            &["url", "sentinel", "master"],
+        ] {
+            let stays =
+                |line: &&str| !left_out.iter().any(|key| line.starts_with(&format!("# {key}")));
+            let block: Vec<_> = redis.lines().skip(1).filter(stays).collect();
+            let block = block.join("\n").replace("{ file = \"/run/secrets/redis\" }", "\"secret\"");
+            assert_eq!(problems(&opened(&format!("{before}\n{block}\n{after}"))), "");
+        }
+    }
+
+    /// The text with every commented key made one. A commented key is `# key = value`; prose comments
+    /// have no `=` after their first word.
+    fn opened(text: &str) -> String {
+        let open = |line: &str| {
+            let bare = line.strip_prefix("# ").unwrap_or(line);
+            let first = bare.split_whitespace().nth(1);
+            let is_key = bare.starts_with('[') || first == Some("=");
+            format!("{}\n", if is_key { bare } else { line })
+        };
+        let opened: String = text.lines().map(open).collect();
+        // No such file here.
+        opened.replace(
+            "{ file = \"certs/ticket.secret\" }",
+            "\"a secret of thirty-two bytes and more\"",
+        )
     }
 
     #[test]

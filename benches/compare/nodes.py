@@ -17,7 +17,7 @@ from stand import Failure
 
 USERS = 1000
 # As many as one login may leave; more than any user gets here.
-PER_USER = 100_000
+PER_USER = 10_000
 TABLE = '[[user]]\nid = "{id}"\nname = "{id}"\npassword = "{hash}"\ngroups = ["readers"]\n'
 
 

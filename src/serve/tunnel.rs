@@ -55,7 +55,8 @@ pub(super) fn open(
             if let Some(entry) = session.borrow_mut().as_mut()
                 && entry.poll_over(cx, true).is_ready()
             {
-                return Poll::Ready(Cut::SESSION_OVER);
+                let cut = if entry.has_ended() { Cut::SESSION_OVER } else { Cut::UNPROVEN };
+                return Poll::Ready(cut);
             }
             member.poll(cx).map(|()| Cut::GOING_AWAY)
         });

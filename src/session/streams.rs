@@ -97,6 +97,11 @@ impl Entry {
         self.pulse.is_cut(self.streams.clock.now())
     }
 
+    /// Whether the session is over for certain.
+    pub fn has_ended(&self) -> bool {
+        self.pulse.is_over(self.streams.clock.now())
+    }
+
     /// Notes use of the session: the peer has sent something.
     pub fn note(&self) {
         self.pulse.note(self.streams.clock.now());

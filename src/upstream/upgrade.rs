@@ -25,6 +25,8 @@ pub struct Cut {
 impl Cut {
     /// The session ended.
     pub const SESSION_OVER: Self = Self { code: 4401, reason: "session ended" };
+    /// Nobody knows whether the session goes on: its store does not answer.
+    pub const UNPROVEN: Self = Self { code: 1013, reason: "try again later" };
     /// The gateway stops.
     pub const GOING_AWAY: Self = Self { code: 1001, reason: "the gateway is restarting" };
     /// Nothing was sent for too long.

@@ -143,6 +143,10 @@ impl Cluster {
         self.common.astray.notify_one();
         let link = self.named(error, from)?;
         let (_, slot) = error.redirect_node()?;
+        let known = self.table.load().get(usize::from(slot)).cloned().flatten();
+        if known.is_some_and(|known| Arc::ptr_eq(&known, &link)) {
+            return Some(link);
+        }
         self.table.rcu(|table| {
             let mut table = Table::clone(table);
             if let Some(entry) = table.get_mut(usize::from(slot)) {

@@ -18,11 +18,14 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
 
 use crate::secret::Secret;
 
 /// Commands that wait to be written.
 const BUFFER: usize = 1024;
+/// Limit on opening a TCP connection: a packet that was lost is not waited for, a new attempt is sooner.
+const OPEN: Duration = Duration::from_millis(400);
 /// After how long a peer that acknowledges nothing is given up by the kernel.
 const SILENCE: Duration = Duration::from_secs(2);
 
@@ -86,7 +89,10 @@ impl Dialer {
             }
             Server::Tcp(host, port) => (host, *port),
         };
-        let stream = TcpStream::connect((host.as_str(), port)).await?;
+        let connecting = TcpStream::connect((host.as_str(), port));
+        let stream = timeout(OPEN, connecting).await.map_err(|_| {
+            std::io::Error::new(std::io::ErrorKind::TimedOut, "the server does not answer")
+        })??;
         stream.set_nodelay(true)?;
         let socket = SockRef::from(&stream);
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE))?;

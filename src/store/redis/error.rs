@@ -21,7 +21,7 @@ pub(super) enum Failure {
     #[error("it is not known to be on a replica yet")]
     Unconfirmed,
     /// What Redis or the connection said.
-    #[error("{0}")]
+    #[error("{}", words(.0))]
     Redis(RedisError),
     /// The id is in use.
     #[error("a session with this id exists already")]
@@ -74,9 +74,19 @@ impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Down(why) => Self::Down(why),
+            // Told for each request, it would flood the log.
+            Failure::Busy => Self::Down("too many commands wait for Redis"),
             other => Self::Unavailable(other.to_string()),
         }
     }
+}
+
+/// An error in words, without what it quotes: a server that does not know a command repeats the
+/// arguments, and those of signing in are secret.
+fn words(error: &RedisError) -> String {
+    let text = error.to_string();
+    let told = text.split(", with args").next().unwrap_or_default();
+    told.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 fn kind(error: &RedisError) -> StoreFailure {
@@ -112,5 +122,44 @@ fn kind_by_code(error: &RedisError) -> StoreFailure {
         }
         _ if words.contains("OOM ") || words.contains("maxmemory") => StoreFailure::OutOfMemory,
         _ => StoreFailure::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::make_extension_error;
+
+    use super::*;
+
+    #[test]
+    fn errors_quote_no_arguments() {
+        let detail = "unknown command `AUTH`, with args beginning with: `gate`, `s3cret`, ";
+        let error = make_extension_error("ERR".to_owned(), Some(detail.to_owned()));
+        let told = Failure::from(error).to_string();
+        assert!(told.contains("unknown command") && !told.contains("s3cret"), "{told}");
+    }
+
+    #[test]
+    fn kinds_are_told_apart() {
+        for (code, detail, kind) in [
+            (
+                "OOM",
+                "command not allowed when used memory > 'maxmemory'.",
+                StoreFailure::OutOfMemory,
+            ),
+            ("ERR", "OOM command not allowed script: 12", StoreFailure::OutOfMemory),
+            ("MISCONF", "Redis is configured to save", StoreFailure::NotPersisted),
+            ("NOREPLICAS", "Not enough good replicas to write.", StoreFailure::NotPersisted),
+            ("WRONGPASS", "invalid username-password pair", StoreFailure::Denied),
+            (
+                "ERR",
+                "-READONLY You can't write against a read only replica.",
+                StoreFailure::ReadOnly,
+            ),
+            ("ERR", "something else", StoreFailure::Other),
+        ] {
+            let error = make_extension_error(code.to_owned(), Some(detail.to_owned()));
+            assert_eq!(Failure::from(error).kind(), kind, "{code} {detail}");
+        }
     }
 }

@@ -25,8 +25,8 @@ use super::find::Finder;
 use crate::clock::{UnixMs, millis};
 use crate::session::{Lease, StoreLink};
 
-/// Time to connect, shake hands and sign in.
-const CONNECT: Duration = Duration::from_millis(500);
+/// Time to find the server, and to connect, shake hands and sign in.
+const CONNECT: Duration = Duration::from_secs(2);
 /// How long requests wait for the first connection of all.
 pub(super) const START: Duration = Duration::from_secs(1);
 /// A link that held for so long was a good one.
@@ -278,10 +278,9 @@ impl Link {
         let common = Arc::clone(&self.common);
         let push = Box::new(move |info| common.told(&info));
         let dialer = &self.common.dialer;
-        let (mut read, driver) = dialer.dial(server, Some(push)).await?;
-        let reader = Task::spawn(driver);
-        let (write, driver) = dialer.dial(server, None).await?;
-        let writer = Task::spawn(driver);
+        let both = tokio::try_join!(dialer.dial(server, Some(push)), dialer.dial(server, None));
+        let ((mut read, reader), (write, writer)) = both?;
+        let (reader, writer) = (Task::spawn(reader), Task::spawn(writer));
         let mut tracking = cmd("CLIENT");
         tracking.arg("TRACKING").arg("ON").arg("BCAST").arg("PREFIX");
         tracking.arg(self.common.keys.sessions()).arg("NOLOOP");

@@ -301,3 +301,86 @@ fn parse(text: &str, base: &Path) -> Result<Address, &'static str> {
     let server = Some(Server::Tcp(host, url.port().unwrap_or(6379)));
     Ok(Address { server, tls, database: database.map(i64::from), account })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::section::Problems;
+
+    fn read(text: &str) -> (Settings, Vec<String>) {
+        let problems = Problems::default();
+        let file = Path::new("/etc/portcullis/c.toml");
+        let mut root = Section::parse(file, format!("[store]\n{text}"), &problems);
+        let mut table = root.table("store");
+        let _ = table.text("kind");
+        let settings = Settings::read(&mut table);
+        drop((table, root));
+        (settings, problems.list().iter().map(ToString::to_string).collect())
+    }
+
+    fn sound(text: &str) -> Settings {
+        let (settings, problems) = read(text);
+        assert!(problems.is_empty(), "{text}: {problems:#?}");
+        settings
+    }
+
+    #[test]
+    fn an_address_carries_user_password_and_database() {
+        let read = sound("url = \"redis://gate%40:p%2Fw%3A@[::1]:7000/9\"");
+        assert_eq!(read.account.user.as_deref(), Some("gate@"));
+        assert_eq!(read.account.password.as_ref().map(Secret::expose), Some("p/w:"));
+        assert_eq!(read.database, 9);
+        let Place::Single(server) = &read.place else { panic!() };
+        assert_eq!(server.to_string(), "[::1]:7000");
+        assert!(!format!("{read:?}").contains("p/w"), "{read:?}");
+        let read = sound("url = \"unix:///run/r.sock?db=2\"");
+        assert_eq!(read.database, 2);
+        let Place::Single(server) = &read.place else { panic!() };
+        assert_eq!(server.to_string(), "/run/r.sock");
+        assert_eq!((read.replicas, read.stale), (0, Duration::ZERO));
+    }
+
+    #[test]
+    fn sentinels_have_an_account_of_their_own() {
+        let read = sound(
+            "sentinels = [\"redis://:sp@s1:26379\", \"redis://s2:26379\"]\nmaster = \"m\"\n\
+             user = \"u\"\npassword = \"p\"\non_outage = \"serve-cached\"\n",
+        );
+        assert_eq!(read.account.password.as_ref().map(Secret::expose), Some("p"));
+        let Place::Sentinels { master, servers, account } = &read.place else { panic!() };
+        assert_eq!((master.as_str(), servers.len()), ("m", 2));
+        assert_eq!(account.password.as_ref().map(Secret::expose), Some("sp"));
+        assert_eq!((read.replicas, read.stale), (1, Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_told_with_its_place_and_no_password() {
+        for (text, what) in [
+            ("", "one of `url`, `sentinels` and `cluster`"),
+            ("url = \"redis://a\"\ncluster = [\"redis://b\"]", "one of `url`"),
+            ("url = \"http://u:s3cret@a\"", "of an unknown kind"),
+            ("url = \"s3cret@a:6379\"", "not a URL"),
+            ("url = \"redis://u:s3cret@a/x\"", "database is not a number"),
+            ("url = \"redis://u:s3cret@a?protocol=2\"", "settings in it"),
+            ("url = \"redis://u@a\"", "`user` needs `password`"),
+            ("url = \"redis://a/1\"\ndatabase = 2", "in the address already"),
+            ("cluster = [\"redis://a\"]\ndatabase = 2", "only database 0"),
+            ("cluster = [\"redis://a/2\"]", "only database 0"),
+            ("cluster = [\"redis://a\", \"rediss://b\"]", "some addresses have TLS"),
+            ("sentinels = [\"redis://a\"]", "`master` is missing"),
+            ("url = \"redis://a\"\nmaster = \"m\"", "needs `sentinels`"),
+            ("url = \"redis://a\"\nca = \"x.pem\"", "needs TLS"),
+            ("url = \"rediss://a\"\nclient_cert = \"x.pem\"", "belong together"),
+            ("url = \"redis://a\"\nprefix = \"{x}\"", "no braces"),
+            ("url = \"redis://a\"\ntimeout = \"2s\"", "out of range"),
+            ("url = \"redis://a\"\non_outage = \"serve\"", "cannot be"),
+            ("url = \"redis://a\"\nserve_cached_for = \"5s\"", "no effect"),
+            ("url = \"redis://a\"\npath = \"data\"", "unknown key"),
+        ] {
+            let (_, problems) = read(text);
+            assert!(problems.iter().any(|one| one.contains(what)), "{text}: {problems:#?}");
+            assert!(!problems.concat().contains("s3cret"), "{problems:#?}");
+            assert!(problems.iter().all(|one| one.contains("c.toml:") && one.contains("fix:")));
+        }
+    }
+}

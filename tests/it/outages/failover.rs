@@ -158,6 +158,7 @@ async fn logouts_hold(name: &str, fault: impl AsyncFnOnce(&mut Sentinel, &mut Ga
     assert_eq!(lost, 0);
     assert_eq!(answers.with(401), 0, "{}", answers.tally());
     assert!(served < failed_over + Duration::from_secs(5), "{served:?}");
+    drop(gateway);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

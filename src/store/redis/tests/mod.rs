@@ -9,6 +9,7 @@ mod redis;
 
 mod faults;
 mod kinds;
+mod nodes;
 
 use std::path::Path;
 use std::sync::Arc;

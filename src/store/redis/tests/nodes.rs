@@ -1,0 +1,166 @@
+//! The session core of two nodes over one server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::redis::Server;
+use super::{open, prefix};
+use crate::audit::Origin;
+use crate::clock::Clock;
+use crate::secret::Secret;
+use crate::session::testing::authority_over;
+use crate::session::{
+    Authority, Cached, Caller, Command, Credentials, Live, Outcome, Streams, Token,
+};
+
+fn node(settings: &str, clock: &Clock) -> Arc<Authority> {
+    let (authority, _) = authority_over(open(settings, clock.clone()), clock);
+    tokio::spawn(Arc::clone(&authority).tend());
+    authority
+}
+
+async fn login(node: &Arc<Authority>) -> (Arc<Live>, Token) {
+    let password = Secret::new("alice".to_owned());
+    let alice = Credentials::Password { identifier: "alice".to_owned(), password };
+    match node.execute(Command::Login(alice), &Caller::default()).await.unwrap() {
+        Outcome::Opened(live, token) => (live, token),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..3000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never happened: {what}");
+}
+
+fn is_cached(node: &Authority, token: &Token, clock: &Clock) -> bool {
+    matches!(node.cached(token, clock.now()), Cached::Live(_))
+}
+
+#[tokio::test]
+async fn what_one_ends_the_other_forgets_and_cuts() {
+    let server = Server::start();
+    let settings = format!("url = \"{}\"\n{}", server.url(0), prefix());
+    let clock = Clock::system();
+    let (a, b) = (node(&settings, &clock), node(&settings, &clock));
+    let (live, token) = login(&a).await;
+    let there = b.load(&token).await.unwrap().unwrap();
+    assert!(is_cached(&b, &token, &clock));
+    let streams = Streams::new(clock.clone());
+    let entry = streams.enter(Arc::clone(there.pulse()));
+    drop(there);
+    assert!(a.end(live.id(), "logout", &Origin::default()).await.unwrap());
+    assert!(!is_cached(&a, &token, &clock), "at once");
+    until("forgotten", || !is_cached(&b, &token, &clock)).await;
+    until("cut", || entry.is_over()).await;
+    assert!(b.load(&token).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_claim_that_one_switches_is_the_others_claim() {
+    let server = Server::start();
+    let settings = format!("url = \"{}\"\n{}", server.url(0), prefix());
+    let clock = Clock::system();
+    let (a, b) = (node(&settings, &clock), node(&settings, &clock));
+    let (live, token) = login(&a).await;
+    let there = b.load(&token).await.unwrap().unwrap();
+    let entry = Streams::new(clock.clone()).enter(Arc::clone(there.pulse()));
+    let caller = Caller { session: Some(live), ..Caller::default() };
+    let switch = Command::SwitchClaim { claim: "group/staff".to_owned(), extended: false };
+    let Outcome::Switched(_, new) = a.execute(switch, &caller).await.unwrap() else { panic!() };
+    // The new secret is good there at once, whatever has been told.
+    let found = match b.cached(&new, clock.now()) {
+        Cached::Live(live) => live,
+        Cached::Unknown => b.load(&new).await.unwrap().unwrap(),
+        Cached::Worthless => panic!("refused from memory"),
+    };
+    assert_eq!(found.identity().claim, "group/staff");
+    until("the old one shows the new claim", || match b.cached(&token, clock.now()) {
+        Cached::Live(live) => live.identity().claim == "group/staff",
+        _ => false,
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    assert!(!entry.is_over(), "its streams go on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_who_ask_for_a_session_one_asks_redis() {
+    const TOGETHER: usize = 200;
+    let server = Server::start();
+    let settings = format!("url = \"{}\"\n{}", server.url(0), prefix());
+    let clock = Clock::system();
+    let (a, b) = (node(&settings, &clock), node(&settings, &clock));
+    let (live, token) = login(&a).await;
+    let forged = Token::issue(live.id()).unwrap();
+    b.store().ready().await.unwrap();
+    server.pause(Duration::from_millis(100));
+    let ask = |token: &Token| {
+        let (b, token) = (Arc::clone(&b), token.clone());
+        tokio::spawn(async move { b.load(&token).await.unwrap().is_some() })
+    };
+    let asked: Vec<_> = (0..TOGETHER).map(|n| ask([&token, &forged][n % 2])).collect();
+    let mut opened = 0;
+    for one in asked {
+        opened += usize::from(one.await.unwrap());
+    }
+    assert_eq!(opened, TOGETHER / 2, "each secret is judged by itself");
+    let calls = server.calls();
+    let gets = calls.iter().find(|(name, _)| name == "get").map_or(0, |(_, count)| *count);
+    assert!(gets < 10, "{calls:?}");
+}
+
+#[tokio::test]
+async fn streams_outlast_a_connection_that_breaks_for_a_moment() {
+    let server = Server::start();
+    let settings = format!("url = \"{}\"\n{}", server.url(0), prefix());
+    let clock = Clock::system();
+    let a = node(&settings, &clock);
+    let (live, token) = login(&a).await;
+    let entry = Streams::new(clock.clone()).enter(Arc::clone(live.pulse()));
+    drop(live);
+    for _ in 0..3 {
+        server.kill_clients();
+        until("asked again", || !is_cached(&a, &token, &clock)).await;
+        until("read again", || is_cached(&a, &token, &clock)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert!(!entry.is_over());
+    server.stop();
+    until("cut for want of a proof", || entry.is_over()).await;
+    server.cont();
+    until("the session is as it was", || is_cached(&a, &token, &clock)).await;
+}
+
+#[tokio::test]
+async fn uses_are_written_seldom_but_all_the_same() {
+    let server = Server::start();
+    let settings = format!("url = \"{}\"\n{}", server.url(0), prefix());
+    let clock = Clock::manual(crate::store::suite::START);
+    let a = authority_over(open(&settings, clock.clone()), &clock).0;
+    let (live, _) = login(&a).await;
+    server.forget_calls();
+    for _ in 0..60 {
+        clock.advance(Duration::from_secs(1));
+        live.pulse().note(clock.now());
+        a.upkeep().await;
+    }
+    let last = clock.now();
+    let evals = || {
+        let calls = server.calls();
+        calls.iter().find(|(name, _)| name == "eval").map_or(0, |(_, count)| *count)
+    };
+    // Ten minutes of idle time: every 30 s.
+    assert_eq!(evals(), 2);
+    clock.advance(Duration::from_secs(40));
+    a.upkeep().await;
+    let written = a.store().load(live.id()).await.unwrap().unwrap().seen;
+    assert_eq!(written, last, "the last one, too");
+    a.upkeep().await;
+    assert!(evals() <= 3);
+}
