@@ -26,6 +26,15 @@ pub enum Event<'a> {
         /// Claim after.
         to: &'a str,
     },
+    /// An operator let somebody try to log in again at once.
+    DelaysLifted {
+        /// Whom the operator named, empty for everybody.
+        person: &'a str,
+        /// The network that was named, empty for all.
+        network: &'a str,
+        /// Counters that were forgotten.
+        counters: usize,
+    },
     /// More than one cookie of the session cookie's name arrived: treated as none.
     DuplicateSessionCookie,
     /// A login was accepted.

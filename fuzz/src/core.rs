@@ -9,7 +9,7 @@ use portcullis::audit::Audit;
 use portcullis::clock::{Clock, UnixMs};
 use portcullis::secret::Secret;
 use portcullis::session::{
-    Account, Authority, BoxFuture, Caller, Command, Credentials, Directory, Group, Lease, Live,
+    Account, Authority, BoxFuture, Caller, Command, CounterTable, Counters, Credentials, Directory, Group, Lease, Live,
     LoginError, Method, Outcome, Record, Replaced, SessionId, Settings, Store, StoreError,
 };
 
@@ -170,6 +170,10 @@ impl Store for Shelf {
 
     fn lease(&self) -> Lease {
         Lease::endless()
+    }
+
+    fn counters(&self) -> Arc<dyn Counters> {
+        Arc::new(CounterTable::new(Clock::manual(UnixMs(0))))
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {

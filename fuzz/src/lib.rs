@@ -15,6 +15,7 @@ pub mod record;
 pub mod reply;
 pub mod route;
 pub mod stamp;
+pub mod ticket;
 pub mod token;
 pub mod users;
 pub mod wire;
@@ -42,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "reply", run: reply::run, words: reply::WORDS },
     Target { name: "route", run: route::run, words: route::WORDS },
     Target { name: "stamp", run: stamp::run, words: stamp::WORDS },
+    Target { name: "ticket", run: ticket::run, words: ticket::WORDS },
     Target { name: "token", run: token::run, words: token::WORDS },
     Target { name: "users", run: users::run, words: users::WORDS },
     Target { name: "wire", run: wire::run, words: wire::WORDS },

@@ -30,7 +30,7 @@ pub(super) fn build(config: Config, clock: &Clock) -> Result<Gateway, Failure> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let tls = Arc::new(Tls::load(&config.tls, &config.server.hosts, clock.now())?);
+    let tls = Arc::new(Tls::load(&config.tls, &config.server.hosts, clock)?);
     for warning in tls.warnings(&config.server.hosts, clock.now()) {
         tracing::warn!("{warning}");
     }
@@ -59,11 +59,8 @@ pub(super) fn build(config: Config, clock: &Clock) -> Result<Gateway, Failure> {
 /// What [`open_core`] opens.
 type Opened = (Arc<Authority>, Arc<Users>, Option<FirstUser>);
 
-/// Opens store, directory and login methods: the session core, also for commands of operators.
-///
-/// # Errors
-/// What cannot be opened.
-pub fn open_core(config: &Config, clock: &Clock, audit: Arc<Audit>) -> Result<Opened, Failure> {
+/// Opens store, directory and login methods: the session core.
+fn open_core(config: &Config, clock: &Clock, audit: Arc<Audit>) -> Result<Opened, Failure> {
     let opened = Users::open(&config.directory, &config.login.costs());
     let (users, first) = opened.map_err(|refused| Failure::Config(refused.problems))?;
     let users = Arc::new(users);
@@ -74,6 +71,22 @@ pub fn open_core(config: &Config, clock: &Clock, audit: Arc<Audit>) -> Result<Op
     let settings = config.session.clone();
     let authority = Authority::new(settings, store, directory, methods, audit, clock.clone());
     Ok((Arc::new(authority), users, first))
+}
+
+/// Opens the store with rules over it, for commands of operators where no gateway runs: nobody can log
+/// in, and nothing is made.
+///
+/// # Errors
+/// Why the store cannot be opened.
+pub(super) fn open_store(
+    config: &Config,
+    directory: Arc<dyn Directory>,
+    clock: &Clock,
+) -> Result<Arc<Authority>, Failure> {
+    let store = config.store.open(clock.clone()).map_err(start)?;
+    let (settings, audit) = (config.session.clone(), Arc::new(Audit::silent(clock.clone())));
+    let authority = Authority::new(settings, store, directory, Vec::new(), audit, clock.clone());
+    Ok(Arc::new(authority))
 }
 
 /// Printed, not logged: the one place where the password is shown.

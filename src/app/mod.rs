@@ -1,9 +1,11 @@
 //! Builds all parts from the configuration, owns them, runs until told to stop, drains.
 
+mod bans;
 mod build;
 pub mod cli;
 mod control;
 mod operator;
+mod orders;
 mod reload;
 mod workers;
 
@@ -17,8 +19,6 @@ use crate::admin::{Admin, Readiness};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::section::Problem;
-
-pub use self::build::open_core;
 
 /// Why the gateway did not start, or stopped.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! The operator's socket: orders of `portcullis session ...` to the running gateway.
+//! The operator's socket: orders of `portcullis session ...` and `ban ...` to the running gateway.
 //!
 //! A unix socket that only the gateway's own user can open; one JSON line each way.
 
@@ -8,168 +8,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixListener;
 use tokio::time::timeout;
 
-use crate::audit::Origin;
+use super::orders::{Answer, Order, carry_out};
 use crate::clock::Clock;
 use crate::directory::Users;
-use crate::pages::device_name;
-use crate::session::{Authority, Directory, Record, Refusal};
+use crate::session::{Authority, Directory};
 
 /// Bytes of an order.
 const ORDER: u64 = 4096;
 /// How long a caller may take to say it, and to take the answer. Carrying it out has no limit: all
 /// sessions of a large gateway do not end within seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Sessions that one answer lists.
-const LISTED: usize = 10_000;
-/// Sessions that are looked at together when all are to end.
-const PAGE: usize = 4096;
-
-/// What an operator asks for.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "order")]
-pub(super) enum Order {
-    /// Sessions, of one user or of all.
-    List {
-        /// Login name.
-        user: Option<String>,
-    },
-    /// End all sessions.
-    RevokeAll,
-    /// End one session.
-    RevokeOne {
-        /// Public id.
-        id: String,
-    },
-    /// End all sessions of a user.
-    RevokeUser {
-        /// Login name.
-        user: String,
-    },
-}
-
-/// What came of it.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "answer")]
-pub(super) enum Answer {
-    /// Nothing, for this reason.
-    Failed {
-        /// What happened and what to do.
-        text: String,
-    },
-    /// Sessions were ended.
-    Revoked {
-        /// How many.
-        count: usize,
-    },
-    /// Sessions, newest first.
-    Sessions {
-        /// At most 10,000.
-        sessions: Vec<Row>,
-    },
-}
-
-/// A session as operators see it.
-#[derive(Debug, Deserialize, Serialize)]
-pub(super) struct Row {
-    pub(super) id: String,
-    pub(super) user: String,
-    pub(super) identifier: String,
-    pub(super) claim: String,
-    pub(super) method: String,
-    pub(super) created: String,
-    pub(super) seen: String,
-    pub(super) ends: String,
-    pub(super) ip: String,
-    pub(super) device: String,
-}
-
-impl From<&Record> for Row {
-    fn from(record: &Record) -> Self {
-        Self {
-            id: record.id.to_string(),
-            user: record.user.clone(),
-            identifier: record.identifier.clone(),
-            claim: record.claim.clone(),
-            method: record.method.clone(),
-            created: record.created.rfc3339(),
-            seen: record.seen.rfc3339(),
-            ends: record.ends().rfc3339(),
-            ip: record.ip.map(|ip| ip.to_string()).unwrap_or_default(),
-            device: device_name(&record.agent),
-        }
-    }
-}
-
-/// Carries out an order.
-pub(super) async fn carry_out(
-    order: &Order,
-    authority: &Arc<Authority>,
-    users: &dyn Directory,
-    clock: &Clock,
-) -> Answer {
-    match obey(order, authority, users, clock).await {
-        Ok(answer) => answer,
-        Err(text) => Answer::Failed { text },
-    }
-}
-
-async fn obey(
-    order: &Order,
-    authority: &Arc<Authority>,
-    users: &dyn Directory,
-    clock: &Clock,
-) -> Result<Answer, String> {
-    let words = |refusal: Refusal| refusal.to_string();
-    let id_of = |name: &str| match users.by_login(name) {
-        Some(account) => Ok(account.id.clone()),
-        None => Err(format!("there is no user \"{name}\"")),
-    };
-    let origin = Origin::default();
-    match order {
-        Order::List { user } => {
-            let store = authority.store();
-            let found = match user {
-                Some(name) => store.of_user(&id_of(name)?).await,
-                None => store.list(LISTED).await,
-            };
-            let mut records = found.map_err(|error| error.to_string())?;
-            records.retain(|record| record.ends() > clock.now());
-            records.sort_by_key(|record| std::cmp::Reverse(record.created));
-            Ok(Answer::Sessions { sessions: records.iter().map(Row::from).collect() })
-        }
-        Order::RevokeOne { id } => {
-            let id = id.strip_prefix("session/").unwrap_or(id);
-            let id = id.parse().map_err(|_| format!("\"{id}\" is not the id of a session"))?;
-            match authority.end(id, "ended-by-operator", &origin).await.map_err(words)? {
-                true => Ok(Answer::Revoked { count: 1 }),
-                false => Err("there is no such session".to_owned()),
-            }
-        }
-        Order::RevokeUser { user } => {
-            let id = id_of(user)?;
-            let count = authority.end_all(&id, "ended-by-operator", &origin).await;
-            Ok(Answer::Revoked { count: count.map_err(words)? })
-        }
-        Order::RevokeAll => {
-            let mut count = 0;
-            loop {
-                let page = authority.store().list(PAGE).await.map_err(|error| error.to_string())?;
-                let ids: Vec<_> = page.iter().map(|record| record.id).collect();
-                let ended = authority.end_these(&ids, "ended-by-operator", &origin).await;
-                match ended.map_err(words)? {
-                    0 => return Ok(Answer::Revoked { count }),
-                    ended => count += ended,
-                }
-            }
-        }
-    }
-}
-
 /// Opens the socket, in place of one that a dead gateway left.
 pub(super) fn open(path: &Path) -> io::Result<UnixListener> {
     if let Some(directory) = path.parent() {

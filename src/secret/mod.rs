@@ -34,6 +34,15 @@ impl fmt::Debug for Secret {
     }
 }
 
+impl PartialEq for Secret {
+    /// In time that does not depend on where the two differ.
+    fn eq(&self, other: &Self) -> bool {
+        same(self.0.as_bytes(), other.0.as_bytes())
+    }
+}
+
+impl Eq for Secret {}
+
 /// Whether `a` and `b` are equal, in time that does not depend on where they differ.
 pub fn same(a: &[u8], b: &[u8]) -> bool {
     verify_slices_are_equal(a, b).is_ok()

@@ -18,6 +18,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 pub use self::problem::{Problem, Problems};
+pub use self::secret::SecretSource;
 use self::value::{Node, Source, Value, entries, parse_size};
 pub use self::value::{closest, parse_duration};
 

@@ -1,14 +1,31 @@
 //! Secrets in a configuration: written out, in a file, or in the environment.
 
+use std::path::PathBuf;
+
 use super::Section;
 use crate::secret::Secret;
+
+/// A secret and where it was found.
+#[derive(Clone, Debug)]
+pub struct SecretSource {
+    /// The secret.
+    pub secret: Secret,
+    /// The file that holds it, if one does: for readers that look again.
+    pub file: Option<PathBuf>,
+}
 
 impl Section {
     /// A secret: a string, `{ file = "..." }` or `{ env = "..." }`. The trailing line break of a file
     /// is not part of the secret.
     pub fn secret(&mut self, key: &'static str) -> Option<Secret> {
+        self.secret_source(key).map(|source| source.secret)
+    }
+
+    /// Like [`Section::secret`], with the file that it came from.
+    pub fn secret_source(&mut self, key: &'static str) -> Option<SecretSource> {
+        let given = |text: String| SecretSource { secret: Secret::new(text), file: None };
         if self.is_text(key) {
-            return self.text(key).map(|text| Secret::new(text.value));
+            return self.text(key).map(|text| given(text.value));
         }
         if !self.has(key) {
             self.known.push(key);
@@ -18,7 +35,10 @@ impl Section {
         let (file, env) = (source.path("file"), source.text("env"));
         match (file, env) {
             (Some(file), None) => match std::fs::read_to_string(&file) {
-                Ok(text) => Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned())),
+                Ok(text) => {
+                    let text = text.trim_end_matches(['\r', '\n']).to_owned();
+                    Some(SecretSource { secret: Secret::new(text), file: Some(file) })
+                }
                 Err(error) => {
                     let what = format!("cannot read the secret file {}: {error}", file.display());
                     source.problem("file", what, "make the file readable for the gateway's user");
@@ -26,7 +46,7 @@ impl Section {
                 }
             },
             (None, Some(env)) => match std::env::var(&env.value) {
-                Ok(text) => Some(Secret::new(text)),
+                Ok(text) => Some(given(text)),
                 Err(_) => {
                     let what = format!("the environment variable {} is not set", env.value);
                     source.problem(

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::cache::Cache;
 use super::change::deliver;
 use super::command::{Caller, Command, Outcome, Refusal};
+use super::counters::Person;
 use super::follow::Follower;
 use super::identity::{Identity, claimable, group_claim, may_claim, user_claim};
 use super::live::Live;
@@ -61,7 +62,7 @@ pub struct Authority {
     /// When the last session was opened.
     pub(super) opened: AtomicU64,
     methods: Vec<Box<dyn Method>>,
-    throttle: Throttle,
+    throttle: Arc<Throttle>,
 }
 
 impl Authority {
@@ -77,6 +78,7 @@ impl Authority {
         let (cache, shared) = (Arc::new(Cache::new(settings.cached)), store.is_shared());
         let follower = Arc::new(Follower::new(Arc::clone(&cache), clock.clone()));
         store.watch(Arc::<Follower>::clone(&follower));
+        let counters = store.counters();
         Self {
             settings,
             store,
@@ -85,7 +87,7 @@ impl Authority {
             shared,
             follower,
             flights: Flights::default(),
-            throttle: Throttle::new(clock.clone()),
+            throttle: Arc::new(Throttle::new(counters)),
             clock,
             audit,
             opened: AtomicU64::new(0),
@@ -136,9 +138,8 @@ impl Authority {
     ) -> Result<Outcome, Refusal> {
         let typed = credentials.identifier();
         let person = match self.directory.by_login(typed) {
-            Some(account) => account.id.clone(),
-            // Prefixed, so that a typed name cannot share a counter with somebody's id.
-            None => format!("?{}", shorten(typed, 128).to_lowercase()),
+            Some(account) => Person::known(&account.id),
+            None => Person::typed(typed),
         };
         let attempt = match self.throttle.attempt(&person, caller.ip).await {
             Ok(attempt) => attempt,
@@ -150,6 +151,10 @@ impl Authority {
                 self.note_failure(typed, "busy", caller);
                 return Err(Refusal::Busy);
             }
+            Err(Denied::Unavailable) => {
+                self.note_failure(typed, "store", caller);
+                return Err(Refusal::Unavailable);
+            }
         };
         let (method, account) = match self.verify(credentials).await {
             Ok(proof) => proof,
@@ -159,12 +164,15 @@ impl Authority {
             }
             Err(LoginError::Unsupported) => return Err(Refusal::Unsupported),
             Err(LoginError::Invalid) => {
-                attempt.failed();
+                if let Err(error) = attempt.failed().await {
+                    self.note_failure(typed, "store", caller);
+                    return Err(unavailable(&error));
+                }
                 self.note_failure(typed, "invalid", caller);
                 return Err(Refusal::InvalidCredentials);
             }
         };
-        attempt.succeeded();
+        attempt.succeeded().await;
         match self.open(&account, method, caller).await {
             Ok((live, token)) => Ok(Outcome::Opened(live, token)),
             Err(refusal) => {
@@ -339,6 +347,11 @@ impl Authority {
     /// The audit log, for refusals that are not the core's.
     pub fn audit(&self) -> &Audit {
         &self.audit
+    }
+
+    /// Who is slowed down after failed logins, for operators.
+    pub fn throttle(&self) -> &Throttle {
+        &self.throttle
     }
 
     /// The store, for readiness and operators.

@@ -7,6 +7,7 @@ mod authority;
 mod cache;
 mod change;
 mod command;
+mod counters;
 mod follow;
 mod identity;
 mod live;
@@ -15,6 +16,7 @@ mod open;
 mod ports;
 mod record;
 mod streams;
+mod table;
 #[cfg(test)]
 pub(crate) mod testing;
 mod throttle;
@@ -22,6 +24,9 @@ mod token;
 
 pub use self::authority::{Authority, Settings, shorten};
 pub use self::command::{Caller, Command, Outcome, Refusal};
+pub use self::counters::{
+    Count, Counted, CounterKey, Counters, Network, NotAName, Person, Settled, Step,
+};
 pub use self::identity::{
     GROUP, GroupNode, Identity, USER, claimable, group_claim, may_claim, user_claim,
 };
@@ -33,5 +38,6 @@ pub use self::ports::{
 };
 pub use self::record::{Kind, Previous, RECORD_VERSION, Record};
 pub use self::streams::{Entry, Streams};
+pub use self::table::{CounterTable, Stepped};
 pub use self::throttle::{Attempt, Denied, Throttle};
 pub use self::token::{SecretHash, SessionId, TOKEN_LENGTH, Token};

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::counters::Counters;
 use super::record::Record;
 use super::token::SessionId;
 use crate::clock::UnixMs;
@@ -177,6 +178,9 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// The stable ids of those who have sessions, each once: to compare them with the directory.
     fn users(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>>;
+
+    /// The counters of failed logins.
+    fn counters(&self) -> Arc<dyn Counters>;
 
     /// Whether the store answers now: for readiness.
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>>;

@@ -11,11 +11,13 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::authority::{Authority, Settings};
+use super::counters::Counters;
 use super::ports::{
     Account, BoxFuture, Credentials, Directory, Group, Lease, Leased, LoginError, Method, Replaced,
     Store, StoreError,
 };
 use super::record::Record;
+use super::table::CounterTable;
 use super::token::SessionId;
 use crate::audit::Audit;
 use crate::clock::{Clock, UnixMs};
@@ -89,12 +91,12 @@ impl Directory for People {
 
 /// Sessions in a map. While it is down, every operation fails; while it is held, changes wait, and
 /// are made afterwards whether or not somebody still waits for them, like those of a slow disk.
-#[derive(Default)]
 pub(crate) struct Shelf {
     records: Mutex<BTreeMap<SessionId, Record>>,
     down: AtomicBool,
     held: AtomicBool,
     waiting: Mutex<Vec<Waiting>>,
+    counters: Arc<CounterTable>,
 }
 
 type Waiting = Box<dyn FnOnce(&Shelf) + Send>;
@@ -106,6 +108,16 @@ impl fmt::Debug for Shelf {
 }
 
 impl Shelf {
+    pub(crate) fn new(clock: &Clock) -> Self {
+        Self {
+            records: Mutex::default(),
+            down: AtomicBool::new(false),
+            held: AtomicBool::new(false),
+            waiting: Mutex::default(),
+            counters: Arc::new(CounterTable::new(clock.clone())),
+        }
+    }
+
     pub(crate) fn fail(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
     }
@@ -226,6 +238,10 @@ impl Store for Shelf {
         })
     }
 
+    fn counters(&self) -> Arc<dyn Counters> {
+        Arc::<CounterTable>::clone(&self.counters)
+    }
+
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         self.with(|_| ())
     }
@@ -305,7 +321,7 @@ impl World {
     /// A world in which a user may have this many sessions.
     pub(crate) fn allowing(per_user: usize) -> Self {
         let clock = Clock::manual(UnixMs(1_800_000_000_000));
-        let store = Arc::new(Shelf::default());
+        let store = Arc::new(Shelf::new(&clock));
         let people = Arc::new(People::new());
         let (busy, audit) = (Arc::new(AtomicBool::new(false)), Lines::default());
         let method = SameWord { people: Arc::clone(&people), busy: Arc::clone(&busy) };

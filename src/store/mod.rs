@@ -2,6 +2,8 @@
 //!
 //! Holds no session rules, and knows no HTTP. A new kind is one new file and one line in [`KINDS`].
 
+#[cfg(test)]
+pub(crate) mod counter_suite;
 mod embedded;
 mod redis;
 #[cfg(test)]
@@ -89,6 +91,11 @@ impl Settings {
             }
         }
         Self { kind: kind.name, opener: (kind.read)(section) }
+    }
+
+    /// Whether other machines may use the same store.
+    pub fn is_shared(&self) -> bool {
+        self.kind != EMBEDDED.name
     }
 
     /// The kind, such as `embedded`.

@@ -8,6 +8,7 @@ mod handshake;
 mod pair;
 mod resolver;
 mod self_signed;
+mod tickets;
 mod validity;
 
 #[cfg(test)]
@@ -27,7 +28,9 @@ pub use self::client::{ClientFiles, client_config, client_config_with};
 pub use self::handshake::{Accepted, HandshakeError, handshake};
 use self::pair::{Pair, about};
 use self::resolver::{Resolver, Table};
-use crate::clock::UnixMs;
+pub use self::tickets::{SharedTickets, TicketSecret};
+use crate::clock::{Clock, UnixMs};
+use crate::secret::Secret;
 use crate::section::{Problem, Section};
 
 const ALPN_H2: &[u8] = b"h2";
@@ -63,6 +66,9 @@ pub struct Settings {
     pub min_version: MinVersion,
     /// How long a client may take for the handshake.
     pub handshake_timeout: Duration,
+    /// What session tickets are sealed with, for gateways that share it; without it each has random
+    /// keys of its own, which end with the process.
+    pub ticket_secret: Option<TicketSecret>,
 }
 
 impl Settings {
@@ -88,6 +94,7 @@ impl Settings {
                 10 * second,
                 second..=60 * second,
             ),
+            ticket_secret: TicketSecret::read(section),
         }
     }
 }
@@ -141,14 +148,54 @@ pub enum Reload {
 pub struct Tls {
     provider: Arc<CryptoProvider>,
     resolver: Arc<Resolver>,
-    ticketer: Arc<dyn ProducesTickets>,
+    clock: Clock,
     built: ArcSwap<Built>,
 }
 
 #[derive(Debug)]
 struct Built {
     min_version: MinVersion,
+    ticket_secret: Option<TicketSecret>,
+    tickets: Tickets,
     config: Arc<ServerConfig>,
+}
+
+/// Who makes session tickets.
+#[derive(Clone, Debug)]
+enum Tickets {
+    /// This process, with random keys that change every 6 h.
+    Own(Arc<dyn ProducesTickets>),
+    /// All gateways with the same secret.
+    Shared(Arc<SharedTickets>),
+}
+
+impl Tickets {
+    /// As `secret` says; those of `former` when they are the same.
+    fn new(
+        secret: Option<&Secret>,
+        former: Option<&Self>,
+        clock: &Clock,
+    ) -> Result<Self, rustls::Error> {
+        Ok(match (secret, former) {
+            (None, Some(Self::Own(own))) => Self::Own(Arc::clone(own)),
+            (None, _) => Self::Own(aws_lc_rs::Ticketer::new()?),
+            (Some(secret), Some(Self::Shared(shared))) if shared.is_under(secret) => {
+                Self::Shared(Arc::clone(shared))
+            }
+            (Some(secret), _) => Self::Shared(Arc::new(SharedTickets::new(secret, clock.clone())?)),
+        })
+    }
+
+    fn producer(&self) -> Arc<dyn ProducesTickets> {
+        match self {
+            Self::Own(own) => Arc::clone(own),
+            Self::Shared(shared) => Arc::<SharedTickets>::clone(shared),
+        }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.producer(), &other.producer())
+    }
 }
 
 impl Tls {
@@ -157,20 +204,25 @@ impl Tls {
     ///
     /// # Errors
     /// Everything that keeps a certificate from being served.
-    pub fn load(settings: &Settings, hosts: &[String], now: UnixMs) -> Result<Self, Vec<Problem>> {
+    pub fn load(
+        settings: &Settings,
+        hosts: &[String],
+        clock: &Clock,
+    ) -> Result<Self, Vec<Problem>> {
         if let Some(files) = settings.to_make() {
-            self_signed::make(files, hosts, now).map_err(|problem| vec![problem])?;
+            self_signed::make(files, hosts, clock.now()).map_err(|problem| vec![problem])?;
             tracing::info!(cert = %files.cert.display(), "made a self-signed certificate");
         }
         let provider = provider();
-        let pairs = read_pairs(&settings.certificates, &provider)?;
+        let (pairs, secret) = settings.contents(&settings.certificates, &provider)?;
         let failed = |error: rustls::Error| {
             vec![about(&settings.first().cert, format!("cannot set up TLS: {error}"), "")]
         };
         let resolver = Arc::new(Resolver::new(Table::new(pairs)));
-        let ticketer = aws_lc_rs::Ticketer::new().map_err(failed)?;
-        let built = build(settings.min_version, &provider, &resolver, &ticketer).map_err(failed)?;
-        Ok(Self { provider, resolver, ticketer, built: ArcSwap::from_pointee(built) })
+        let tickets = Tickets::new(secret.as_ref(), None, clock).map_err(failed)?;
+        let built = build(settings, &provider, &resolver, tickets).map_err(failed)?;
+        let (built, clock) = (ArcSwap::from_pointee(built), clock.clone());
+        Ok(Self { provider, resolver, clock, built })
     }
 
     /// Whether [`Tls::load`] would succeed, without writing anything; gives the warnings.
@@ -185,13 +237,16 @@ impl Tls {
         let to_make = settings.to_make();
         let skip = usize::from(to_make.is_some());
         let files = settings.certificates.get(skip..).unwrap_or_default();
-        let table = Table::new(read_pairs(files, &provider())?);
+        let (pairs, _) = settings.contents(files, &provider())?;
+        let table = Table::new(pairs);
         // The pair that is still to be made will name every host.
-        Ok(warnings(&table, if to_make.is_some() { &[] } else { hosts }, now))
+        let mut found = warnings(&table, if to_make.is_some() { &[] } else { hosts }, now);
+        found.extend(settings.ticket_secret.as_ref().and_then(TicketSecret::warning));
+        Ok(found)
     }
 
-    /// Reads the certificates again and puts them to use. `settings` may be newer than those at the
-    /// start; nothing is made anew.
+    /// Reads the certificates and the ticket secret again and puts them to use. `settings` may be newer
+    /// than those at the start; nothing is made anew.
     ///
     /// # Errors
     /// Everything that is wrong with the new state; the old one stays in use.
@@ -201,17 +256,22 @@ impl Tls {
         hosts: &[String],
         now: UnixMs,
     ) -> Result<Reload, Vec<Problem>> {
-        let pairs = read_pairs(&settings.certificates, &self.provider)?;
-        let same_version = self.built.load().min_version == settings.min_version;
+        let (pairs, secret) = settings.contents(&settings.certificates, &self.provider)?;
+        let failed =
+            |error: rustls::Error| vec![about(&settings.first().cert, error.to_string(), "")];
+        let built = self.built.load();
+        let tickets = Tickets::new(secret.as_ref(), Some(&built.tickets), &self.clock);
+        let tickets = tickets.map_err(failed)?;
+        let same_config = built.min_version == settings.min_version && built.tickets.is(&tickets);
         let old = self.resolver.table();
         let same = |(a, b): (&Pair, &Pair)| a.files == b.files && a.digest == b.digest;
         let same_pairs = old.pairs.len() == pairs.len() && old.pairs.iter().zip(&pairs).all(same);
-        if same_version && same_pairs {
+        if same_config && same_pairs {
             return Ok(Reload::Unchanged);
         }
-        if !same_version {
-            let built = build(settings.min_version, &self.provider, &self.resolver, &self.ticketer)
-                .map_err(|error| vec![about(&settings.first().cert, error.to_string(), "")])?;
+        if !same_config {
+            let built = build(settings, &self.provider, &self.resolver, tickets);
+            let built = built.map_err(failed)?;
             self.built.store(Arc::new(built));
         }
         self.resolver.replace(Table::new(pairs));
@@ -235,15 +295,35 @@ impl Tls {
     }
 
     /// What visitors will stumble over: expired certificates, `hosts` that none of them names, keys
-    /// that every user of the machine can read.
+    /// and secrets that every user of the machine can read.
     pub fn warnings(&self, hosts: &[String], now: UnixMs) -> Vec<Problem> {
-        warnings(&self.resolver.table(), hosts, now)
+        let mut found = warnings(&self.resolver.table(), hosts, now);
+        found.extend(self.built.load().ticket_secret.as_ref().and_then(TicketSecret::warning));
+        found
     }
 }
 
 impl Settings {
     fn to_make(&self) -> Option<&PairFiles> {
         self.certificates.first().filter(|files| self.self_signed && self_signed::wanted(files))
+    }
+
+    /// What the files hold now: `pairs` and the ticket secret; all that is wrong with them.
+    fn contents(
+        &self,
+        pairs: &[PairFiles],
+        provider: &CryptoProvider,
+    ) -> Result<(Vec<Pair>, Option<Secret>), Vec<Problem>> {
+        let secret = self.ticket_secret.as_ref().map(TicketSecret::current).transpose();
+        match (read_pairs(pairs, provider), secret) {
+            (Ok(pairs), Ok(secret)) => Ok((pairs, secret)),
+            (Err(problems), Ok(_)) => Err(problems),
+            (Ok(_), Err(problem)) => Err(vec![problem]),
+            (Err(mut problems), Err(problem)) => {
+                problems.push(problem);
+                Err(problems)
+            }
+        }
     }
 
     /// The first pair, for problems that concern none in particular.
@@ -295,12 +375,12 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 fn build(
-    min_version: MinVersion,
+    settings: &Settings,
     provider: &Arc<CryptoProvider>,
     resolver: &Arc<Resolver>,
-    ticketer: &Arc<dyn ProducesTickets>,
+    tickets: Tickets,
 ) -> Result<Built, rustls::Error> {
-    let versions: &[_] = match min_version {
+    let versions: &[_] = match settings.min_version {
         MinVersion::Tls12 => &[&TLS13, &TLS12],
         MinVersion::Tls13 => &[&TLS13],
     };
@@ -309,12 +389,17 @@ fn build(
         .with_no_client_auth()
         .with_cert_resolver(Arc::clone(resolver) as _);
     config.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_HTTP1.to_vec()];
-    config.ticketer = Arc::clone(ticketer);
+    config.ticketer = tickets.producer();
     // Browsers use one; each costs a record and an encryption per connection.
     config.send_tls13_tickets = 1;
     // Tickets carry the state: nothing to keep per client.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     // Early data can be replayed: a login or a payment twice (RFC 8446 section 8).
     config.max_early_data_size = 0;
-    Ok(Built { min_version, config: Arc::new(config) })
+    Ok(Built {
+        min_version: settings.min_version,
+        ticket_secret: settings.ticket_secret.clone(),
+        tickets,
+        config: Arc::new(config),
+    })
 }

@@ -17,6 +17,11 @@ use tokio_rustls::client::TlsStream;
 use super::*;
 use crate::section::Problems;
 
+/// Stands at [`NOW`].
+fn clock() -> Clock {
+    Clock::manual(NOW)
+}
+
 const NOW: UnixMs = UnixMs(1_800_000_000_000);
 const TIMEOUT: Duration = Duration::from_secs(20);
 const URL: &str = "https://gate.example";
@@ -44,12 +49,13 @@ impl Pairs {
             self_signed: false,
             min_version: MinVersion::Tls12,
             handshake_timeout: TIMEOUT,
+            ticket_secret: None,
         };
         Self { dir, settings }
     }
 
     fn load(&self) -> Tls {
-        Tls::load(&self.settings, &[], NOW).unwrap()
+        Tls::load(&self.settings, &[], &clock()).unwrap()
     }
 
     fn der(&self, index: usize) -> CertificateDer<'static> {
@@ -264,6 +270,150 @@ async fn sessions_resume_also_after_a_reload() {
     }
 }
 
+/// Settings that share the secret in `file`.
+fn sharing(pairs: &Pairs, file: &Path) -> Settings {
+    let problems = Problems::default();
+    let text = format!("[tls]\nticket_secret = {{ file = {file:?} }}\n");
+    let mut root = Section::parse(Path::new("c.toml"), text, &problems);
+    let read = Settings::read(&mut root.table("tls"));
+    drop(root);
+    assert!(problems.is_empty(), "{:?}", problems.list());
+    Settings { ticket_secret: read.ticket_secret, ..pairs.settings.clone() }
+}
+
+const BOTH: [&rustls::SupportedProtocolVersion; 2] =
+    [&rustls::version::TLS13, &rustls::version::TLS12];
+
+async fn kind(address: SocketAddr, client: &Arc<ClientConfig>) -> HandshakeKind {
+    let stream = connect(address, client, "a.example").await.unwrap();
+    stream.get_ref().1.handshake_kind().unwrap()
+}
+
+#[tokio::test]
+async fn nodes_with_one_secret_resume_each_others_sessions_for_two_epochs() {
+    let pairs = Pairs::new(&[&["a.example"]]);
+    let file = pairs.dir.path().join("ticket.secret");
+    std::fs::write(&file, "a secret of more than thirty-two bytes\n").unwrap();
+    let settings = sharing(&pairs, &file);
+    let epoch = Duration::from_secs(6 * 3600);
+    for version in BOTH {
+        let clock = clock();
+        let load = || Arc::new(Tls::load(&settings, &[], &clock).unwrap());
+        let (a, _seen_a) = serve(load(), TIMEOUT).await;
+        let (b, _seen_b) = serve(load(), TIMEOUT).await;
+        let client = with_versions(&pairs, version, &[b"h2"]);
+        assert_eq!(kind(a, &client).await, HandshakeKind::Full);
+        assert_eq!(kind(b, &client).await, HandshakeKind::Resumed);
+        clock.advance(epoch);
+        assert_eq!(kind(a, &client).await, HandshakeKind::Resumed);
+        // A node that starts now knows the ticket as well.
+        let (c, _seen_c) = serve(load(), TIMEOUT).await;
+        assert_eq!(kind(c, &client).await, HandshakeKind::Resumed);
+        clock.advance(epoch * 2);
+        assert_eq!(kind(a, &client).await, HandshakeKind::Full, "expired");
+        assert_eq!(kind(b, &client).await, HandshakeKind::Resumed);
+    }
+}
+
+#[tokio::test]
+async fn a_new_ticket_secret_is_taken_up_at_reload() {
+    let pairs = Pairs::new(&[&["a.example"]]);
+    let file = pairs.dir.path().join("ticket.secret");
+    std::fs::write(&file, "the first secret, more than thirty-two bytes").unwrap();
+    chmod(&file, 0o644);
+    let settings = sharing(&pairs, &file);
+    let tls = Arc::new(Tls::load(&settings, &[], &clock()).unwrap());
+    assert!(tls.warnings(&[], NOW)[0].what.contains("every user of the machine can read"));
+    chmod(&file, 0o600);
+    assert!(tls.warnings(&[], NOW).is_empty());
+    let (address, _seen) = serve(Arc::clone(&tls), TIMEOUT).await;
+    for version in BOTH {
+        let client = with_versions(&pairs, version, &[b"h2"]);
+        assert_eq!(kind(address, &client).await, HandshakeKind::Full);
+        assert_eq!(tls.reload(&settings, &[], NOW), Ok(Reload::Unchanged));
+        assert_eq!(kind(address, &client).await, HandshakeKind::Resumed);
+        std::fs::write(&file, format!("another secret, more than thirty-two bytes {version:?}"))
+            .unwrap();
+        assert_eq!(tls.reload(&settings, &[], NOW), Ok(Reload::Replaced(Vec::new())));
+        assert_eq!(kind(address, &client).await, HandshakeKind::Full);
+        assert_eq!(kind(address, &client).await, HandshakeKind::Resumed);
+        // Half a secret is refused, and the one before stays.
+        std::fs::write(&file, "half a secret").unwrap();
+        let problems = tls.reload(&settings, &[], NOW).unwrap_err();
+        assert_eq!(problems[0].file, file);
+        assert!(problems[0].what.contains("has 13 bytes, at least 32"), "{problems:?}");
+        std::fs::remove_file(&file).unwrap();
+        let problems = tls.reload(&settings, &[], NOW).unwrap_err();
+        assert!(problems[0].remedy.contains("openssl rand"), "{problems:?}");
+        assert_eq!(kind(address, &client).await, HandshakeKind::Resumed);
+        std::fs::write(&file, format!("another secret, more than thirty-two bytes {version:?}"))
+            .unwrap();
+        chmod(&file, 0o600);
+    }
+    // From shared keys to own ones and back.
+    assert_eq!(tls.reload(&pairs.settings, &[], NOW), Ok(Reload::Replaced(Vec::new())));
+    assert_eq!(tls.reload(&pairs.settings, &[], NOW), Ok(Reload::Unchanged));
+    assert_eq!(tls.reload(&settings, &[], NOW), Ok(Reload::Replaced(Vec::new())));
+}
+
+/// Issues tickets with one bit turned.
+#[derive(Debug)]
+struct Tampering(Arc<dyn ProducesTickets>, usize);
+
+impl ProducesTickets for Tampering {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.0.lifetime()
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        let mut ticket = self.0.encrypt(plain)?;
+        let at = self.1 * (ticket.len() - 1) / 100;
+        ticket[at] ^= 1;
+        Some(ticket)
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        self.0.decrypt(ticket)
+    }
+}
+
+#[tokio::test]
+async fn a_tampered_ticket_costs_a_full_handshake_and_no_error() {
+    let pairs = Pairs::new(&[&["a.example"]]);
+    let file = pairs.dir.path().join("ticket.secret");
+    std::fs::write(&file, "a secret of more than thirty-two bytes\n").unwrap();
+    let tls = Arc::new(Tls::load(&sharing(&pairs, &file), &[], &clock()).unwrap());
+    for percent in [0, 10, 20, 50, 100] {
+        let built = tls.built.load();
+        let mut config = ServerConfig::clone(&built.config);
+        config.ticketer = Arc::new(Tampering(built.tickets.producer(), percent));
+        let tampering = Built {
+            min_version: built.min_version,
+            ticket_secret: None,
+            tickets: built.tickets.clone(),
+            config: Arc::new(config),
+        };
+        let tampering = Arc::new(Tls {
+            provider: provider(),
+            resolver: Arc::clone(&tls.resolver),
+            clock: clock(),
+            built: ArcSwap::from_pointee(tampering),
+        });
+        let (first, _seen_first) = serve(tampering, TIMEOUT).await;
+        let (second, _seen_second) = serve(Arc::clone(&tls), TIMEOUT).await;
+        for version in BOTH {
+            let client = with_versions(&pairs, version, &[b"h2"]);
+            assert_eq!(kind(first, &client).await, HandshakeKind::Full);
+            assert_eq!(kind(second, &client).await, HandshakeKind::Full, "{percent}");
+            assert_eq!(kind(second, &client).await, HandshakeKind::Resumed);
+        }
+    }
+}
+
 #[tokio::test]
 async fn early_data_is_never_accepted() {
     let pairs = Pairs::new(&[&["a.example"]]);
@@ -327,7 +477,7 @@ fn unusable_files_say_what_to_do() {
     for (cert, key, wanted) in cases {
         std::fs::write(&files.cert, cert).unwrap();
         std::fs::write(&files.key, key).unwrap();
-        let problems = Tls::load(&pairs.settings, &[], NOW).unwrap_err();
+        let problems = Tls::load(&pairs.settings, &[], &clock()).unwrap_err();
         assert!(problems[0].what.contains(wanted), "{wanted}: {problems:?}");
         assert!(!problems[0].remedy.is_empty());
         assert_eq!(Tls::check(&pairs.settings, &[], NOW).unwrap_err(), problems);
@@ -341,7 +491,7 @@ fn what_visitors_stumble_over_is_a_warning() {
     let warnings = |span, hosts: &[&str]| -> Vec<String> {
         issue(files, &["a.example"], span);
         let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
-        let tls = Tls::load(&pairs.settings, &hosts, NOW).unwrap();
+        let tls = Tls::load(&pairs.settings, &hosts, &clock()).unwrap();
         let found = tls.warnings(&hosts, NOW);
         assert_eq!(Tls::check(&pairs.settings, &hosts, NOW).unwrap(), found);
         found.into_iter().map(|problem| problem.what).collect()
@@ -356,7 +506,7 @@ fn what_visitors_stumble_over_is_a_warning() {
     assert_eq!(soon, ["the certificate expires on 2027-01-16"]);
     assert!(warnings(good, &["b.example"])[0].contains("no certificate names the host b.example"));
     chmod(&files.key, 0o644);
-    let tls = Tls::load(&pairs.settings, &[], NOW).unwrap();
+    let tls = Tls::load(&pairs.settings, &[], &clock()).unwrap();
     assert!(tls.warnings(&[], NOW)[0].what.contains("every user of the machine can read the key"));
 }
 
@@ -372,6 +522,7 @@ async fn a_missing_pair_is_made_and_works() {
         self_signed: true,
         min_version: MinVersion::Tls12,
         handshake_timeout: TIMEOUT,
+        ticket_secret: None,
     };
     let hosts = ["gate.example".to_owned(), "localhost".to_owned()];
     assert_eq!(Tls::check(&settings, &hosts, NOW), Ok(Vec::new()));
@@ -380,7 +531,7 @@ async fn a_missing_pair_is_made_and_works() {
     std::fs::create_dir_all(files.key.parent().unwrap()).unwrap();
     let draft = format!(".localhost.key.{}", std::process::id());
     std::fs::write(files.key.with_file_name(draft), "half").unwrap();
-    let tls = Tls::load(&settings, &hosts, NOW).unwrap();
+    let tls = Tls::load(&settings, &hosts, &clock()).unwrap();
     assert!(tls.warnings(&hosts, NOW).is_empty());
     let mode = |file: &Path| file.metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&files.key), 0o600);
@@ -399,10 +550,10 @@ async fn a_missing_pair_is_made_and_works() {
 
     // It is kept, and half a pair is nothing to build on.
     let made = std::fs::read(&files.cert).unwrap();
-    Tls::load(&settings, &hosts, NOW).unwrap();
+    Tls::load(&settings, &hosts, &clock()).unwrap();
     assert_eq!(std::fs::read(&files.cert).unwrap(), made);
     std::fs::remove_file(&files.cert).unwrap();
-    let problems = Tls::load(&settings, &hosts, NOW).unwrap_err();
+    let problems = Tls::load(&settings, &hosts, &clock()).unwrap_err();
     assert_eq!(problems[0].file, files.cert);
     assert!(!files.cert.exists());
 }
@@ -492,11 +643,19 @@ fn settings_are_read_relative_to_their_file() {
         self_signed: true,
         min_version: MinVersion::Tls13,
         handshake_timeout: Duration::from_secs(5),
+        ticket_secret: None,
     };
     assert_eq!(settings, wanted);
 
     let (_, problems) = read("[tls]\ncertificates = [{ cert = \"a\" }]\nmin_version = \"1.1\"\n");
     assert_eq!(problems.len(), 2, "{problems:?}");
+    let (settings, problems) =
+        read("[tls]\nmin_version = \"1.2\"\nticket_secret = \"thirty-one bytes, one too few..\"\n");
+    assert!(settings.ticket_secret.is_some());
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].contains("config.toml:3:"), "{problems:?}");
+    assert!(problems[0].contains("has 31 bytes, at least 32 are needed"), "{problems:?}");
+    assert!(problems[0].contains("openssl rand -base64 32"), "{problems:?}");
     let (_, problems) = read("[tls]\ncertificates = []\n");
     assert!(problems[0].contains("names no certificate"), "{problems:?}");
 }

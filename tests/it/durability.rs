@@ -1,11 +1,11 @@
 //! What was answered holds, however the process ends.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::process::eventually;
+use crate::support::process::{PATIENCE, eventually};
 use crate::support::{Client, Gateway, Reply, Upstream};
 
 /// What was answered before the end, and nothing else.
@@ -80,6 +80,50 @@ async fn kill_9_loses_no_login_and_revives_no_logout() {
             client.get("/auth/session").await.expect(401);
         }
     }
+}
+
+#[tokio::test]
+async fn kill_9_gives_out_no_fresh_guesses() {
+    let mut gateway = Gateway::whoami();
+    let mut wrong = 0;
+    for round in 0..4 {
+        // Until it is told to wait, however often the gateway dies in between.
+        let answer = gateway.client().try_sign_in("alice", "wrong").await;
+        if answer.status == 429 {
+            break;
+        }
+        answer.expect(401);
+        wrong += 1;
+        if round % 2 == 1 {
+            gateway.kill9();
+            gateway = gateway.restart();
+        }
+    }
+    assert_eq!(wrong, 4);
+    gateway.client().try_sign_in("alice", "wrong").await.expect(401);
+    gateway.client().try_sign_in("alice", "wrong").await.expect(429);
+    // The delay doubles from failure to failure: with some of them it outlasts a restart.
+    for _ in 0..4 {
+        let end = Instant::now() + PATIENCE;
+        while gateway.client().try_sign_in("alice", "wrong").await.status == 429 {
+            assert!(Instant::now() < end, "never allowed again");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    gateway.kill9();
+    let gateway = gateway.restart();
+    let right = crate::support::gateway::password("alice");
+    let answer = gateway.client().try_sign_in("alice", &right).await.expect(429);
+    let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=16).contains(&wait), "{wait}");
+    // Others are not in it.
+    gateway.client().sign_in("bob").await;
+    // What was typed is not in the file; people type passwords as names.
+    let typed = "a-password-as-a-name";
+    gateway.client().try_sign_in(typed, "wrong").await.expect(401);
+    let file = std::fs::read(gateway.dir().join("data/sessions.redb")).unwrap();
+    assert!(file.windows(8).any(|bytes| bytes == b"id:u-ali"), "no count in the file");
+    assert!(!file.windows(typed.len()).any(|bytes| bytes == typed.as_bytes()));
 }
 
 #[tokio::test]

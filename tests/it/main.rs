@@ -29,4 +29,5 @@ mod slow;
 mod storms;
 mod streams;
 mod support;
+mod tickets;
 mod upstreams;

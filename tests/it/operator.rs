@@ -96,6 +96,116 @@ async fn sessions_are_listed_and_revoked_while_it_does_not() {
 }
 
 #[tokio::test]
+async fn a_session_is_shown_with_all_but_its_secrets() {
+    let mut gateway = Gateway::whoami();
+    let mut alice = gateway.client();
+    let body = serde_json::json!({ "username": "alice", "password": password("alice") });
+    let agent = [("user-agent", "Probe/1.0 (of a test)")];
+    alice.post_json_with("/auth/session", &body, &agent).await.expect(201);
+    alice.post_json("/auth/switch", &serde_json::json!({ "claim": "group/eng" })).await.expect(200);
+    let id = id_of(&mut alice).await;
+    let secret = alice.token().unwrap().split('.').nth(1).unwrap().to_owned();
+    for running in [true, false] {
+        let text = gateway.cli(&["session", "show", &id]).success();
+        for part in [
+            &id,
+            "u-alice",
+            "group/eng",
+            "password, level 1",
+            "Probe/1.0 (of a test)",
+            "127.0.0.1",
+            "generation     1",
+        ] {
+            assert!(text.contains(part), "no {part:?} in\n{text}");
+        }
+        let json = gateway.cli(&["session", "show", "--json", &format!("session/{id}")]).success();
+        let row: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(row["id"], id.as_str());
+        assert_eq!(row["agent"], "Probe/1.0 (of a test)");
+        assert_eq!(row["idle_seconds"], 3600);
+        assert!(row["expires"].as_str().unwrap() > row["created"].as_str().unwrap(), "{row}");
+        for text in [text, json] {
+            assert!(!text.contains(&secret) && !text.contains("hash"), "{text}");
+            assert!(!text.contains("secret") && !text.contains("previous"), "{text}");
+        }
+        let other = "00000000-0000-4000-8000-000000000000";
+        for (args, code) in [
+            (&["session", "show", other][..], 1),
+            (&["session", "show", "nonsense"], 1),
+            (&["session", "show"], 64),
+        ] {
+            assert_eq!(gateway.cli(args).code(), code, "{args:?}");
+        }
+        if running {
+            assert!(gateway.terminate(PATIENCE).success());
+        }
+    }
+}
+
+#[tokio::test]
+async fn delays_after_failed_logins_are_listed_and_lifted() {
+    let mut gateway = Gateway::whoami();
+    let bans = |gateway: &Gateway| -> Vec<Value> {
+        let text = gateway.cli(&["ban", "list", "--json"]).success();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    assert!(bans(&gateway).is_empty());
+    let end = Instant::now() + PATIENCE;
+    // Eight failures: a delay of eight seconds.
+    let mut failures = 0;
+    while failures < 8 {
+        let status = gateway.client().try_sign_in("alice", "wrong").await.status;
+        failures += usize::from(status == 401);
+        assert!(Instant::now() < end, "{failures} failures, {status}");
+        if status == 429 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    let found = bans(&gateway);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0]["kind"], "pair");
+    assert_eq!(found[0]["person"], "alice");
+    assert_eq!(found[0]["network"], "127.0.0.0/24");
+    assert_eq!(found[0]["failures"], 8);
+    assert!((1..=8).contains(&found[0]["wait_seconds"].as_u64().unwrap()), "{found:?}");
+    let text = gateway.cli(&["ban", "list"]).success();
+    assert!(text.contains("alice") && text.contains("127.0.0.0/24"), "{text}");
+
+    // What cannot be done is said; others are not touched.
+    for (args, code) in [
+        (&["ban", "lift"][..], 64),
+        (&["ban", "lift", "--user", "x", "--all"], 64),
+        (&["ban", "lift", "--network", "nonsense"], 1),
+        (&["ban", "lift", "--network", "10.0.0.0/8"], 1),
+    ] {
+        assert_eq!(gateway.cli(args).code(), code, "{args:?}");
+    }
+    let said = gateway.cli(&["ban", "lift", "--user", "bob"]).success();
+    assert!(said.contains("forgot 0"), "{said}");
+    gateway.cli(&["ban", "lift", "--user", "alice", "--network", "192.0.2.1"]).success();
+    assert_eq!(bans(&gateway).len(), 1);
+    gateway.cli(&["ban", "lift", "--user", "ALICE"]).success();
+    assert!(bans(&gateway).is_empty());
+    let log = gateway.log();
+    let lifted = log.iter().rfind(|line| line["event"] == "delays-lifted");
+    assert_eq!(lifted.unwrap()["person"], "ALICE");
+    gateway.client().sign_in("alice").await;
+
+    // While it is stopped, too: names that nobody has, and then a whole network.
+    for number in 0..9 {
+        let name = format!("nobody-{}", number / 5);
+        gateway.client().try_sign_in(&name, "wrong").await;
+    }
+    assert!(gateway.terminate(PATIENCE).success());
+    let said = gateway.cli(&["ban", "lift", "--user", "Nobody-0"]).success();
+    assert!(said.contains("forgot 3"), "{said}");
+    let said = gateway.cli(&["ban", "lift", "--network", "127.0.0.9"]).success();
+    assert!(said.contains("forgot 2"), "{said}");
+    let said = gateway.cli(&["ban", "lift", "--all"]).success();
+    assert!(said.contains("forgot 2"), "{said}");
+}
+
+#[tokio::test]
 async fn people_and_groups_are_edited_while_it_runs() {
     let gateway = Gateway::whoami();
     gateway.write_users(&format!("# A comment that stays.\n{}", gateway.users()));

@@ -1,5 +1,7 @@
 //! The command line: what each command means is in its own file.
 
+mod ask;
+mod bans;
 mod explain;
 mod sessions;
 mod users;
@@ -11,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
 
 use super::Failure;
 use crate::clock::Clock;
@@ -43,6 +46,9 @@ struct File {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Who must wait after failed logins: of the running gateway, or of its store.
+    #[command(subcommand)]
+    Ban(bans::BanCommand),
     /// Serve (this is the default).
     Run,
     /// Say everything that is wrong with the configuration, the users and the certificates.
@@ -54,7 +60,7 @@ enum Command {
     /// Groups in the users file.
     #[command(subcommand)]
     Group(users::GroupCommand),
-    /// Sessions of the running gateway, or of its store when it is stopped.
+    /// Sessions of the running gateway, or of its store when none runs here.
     #[command(subcommand)]
     Session(sessions::SessionCommand),
     /// People in the users file.
@@ -97,6 +103,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let file = cli.file.config;
     let done = match cli.command.unwrap_or(Command::Run) {
+        Command::Ban(command) => bans::ban(&file, &command),
         Command::Run => run(&file),
         Command::Check => check(&file),
         Command::Explain(question) => explain::explain(&file, &question),
@@ -112,6 +119,17 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(error.code)
         }
     }
+}
+
+/// A value as one line of JSON.
+fn json(value: &impl Serialize) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(Error::new)
+}
+
+/// A value that is one word in JSON.
+fn word(value: &impl Serialize) -> String {
+    let value = serde_json::to_value(value).unwrap_or_default();
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 fn run(file: &Path) -> Result<(), Error> {

@@ -20,6 +20,8 @@ pub(super) type Ack<T> = Sender<Result<T, StoreError>>;
 /// A change that somebody asks for.
 #[derive(Debug)]
 pub(super) enum Op {
+    /// Counts of failed logins have changed: tell when they are written.
+    Counted(Ack<()>),
     Create(Box<Record>, Ack<()>),
     End(SessionId, Ack<Option<Record>>),
     Replace(Box<Record>, Ack<Replaced>),
@@ -29,6 +31,7 @@ pub(super) enum Op {
 /// What to tell whom when the batch is written.
 #[derive(Debug)]
 pub(super) enum Answer {
+    Counted(Ack<()>),
     Created(SessionId, Ack<()>),
     Ended(SessionId, Ack<Option<Record>>, Option<Arc<Record>>),
     Replaced(Ack<Replaced>, Replaced),
@@ -57,10 +60,11 @@ pub(super) struct Bench<'a> {
 }
 
 impl Batch {
-    /// Judges a change by what memory holds and what was judged before; uses are none of its business.
+    /// Judges a change by what memory holds and what was judged before; uses and counts are none of its business.
     pub(super) fn judge(&mut self, op: Op, by: Bench<'_>) {
         match op {
             Op::Touched(_) => {}
+            Op::Counted(ack) => self.answers.push(Answer::Counted(ack)),
             // Whoever does not wait any more was told, or will find, that nothing has changed.
             Op::Create(_, ack) if ack.is_closed() => {}
             Op::Replace(_, ack) if ack.is_closed() => {}

@@ -10,15 +10,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition,
+    WriteTransaction,
+};
 
-use crate::session::{Record, SessionId};
+use crate::session::{Count, CounterKey, Record, SessionId};
 use crate::store::OpenError;
 
 /// Records as JSON, under the 16 bytes of their ids.
 const SESSIONS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("sessions");
 /// Documents that could not be read, kept for a person to look at.
 const QUARANTINE: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("quarantine");
+/// Counts of failed logins as JSON, under their names.
+const COUNTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("throttle");
 /// What is written to see whether writing works again.
 const PROBE: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("probe");
 /// Big enough to need space that a full disk does not have.
@@ -52,6 +57,9 @@ impl<E: Into<redb::Error>> From<E> for DiskError {
 
 /// One change: a document to write under the id, or `None` to remove it.
 pub(super) type Change = (SessionId, Option<Vec<u8>>);
+
+/// A count to write under the name, or `None` to remove it.
+pub(super) type CountChange = (CounterKey, Option<Count>);
 
 type Opener = dyn Fn() -> Result<Database, DatabaseError> + Send;
 
@@ -123,12 +131,41 @@ impl Disk {
         })
     }
 
+    /// Hands every readable count to `keep`; unreadable ones go at the next change of theirs.
+    pub(super) fn load_counts(
+        &mut self,
+        mut keep: impl FnMut(CounterKey, Count),
+    ) -> Result<(), DiskError> {
+        self.guarded(|database| {
+            let table = match database.begin_read()?.open_table(COUNTS) {
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
+                found => found?,
+            };
+            for row in table.iter()? {
+                let (name, document) = row?;
+                match (name.value().parse(), serde_json::from_slice(document.value())) {
+                    (Ok(key), Ok(count)) => keep(key, count),
+                    // A newer version's, or damaged: worth a few guesses, not a start.
+                    _ => tracing::warn!("a stored count of failed logins is not readable"),
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// Writes all changes or none; durable when this returns. After an error the file is closed, and
     /// whether the changes are in it is not known: they are to be written again after [`Disk::heal`].
-    pub(super) fn commit(&mut self, changes: &[Change]) -> Result<(), DiskError> {
+    pub(super) fn commit(
+        &mut self,
+        changes: &[Change],
+        counts: &[CountChange],
+    ) -> Result<(), DiskError> {
         self.guarded(|database| {
             let write = database.begin_write()?;
-            {
+            if !counts.is_empty() {
+                write_counts(&write, counts)?;
+            }
+            if !changes.is_empty() {
                 let mut table = write.open_table(SESSIONS)?;
                 for (id, document) in changes {
                     match document {
@@ -187,6 +224,23 @@ pub(super) fn builder() -> Builder {
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_BYTES);
     builder
+}
+
+fn write_counts(write: &WriteTransaction, counts: &[CountChange]) -> Result<(), DiskError> {
+    let mut table = write.open_table(COUNTS)?;
+    for (key, count) in counts {
+        let name = key.to_string();
+        match count.map(|count| serde_json::to_vec(&count)) {
+            None => table.remove(name.as_str())?,
+            Some(Ok(document)) => table.insert(name.as_str(), document.as_slice())?,
+            // Cannot happen: it is plain numbers.
+            Some(Err(error)) => {
+                tracing::error!(%error, "a count of failed logins cannot be written");
+                None
+            }
+        };
+    }
+    Ok(())
 }
 
 fn clean(

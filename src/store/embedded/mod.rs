@@ -6,6 +6,7 @@
 //! A session takes about 1 KiB of memory and 1.5 KiB of disk.
 
 mod batch;
+mod counts;
 mod disk;
 mod memory;
 #[cfg(test)]
@@ -14,21 +15,25 @@ mod writer;
 
 use std::future::ready;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use self::batch::Op;
+use self::counts::Counts;
 use self::disk::Disk;
-use self::memory::Memory;
+use self::memory::{Memory, lock};
 use self::writer::{Health, Writer};
 use super::{Open, OpenError};
 use crate::clock::{Clock, UnixMs};
 use crate::section::Section;
-use crate::session::{BoxFuture, Lease, Leased, Record, Replaced, SessionId, Store, StoreError};
+use crate::session::{
+    BoxFuture, CounterTable, Counters, Lease, Leased, Record, Replaced, SessionId, Store,
+    StoreError,
+};
 
 /// Changes that wait for the writer; one more is refused at once.
 const QUEUE: usize = 8192;
@@ -61,12 +66,12 @@ impl Open for Settings {
 #[derive(Debug)]
 struct Embedded {
     memory: Arc<Memory>,
+    counts: Arc<CounterTable>,
     health: Arc<Health>,
     clock: Clock,
     /// Endless.
     lease: Lease,
-    /// Taken on drop: its end is the writer's sign to finish.
-    queue: Option<SyncSender<Op>>,
+    queue: Arc<Queue>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -87,11 +92,14 @@ impl Embedded {
             }
             live
         })?;
+        let counts = Arc::new(CounterTable::noting_changes(clock.clone()));
+        disk.load_counts(|key, count| counts.load(key, count))?;
         tracing::info!(sessions = memory.len(), expired, unreadable, "session store is open");
         let (queue, ops) = sync_channel(QUEUE);
         let writer = Writer::new(
             disk,
             Arc::clone(&memory),
+            Arc::clone(&counts),
             Arc::clone(&health),
             clock.clone(),
             max_sessions,
@@ -99,11 +107,30 @@ impl Embedded {
         let thread = Builder::new().name("session-store".to_owned());
         let writer = thread.spawn(move || writer.run(&ops, tick)).map_err(redb::Error::Io)?;
         let lease = Lease::endless();
-        Ok(Self { memory, health, clock, lease, queue: Some(queue), writer: Some(writer) })
+        let queue = Arc::new(Queue(Mutex::new(Some(queue))));
+        Ok(Self { memory, counts, health, clock, lease, queue, writer: Some(writer) })
     }
 
     fn send(&self, op: Op) -> Result<(), StoreError> {
-        let Some(queue) = &self.queue else { return Err(stopped()) };
+        self.queue.send(op)
+    }
+
+    async fn change<T>(
+        &self,
+        op: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Op,
+    ) -> Result<T, StoreError> {
+        self.queue.change(op).await
+    }
+}
+
+/// The way to the writer. Taken when the store is dropped: its end is the writer's sign to finish.
+#[derive(Debug)]
+struct Queue(Mutex<Option<SyncSender<Op>>>);
+
+impl Queue {
+    fn send(&self, op: Op) -> Result<(), StoreError> {
+        let queue = lock(&self.0);
+        let Some(queue) = &*queue else { return Err(stopped()) };
         queue.try_send(op).map_err(|error| match error {
             TrySendError::Full(_) => unavailable("too many changes wait for the disk"),
             TrySendError::Disconnected(_) => stopped(),
@@ -172,6 +199,11 @@ impl Store for Embedded {
         Box::pin(ready(Ok(self.memory.users())))
     }
 
+    fn counters(&self) -> Arc<dyn Counters> {
+        let (table, queue) = (Arc::clone(&self.counts), Arc::clone(&self.queue));
+        Arc::new(Counts { table, queue, health: Arc::clone(&self.health) })
+    }
+
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         let alive = self.writer.as_ref().is_some_and(|writer| !writer.is_finished());
         Box::pin(ready(if alive { self.health.state() } else { Err(stopped()) }))
@@ -180,7 +212,7 @@ impl Store for Embedded {
 
 impl Drop for Embedded {
     fn drop(&mut self) {
-        self.queue = None;
+        drop(lock(&self.queue.0).take());
         if let Some(writer) = self.writer.take()
             && writer.join().is_err()
         {

@@ -18,6 +18,8 @@ use crate::session::testing::authority_over;
 use crate::session::{Cached, Caller, Command as Order, Credentials, Outcome};
 use crate::store::suite::{self, START, document, session};
 
+mod counts;
+
 const TICK: Duration = Duration::from_millis(2);
 
 /// A disk in memory that knows what was synced, and that can fail and stall.

@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::batch::{Answer, BATCH, Batch, Bench, Op, tell};
-use super::disk::{Change, Disk, DiskError};
+use super::disk::{Change, CountChange, Disk, DiskError};
 use super::memory::{Memory, lock};
 use crate::clock::{Clock, UnixMs};
-use crate::session::{Record, SessionId, StoreError};
+use crate::session::{CounterTable, Record, SessionId, StoreError};
 
 /// How often the writer looks after owed and expired sessions, and after a failed disk.
 pub(super) const TICK: Duration = Duration::from_millis(500);
@@ -25,6 +25,8 @@ const FLUSH: Duration = Duration::from_secs(1);
 const OWED_STEP: usize = 1024;
 /// Expired sessions removed along with one commit.
 const SWEEP_STEP: usize = 256;
+/// How often forgotten counts of failed logins are removed.
+const SWEEP_COUNTS: Duration = Duration::from_secs(60);
 /// How long an expired session is kept: its last use may be noted, but not yet written.
 const SWEEP_GRACE: Duration = Duration::from_secs(60);
 
@@ -56,6 +58,7 @@ impl Health {
 pub(super) struct Writer {
     disk: Disk,
     memory: Arc<Memory>,
+    counts: Arc<CounterTable>,
     health: Arc<Health>,
     clock: Clock,
     max_sessions: u64,
@@ -65,19 +68,23 @@ pub(super) struct Writer {
     flushed: UnixMs,
     /// When a failed disk was last tried.
     tried: UnixMs,
+    /// When forgotten counts were last removed.
+    swept: UnixMs,
 }
 
 impl Writer {
     pub(super) fn new(
         disk: Disk,
         memory: Arc<Memory>,
+        counts: Arc<CounterTable>,
         health: Arc<Health>,
         clock: Clock,
         max_sessions: u64,
     ) -> Self {
-        let (flushed, tried) = (clock.now(), clock.now());
+        let now = clock.now();
+        let (flushed, tried, swept) = (now, now, now);
         let owed = HashSet::new();
-        Self { disk, memory, health, clock, max_sessions, owed, flushed, tried }
+        Self { disk, memory, counts, health, clock, max_sessions, owed, flushed, tried, swept }
     }
 
     /// Works until the other end of `ops` is dropped and everything owed is written.
@@ -94,7 +101,7 @@ impl Writer {
             let asked = first.into_iter().chain(ops.try_iter()).take(BATCH).collect();
             more = self.turn(asked, idle);
         }
-        while !self.owed.is_empty() {
+        while !self.owed.is_empty() || self.counts.has_changes() {
             self.turn(Vec::new(), true);
             if self.health.state().is_err() {
                 break;
@@ -126,7 +133,12 @@ impl Writer {
         if idle || !batch.writes.is_empty() {
             swept = batch.sweep(by, SWEEP_GRACE, SWEEP_STEP);
         }
-        let flush = !self.owed.is_empty() && (idle || now.since(self.flushed) >= FLUSH);
+        if idle && now.since(self.swept) >= SWEEP_COUNTS {
+            self.swept = now;
+            self.counts.sweep();
+        }
+        let owes = !self.owed.is_empty() || self.counts.has_changes();
+        let flush = owes && (idle || now.since(self.flushed) >= FLUSH);
         if flush || !batch.writes.is_empty() || !batch.answers.is_empty() {
             self.write(batch, now);
         }
@@ -144,10 +156,13 @@ impl Writer {
             .copied()
             .collect();
         changes.extend(owed.iter().filter_map(|id| self.as_in_memory(*id)));
-        if !changes.is_empty()
-            && let Err(error) = self.commit(&changes)
+        // All of them, and as they are now: whoever waits for one finds it among them.
+        let counts = self.counts.changes();
+        if !(changes.is_empty() && counts.is_empty())
+            && let Err(error) = self.commit(&changes, &counts)
         {
             self.fail(&error, now);
+            self.counts.again(counts.into_iter().map(|(key, _)| key));
             self.owed.extend(changes.iter().map(|(id, _)| *id));
             let why = error.to_string();
             answers.into_iter().for_each(|answer| self.revoke(answer, &why));
@@ -179,6 +194,7 @@ impl Writer {
 
     fn answer(&mut self, answer: Answer) {
         match answer {
+            Answer::Counted(ack) => tell(ack, Ok(())),
             Answer::Created(id, ack) => {
                 // Whoever asked has gone, and nobody else has the token: no such session, then.
                 if ack.send(Ok(())).is_err() {
@@ -195,7 +211,7 @@ impl Writer {
     fn revoke(&self, answer: Answer, why: &str) {
         let error = StoreError::Unavailable(why.to_owned());
         match answer {
-            Answer::Created(_, ack) => tell(ack, Err(error)),
+            Answer::Counted(ack) | Answer::Created(_, ack) => tell(ack, Err(error)),
             Answer::Ended(id, ack, _) => {
                 self.memory.unhide(id);
                 tell(ack, Err(error));
@@ -209,7 +225,7 @@ impl Writer {
         let error = self.health.state().err();
         let error = error.unwrap_or_else(|| StoreError::Unavailable("it has failed".to_owned()));
         match op {
-            Op::Create(_, ack) => tell(ack, Err(error)),
+            Op::Counted(ack) | Op::Create(_, ack) => tell(ack, Err(error)),
             Op::End(id, ack) => {
                 self.memory.unhide(id);
                 tell(ack, Err(error));
@@ -219,8 +235,8 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, changes: &[Change]) -> Result<(), DiskError> {
-        self.disk.commit(changes)?;
+    fn commit(&mut self, changes: &[Change], counts: &[CountChange]) -> Result<(), DiskError> {
+        self.disk.commit(changes, counts)?;
         self.health.commits.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
@@ -244,7 +260,7 @@ impl Writer {
         while !self.owed.is_empty() {
             let step: Vec<_> = self.owed.iter().take(OWED_STEP).copied().collect();
             let changes: Vec<_> = step.iter().filter_map(|id| self.as_in_memory(*id)).collect();
-            if let Err(error) = self.commit(&changes) {
+            if let Err(error) = self.commit(&changes, &[]) {
                 *lock(&self.health.failure) = Some(error.to_string());
                 return false;
             }

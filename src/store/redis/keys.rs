@@ -2,7 +2,7 @@
 //!
 //! A session is one key, named by its public id; a user's index is another.
 
-use crate::session::SessionId;
+use crate::session::{CounterKey, SessionId};
 
 /// Slots of a Cluster.
 pub(super) const SLOTS: usize = 16_384;
@@ -12,6 +12,7 @@ pub(super) const SLOTS: usize = 16_384;
 pub(super) struct Keys {
     sessions: String,
     users: String,
+    counts: String,
     probe: String,
     canary: String,
 }
@@ -22,6 +23,7 @@ impl Keys {
         Self {
             sessions: format!("{prefix}s:"),
             users: format!("{prefix}u:"),
+            counts: format!("{prefix}t:"),
             probe: format!("{prefix}probe:"),
             canary: format!("{prefix}s:canary:{node}:"),
         }
@@ -56,6 +58,21 @@ impl Keys {
     pub(super) fn user_of(&self, key: &[u8]) -> Option<String> {
         let user = key.strip_prefix(self.users.as_bytes())?;
         std::str::from_utf8(user).ok().map(str::to_owned)
+    }
+
+    /// A count of failed logins.
+    pub(super) fn count(&self, key: &CounterKey) -> String {
+        format!("{}{key}", self.counts)
+    }
+
+    pub(super) fn count_of(&self, key: &[u8]) -> Option<CounterKey> {
+        let name = key.strip_prefix(self.counts.as_bytes())?;
+        std::str::from_utf8(name).ok()?.parse().ok()
+    }
+
+    /// The pattern of all counts for `SCAN`.
+    pub(super) fn counts(&self) -> String {
+        format!("{}*", literal(&self.counts))
     }
 
     /// Patterns for `SCAN`: of sessions, of users.

@@ -20,6 +20,7 @@ mod script;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod value;
 
 use std::sync::{Arc, Mutex, OnceLock};
@@ -40,7 +41,7 @@ use crate::metrics::StoreMetrics;
 use crate::secret::random;
 use crate::section::Section;
 use crate::session::{
-    BoxFuture, Leased, Record, Replaced, SessionId, Store, StoreError, StoreLink, Watcher,
+    BoxFuture, Counters, Leased, Record, Replaced, SessionId, Store, StoreError, StoreLink, Watcher,
 };
 
 /// Reads the settings of the `[store]` table.
@@ -147,6 +148,10 @@ impl Store for Redis {
 
     fn users(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
         Box::pin(async move { self.inner.count(self.inner.users()).await })
+    }
+
+    fn counters(&self) -> Arc<dyn Counters> {
+        Arc::new(throttle::Counts(Arc::clone(&self.inner)))
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {

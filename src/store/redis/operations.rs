@@ -18,7 +18,7 @@ use crate::clock::UnixMs;
 use crate::session::{Leased, Record, Replaced, SessionId, StoreError};
 
 /// Sessions that are read, and uses that are written, in one go.
-const BATCH: usize = 128;
+pub(super) const BATCH: usize = 128;
 /// Sessions of one user that are looked at.
 const PER_USER: isize = 10_000;
 /// Sessions or users that are listed at most.

@@ -137,6 +137,15 @@ impl Builder {
         self.prepare(dir)
     }
 
+    /// As [`Self::written`], with further files: names and contents.
+    pub(crate) fn written_with(self, files: &[(&str, &str)]) -> Gateway {
+        let gateway = self.written();
+        for (name, text) in files {
+            fs::write(gateway.dir().join(name), text).unwrap();
+        }
+        gateway
+    }
+
     /// Sessions in Redis at this URL.
     pub(crate) fn redis(self, url: &str) -> Self {
         self.set("store", "kind", "\"redis\"").set("store", "url", &format!("\"{url}\""))
@@ -304,7 +313,8 @@ impl Gateway {
         Proc::fed("portcullis", output.path(), command, input).finish(PATIENCE)
     }
 
-    fn spawned(mut self) -> Self {
+    /// Starts what was written, and waits until it serves.
+    pub(crate) fn spawned(mut self) -> Self {
         let ready_file = self.dir.path().join("ready.json");
         let _ = fs::remove_file(&ready_file);
         let mut command =

@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, HandshakeKind};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -28,6 +28,8 @@ pub(crate) struct Raw {
     pub(crate) reader: Reader<Pin<Box<dyn Stream>>>,
     /// What ALPN chose.
     pub(crate) alpn: Option<String>,
+    /// Whether TLS resumed an earlier session.
+    pub(crate) handshake: Option<HandshakeKind>,
 }
 
 impl std::fmt::Debug for Raw {
@@ -39,7 +41,7 @@ impl std::fmt::Debug for Raw {
 impl Raw {
     pub(crate) async fn plain(addr: SocketAddr) -> Self {
         let tcp = TcpStream::connect(addr).await.unwrap();
-        Self { reader: Reader::new(Box::pin(tcp)), alpn: None }
+        Self { reader: Reader::new(Box::pin(tcp)), alpn: None, handshake: None }
     }
 
     pub(crate) async fn tls(addr: SocketAddr, config: Arc<ClientConfig>, sni: &str) -> Self {
@@ -68,7 +70,8 @@ impl Raw {
         let tls = timeout(PATIENCE, handshake).await.map_err(io::Error::other)??;
         let alpn = tls.get_ref().1.alpn_protocol();
         let alpn = alpn.map(|name| String::from_utf8_lossy(name).into_owned());
-        Ok(Self { reader: Reader::new(Box::pin(tls)), alpn })
+        let handshake = tls.get_ref().1.handshake_kind();
+        Ok(Self { reader: Reader::new(Box::pin(tls)), alpn, handshake })
     }
 
     /// Writes; an error is not one, since a server may close before it has read everything.

@@ -8,7 +8,10 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    SupportedProtocolVersion,
+};
 
 /// A configuration that accepts only what `pem` vouches for.
 pub(crate) fn trusting(pem: &Path, alpn: &[&str]) -> Arc<ClientConfig> {
@@ -27,9 +30,17 @@ pub(crate) fn trusting(pem: &Path, alpn: &[&str]) -> Arc<ClientConfig> {
 
 /// A configuration that accepts any certificate: for names which the certificate does not cover.
 pub(crate) fn blind(alpn: &[&str]) -> Arc<ClientConfig> {
+    blind_to(rustls::DEFAULT_VERSIONS, alpn)
+}
+
+/// As [`blind`], for some versions of TLS only.
+pub(crate) fn blind_to(
+    versions: &[&'static SupportedProtocolVersion],
+    alpn: &[&str],
+) -> Arc<ClientConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Blind(provider)))

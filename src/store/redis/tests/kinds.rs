@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::redis::wire::Value;
 use super::redis::{Cluster, PASSWORD, Sentinel, Server, USER};
 use super::{open, prefix};
-use crate::store::suite;
+use crate::clock::Clock;
+use crate::store::{counter_suite, suite};
 
 /// What the user needs whom the gateway signs in as, as the documentation says.
 const RIGHTS: &str = "resetchannels -@all +hello +ping +select +client|tracking +time +exists +get \
@@ -16,6 +17,10 @@ const RIGHTS: &str = "resetchannels -@all +hello +ping +select +client|tracking 
 
 async fn passes(settings: String) {
     suite::run(|clock| async { open(&(settings.clone() + &prefix()), clock) }).await;
+    let settings = settings + &prefix();
+    let process = || open(&settings, Clock::system());
+    let (one, two) = (process(), process());
+    counter_suite::run(one.counters(), two.counters()).await;
 }
 
 #[tokio::test]
@@ -59,7 +64,7 @@ async fn tls_believes_only_the_right_name_and_authority() {
             "url = \"{url}\"\nca = {ca:?}\nclient_cert = {cert:?}\nclient_key = {key:?}\n{more}"
         )
     };
-    let clock = crate::clock::Clock::system;
+    let clock = Clock::system;
     let url = format!("rediss://127.0.0.1:{}", server.port());
     let wrong_name = settings(&url, &server, "server_name = \"elsewhere\"\n");
     for (what, settings) in [
@@ -79,7 +84,7 @@ async fn a_wrong_password_is_refused() {
     for (user, password, good) in [(USER, PASSWORD, true), (USER, "guess", false)] {
         let settings =
             format!("url = \"{}\"\nuser = \"{user}\"\npassword = \"{password}\"\n", server.url(0));
-        let store = open(&settings, crate::clock::Clock::system());
+        let store = open(&settings, Clock::system());
         assert_eq!(store.ready().await.is_ok(), good, "{password}");
     }
 }

@@ -1,0 +1,110 @@
+//! Has an order of an operator carried out: by the running gateway, or right at the store.
+
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Error;
+use crate::app::build::open_store;
+use crate::app::orders::{Answer, Order, carry_out};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::directory::Users;
+use crate::secret::Secret;
+use crate::session::{Account, Directory, Group};
+
+/// How long the running gateway may take to hear the order. For the answer there is no limit: it comes,
+/// or the connection ends with the gateway.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The answer to an order.
+pub(super) fn ask(config: &Config, order: &Order) -> Result<Answer, Error> {
+    let answer = match ask_running(config, order)? {
+        Some(answer) => answer,
+        None => ask_store(config, order)?,
+    };
+    match answer {
+        Answer::Failed { text } => Err(Error::new(text)),
+        answer => Ok(answer),
+    }
+}
+
+/// Asks the running gateway; `None` when none runs.
+fn ask_running(config: &Config, order: &Order) -> Result<Option<Answer>, Error> {
+    let mut stream = match UnixStream::connect(&config.server.control) {
+        Ok(stream) => stream,
+        Err(error)
+            if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) =>
+        {
+            return Ok(None);
+        }
+        Err(error) => {
+            let socket = config.server.control.display();
+            let remedy = "run this as the gateway's user";
+            return Err(Error::new(format!("cannot reach {socket}: {error}\n    fix: {remedy}")));
+        }
+    };
+    stream.set_write_timeout(Some(PATIENCE)).map_err(Error::new)?;
+    let mut line = serde_json::to_string(order).map_err(Error::new)?;
+    line.push('\n');
+    stream.write_all(line.as_bytes()).map_err(Error::new)?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).map_err(Error::new)?;
+    if answer.is_empty() {
+        let text = "the gateway stopped before it answered: what it had not done yet is not done";
+        return Err(Error::new(format!("{text}\n    fix: run this again")));
+    }
+    serde_json::from_str(&answer).map(Some).map_err(Error::new)
+}
+
+/// A store that others share is asked wherever it can be reached, also where there are no users.
+fn ask_store(config: &Config, order: &Order) -> Result<Answer, Error> {
+    let directory: Arc<dyn Directory> = if config.directory.file.exists() {
+        let opened = Users::open(&config.directory, &config.login.costs());
+        Arc::new(opened.map_err(|refused| Error::from(refused.problems))?.0)
+    } else if config.store.is_shared() {
+        Arc::new(Nobody)
+    } else {
+        return Err(Error::new("the gateway has never run here: there are no sessions"));
+    };
+    let clock = Clock::system();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(Error::new)?;
+    let authority = open_store(config, Arc::clone(&directory), &clock).map_err(Error::new)?;
+    Ok(runtime.block_on(carry_out(order, &authority, &*directory, &clock)))
+}
+
+/// No directory at all.
+#[derive(Debug)]
+struct Nobody;
+
+impl Directory for Nobody {
+    fn epoch(&self) -> u64 {
+        0
+    }
+
+    fn by_login(&self, _identifier: &str) -> Option<Arc<Account>> {
+        None
+    }
+
+    fn by_id(&self, _id: &str) -> Option<Arc<Account>> {
+        None
+    }
+
+    fn group(&self, _name: &str) -> Option<Arc<Group>> {
+        None
+    }
+
+    fn below(&self, _name: &str) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn members(&self, _group: &str) -> Vec<Arc<Account>> {
+        Vec::new()
+    }
+
+    fn rehash(&self, _id: &str, _old: &Secret, _new: &Secret) -> Result<(), String> {
+        Err("there is no directory".to_owned())
+    }
+}

@@ -1,0 +1,93 @@
+//! TLS sessions that a client began with one gateway and goes on with at another.
+
+use std::fs;
+use std::sync::Arc;
+
+use rustls::{ClientConfig, HandshakeKind, SupportedProtocolVersion};
+
+use crate::support::tls::blind_to;
+use crate::support::{Gateway, Raw};
+
+const TLS12: &SupportedProtocolVersion = &rustls::version::TLS12;
+const TLS13: &SupportedProtocolVersion = &rustls::version::TLS13;
+
+fn sharing(secret: &str) -> Gateway {
+    Gateway::builder()
+        .upstream_with("app", "builtin:whoami", "")
+        .public("/", "app")
+        .set("tls", "ticket_secret", "{ file = \"ticket.secret\" }")
+        .written_with(&[("ticket.secret", secret)])
+        .spawned()
+}
+
+/// Opens a connection and asks for a page: tickets of TLS 1.3 come with the first answer.
+async fn visit(gateway: &Gateway, client: &Arc<ClientConfig>) -> HandshakeKind {
+    let mut raw = Raw::tls(gateway.addr(), Arc::clone(client), "localhost").await;
+    raw.get("/", gateway.authority(), "Connection: close\r\n").await.expect(200);
+    raw.handshake.unwrap()
+}
+
+#[tokio::test]
+async fn gateways_with_one_secret_resume_each_others_sessions() {
+    let secret = "a secret of two gateways, thirty-two bytes and more\n";
+    let (mut one, two) = (sharing(secret), sharing(secret));
+    let stranger = sharing("a secret of another pair of gateways, just as long");
+    for version in [TLS12, TLS13] {
+        let client = blind_to(&[version], &["http/1.1"]);
+        assert_eq!(visit(&one, &client).await, HandshakeKind::Full, "{version:?}");
+        assert_eq!(visit(&two, &client).await, HandshakeKind::Resumed, "{version:?}");
+        assert_eq!(visit(&one, &client).await, HandshakeKind::Resumed, "{version:?}");
+        // A ticket that is not known there costs a full handshake, and no error.
+        assert_eq!(visit(&stranger, &client).await, HandshakeKind::Full, "{version:?}");
+        // Nor does a restart cost more.
+        let client = blind_to(&[version], &["http/1.1"]);
+        assert_eq!(visit(&two, &client).await, HandshakeKind::Full, "{version:?}");
+        one = one.restart();
+        assert_eq!(visit(&one, &client).await, HandshakeKind::Resumed, "{version:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_secret_is_taken_up_while_it_serves() {
+    let (first, second) = (
+        "the first secret of a gateway, thirty-two bytes and more",
+        "the second secret of a gateway, thirty-two bytes and more",
+    );
+    let (old, new) = (sharing(first), sharing(second));
+    let replaced = "portcullis_reloads_total{what=\"certificates\",result=\"ok\"}";
+    let before = old.metric(replaced).await;
+    fs::write(old.dir().join("ticket.secret"), second).unwrap();
+    old.reload();
+    old.metric_is(replaced, |count| count > before).await;
+    for version in [TLS12, TLS13] {
+        let client = blind_to(&[version], &["http/1.1"]);
+        assert_eq!(visit(&new, &client).await, HandshakeKind::Full, "{version:?}");
+        assert_eq!(visit(&old, &client).await, HandshakeKind::Resumed, "{version:?}");
+    }
+    // A bad one is refused, and the one before stays.
+    let refused = "portcullis_reloads_total{what=\"certificates\",result=\"refused\"}";
+    fs::write(old.dir().join("ticket.secret"), "short").unwrap();
+    old.reload();
+    old.metric_is(refused, |count| count > 0.0).await;
+    let client = blind_to(&[TLS13], &["http/1.1"]);
+    assert_eq!(visit(&new, &client).await, HandshakeKind::Full);
+    assert_eq!(visit(&old, &client).await, HandshakeKind::Resumed);
+    assert!(!old.output().contains("short\n"), "{}", old.output());
+}
+
+#[test]
+fn a_short_secret_is_refused_at_the_start() {
+    let gateway = Gateway::builder()
+        .upstream_with("app", "builtin:whoami", "")
+        .public("/", "app")
+        .set("tls", "ticket_secret", "{ file = \"ticket.secret\" }")
+        .written_with(&[("ticket.secret", "hunter2")]);
+    for command in [&["run"][..], &["check"]] {
+        let done = gateway.cli(command);
+        let text = done.text();
+        assert!(matches!(done.code(), 1 | 64), "{text}");
+        assert!(text.contains("`tls.ticket_secret` has 7 bytes, at least 32 are needed"), "{text}");
+        assert!(text.contains("fix: make one with: openssl rand"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
