@@ -99,6 +99,7 @@ async fn of_many_who_ask_for_a_session_one_asks_redis() {
     let (live, token) = login(&a).await;
     let forged = Token::issue(live.id()).unwrap();
     b.store().ready().await.unwrap();
+    server.forget_calls();
     server.pause(Duration::from_millis(100));
     let ask = |token: &Token| {
         let (b, token) = (Arc::clone(&b), token.clone());
