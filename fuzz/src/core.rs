@@ -9,8 +9,9 @@ use portcullis::audit::Audit;
 use portcullis::clock::{Clock, UnixMs};
 use portcullis::secret::Secret;
 use portcullis::session::{
-    Account, Authority, BoxFuture, Caller, Command, CounterTable, Counters, Credentials, Directory, Group, Lease, Live,
-    LoginError, Method, Outcome, Record, Replaced, SessionId, Settings, Store, StoreError,
+    Account, Authority, BoxFuture, Caller, Command, CounterTable, Counters, Credentials, Directory,
+    Group, Lease, Leased, Live, LoginError, Method, Outcome, Record, Replaced, SessionId, Settings,
+    Store, StoreError,
 };
 
 /// What `alice` logs in with.
@@ -127,8 +128,11 @@ impl Store for Shelf {
         self.with(|all| drop(all.insert(record.id, record)))
     }
 
-    fn load(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        self.with(|all| all.get(&id).cloned())
+    fn load(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Leased>, StoreError>> {
+        self.with(|all| {
+            let record = all.get(&id).cloned()?;
+            Some(Leased { record, lease: Lease::endless() })
+        })
     }
 
     fn replace(&self, record: Record) -> BoxFuture<'_, Result<Replaced, StoreError>> {
@@ -166,10 +170,6 @@ impl Store for Shelf {
             users.dedup();
             users
         })
-    }
-
-    fn lease(&self) -> Lease {
-        Lease::endless()
     }
 
     fn counters(&self) -> Arc<dyn Counters> {
