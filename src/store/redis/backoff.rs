@@ -7,7 +7,7 @@ use crate::secret::random;
 /// The first wait.
 const FIRST: Duration = Duration::from_millis(20);
 /// The longest: a store that is back must be noticed within a second.
-const LONGEST: Duration = Duration::from_millis(400);
+const LONGEST: Duration = Duration::from_millis(300);
 
 /// The waits between attempts.
 #[derive(Debug)]

@@ -281,9 +281,11 @@ impl Link {
         let both = tokio::try_join!(dialer.dial(server, Some(push)), dialer.dial(server, None));
         let ((mut read, reader), (write, writer)) = both?;
         let (reader, writer) = (Task::spawn(reader), Task::spawn(writer));
+        // Without NOLOOP: of two changes of a key at once only the last one's author is kept, so with it a
+        // use that we write would hide from us what another node has changed just before.
         let mut tracking = cmd("CLIENT");
         tracking.arg("TRACKING").arg("ON").arg("BCAST").arg("PREFIX");
-        tracking.arg(self.common.keys.sessions()).arg("NOLOOP");
+        tracking.arg(self.common.keys.sessions());
         tracking.query_async::<()>(&mut read).await?;
         let ahead = self.measure(&mut read).await?;
         if !self.checked.swap(true, Ordering::Relaxed) {

@@ -86,6 +86,8 @@ fn shift(record: &mut Record, by: i64) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::store::suite::{START, document, session};
 
@@ -125,5 +127,26 @@ mod tests {
         let mut large = value;
         large.resize(MAX + 1, b' ');
         assert_eq!(read(record.id, &large, 0).unwrap_err(), Unreadable::Large);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_values_are_survived(value: Vec<u8>, head in "[0-9 ]{0,40}\n?", ahead: i64) {
+            let id = SessionId::from_bytes([7; 16]);
+            prop_assert!(read(id, &value, ahead).is_err());
+            let value = [head.as_bytes(), &value].concat();
+            prop_assert!(read(id, &value, ahead).is_err());
+        }
+
+        #[test]
+        fn a_record_survives_any_distance_of_clocks(ahead in -4_000_000_000_000_i64..4_000_000_000_000) {
+            let record = session("u1", START);
+            let value = write(&record, ahead).unwrap();
+            let back = read(record.id, &value, ahead);
+            // Before 1970 there is nothing to move to.
+            if ahead > -1_700_000_000_000 {
+                prop_assert_eq!(document(&back.unwrap()), document(&record));
+            }
+        }
     }
 }

@@ -37,6 +37,7 @@ async fn cut_off(fault: Fault) {
     let ended = Instant::now();
     // Whose session it was cannot be known to this node: the streams end as if it were over.
     let code = open.end_within(ended, SOON + Duration::from_millis(250)).await;
+    assert_eq!(code, Some(1013), "a fault must not look like a sign-out");
     tokio::time::sleep_until((ended + SOON).into()).await;
     load.further(50).await;
     // Everybody is refused there who must be known, and keeps the cookie.

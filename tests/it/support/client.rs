@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Uri};
@@ -16,7 +17,7 @@ use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::gateway::{Gateway, password};
@@ -189,9 +190,19 @@ impl Client {
         self.request(Method::POST, path, &all, Bytes::from(body.to_string())).await
     }
 
-    /// Signs a test user in; fails the test when that is refused.
+    /// Signs a test user in; fails the test when that is refused. A store that is not there for a
+    /// moment, since the machine is busy or it has just come back, is asked again.
     pub(crate) async fn sign_in(&mut self, user: &str) -> Response {
-        let answer = self.try_sign_in(user, &password(user)).await.expect(201);
+        let begun = Instant::now();
+        let mut answer = self.try_sign_in(user, &password(user)).await;
+        while answer.status == 503
+            && answer.text().contains("session-store-unavailable")
+            && begun.elapsed() < Duration::from_secs(5)
+        {
+            sleep(Duration::from_millis(50)).await;
+            answer = self.try_sign_in(user, &password(user)).await;
+        }
+        let answer = answer.expect(201);
         assert!(self.token().is_some(), "no session cookie: {:?}", answer.headers);
         answer
     }

@@ -117,7 +117,7 @@ impl Site {
     pub(crate) async fn signed_in(&self, user: &str) -> (Client, Client) {
         let at_a = self.a.signed_in(user).await;
         let mut at_b = at_a.at(&self.b);
-        at_b.get("/x").await.expect(200);
+        until(&mut at_b, "/x", 200).await;
         (at_a, at_b)
     }
 }
