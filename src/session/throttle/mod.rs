@@ -37,7 +37,7 @@ const NEWCOMER: u32 = 3;
 const WAITING: usize = 256;
 /// How long they wait. Places that nobody gives back are free by then.
 const TURN: Duration = Duration::from_secs(60);
-/// How often they look for what other processes have settled.
+/// How often they look by themselves, also for what other processes have settled.
 const LOOK: Duration = Duration::from_millis(150);
 /// How long a step may take. A store that hangs must not pile up requests.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -60,7 +60,8 @@ pub struct Throttle {
     /// Held while places are taken: attempts of one process that come together must not hinder each
     /// other, of which there may be hundreds. It lasts as long as a store takes for one step or two.
     gate: Mutex<()>,
-    /// Told whenever an attempt of this process is settled.
+    /// Told whenever an attempt of this process is settled: one place is free, and one that waits may
+    /// look. It may be one who waits for another place; who is passed over looks by themselves soon.
     settled: Notify,
     waiting: Semaphore,
 }
@@ -126,8 +127,16 @@ impl Throttle {
         loop {
             // Before looking: a change after the look must not be missed.
             turn.as_mut().enable();
-            if let Some(attempt) = self.reserve(person, network).await? {
-                return Ok(attempt);
+            match self.reserve(person, network).await {
+                Ok(Some(attempt)) => return Ok(attempt),
+                Ok(None) => {}
+                Err(denied) => {
+                    // The turn was for somebody who needs no place: it goes to the next.
+                    if place.is_some() {
+                        self.settled.notify_one();
+                    }
+                    return Err(denied);
+                }
             }
             if place.is_none() {
                 place = Some(self.waiting.try_acquire().map_err(|_| Denied::Busy)?);
@@ -238,7 +247,7 @@ impl Throttle {
         for done in [done.0, done.1, done.2] {
             result = result.and(done);
         }
-        self.settled.notify_waiters();
+        self.settled.notify_one();
         result
     }
 }

@@ -151,7 +151,7 @@ impl Store for Redis {
     }
 
     fn counters(&self) -> Arc<dyn Counters> {
-        Arc::new(throttle::Counts(Arc::clone(&self.inner)))
+        Arc::new(throttle::Counts::new(Arc::clone(&self.inner)))
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {

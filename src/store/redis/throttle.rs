@@ -7,9 +7,11 @@
 use std::sync::Arc;
 
 use redis::{Cmd, Value, cmd, from_redis_value};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::error::Failure;
+use super::keys::slot;
 use super::link::{Lane, Up};
 use super::operations::{BATCH, Inner};
 use crate::clock::{UnixMs, millis};
@@ -25,34 +27,61 @@ else
 end
 return 1";
 
+/// Locks over the counters; two that are changed at once seldom meet on one.
+const SHARDS: usize = 64;
+
 /// The counters of the Redis store. They go by the connections that change things: what they read
 /// must not be tracked.
 #[derive(Debug)]
-pub(super) struct Counts(pub(super) Arc<Inner>);
+pub(super) struct Counts {
+    inner: Arc<Inner>,
+    /// Held while a counter is changed: steps of one process must not hinder each other. With what was
+    /// written last, which most often is what is still there.
+    last: Box<[Mutex<Last>]>,
+}
+
+/// A key and what was written there.
+#[derive(Debug, Default)]
+struct Last {
+    name: String,
+    value: Vec<u8>,
+}
 
 impl Counts {
+    pub(super) fn new(inner: Arc<Inner>) -> Self {
+        Self { inner, last: (0..SHARDS).map(|_| Mutex::default()).collect() }
+    }
+
     async fn read_now(&self, key: &CounterKey) -> Result<(Count, UnixMs), Failure> {
-        let (name, ours) = (self.0.common.keys.count(key), self.0.common.clock.now());
+        let (name, ours) = (self.inner.common.keys.count(key), self.inner.common.clock.now());
         let get = |_: &Up| super::script::get(&name);
-        let (found, up) = self.0.router.ask(&name, Lane::Write, self.0.deadline(), get).await?;
+        let (found, up) =
+            self.inner.router.ask(&name, Lane::Write, self.inner.deadline(), get).await?;
         Ok((count(&text(found)?), up.theirs(ours)))
     }
 
-    /// Works the step out anew for as long as others come first. One of those who come together always
-    /// gets through.
+    /// Works the step out anew for as long as other processes come first. One of those who come together
+    /// always gets through.
     async fn apply_now(&self, key: &CounterKey, step: Step) -> Result<(Count, UnixMs), Failure> {
-        let (name, deadline) = (self.0.common.keys.count(key), self.0.deadline());
-        // Most counts are empty: a wrong guess costs one more round.
-        let mut found = Vec::new();
+        let name = self.inner.common.keys.count(key);
+        let shard = usize::from(slot(name.as_bytes())) % SHARDS;
+        let mut last = self.last.get(shard).ok_or(Failure::Nonsense)?.lock().await;
+        // A wrong guess costs one more round. Most counts are empty.
+        let mut found =
+            if last.name == name { std::mem::take(&mut last.value) } else { Vec::new() };
+        last.name.clear();
+        let deadline = self.inner.deadline();
         while Instant::now() < deadline {
-            let (before, ours) = (count(&found), self.0.common.clock.now());
-            let swap = |up: &Up| {
-                let now = up.theirs(ours);
-                swap(&name, &found, key, &before.after(step, key, now), now)
-            };
-            let (answer, up) = self.0.router.ask(&name, Lane::Write, deadline, swap).await?;
+            let (before, ours) = (count(&found), self.inner.common.clock.now());
+            let after = |up: &Up| before.after(step, key, up.theirs(ours));
+            let swap = |up: &Up| swap(&name, &found, key, &after(up), up.theirs(ours));
+            let ask = self.inner.router.ask(&name, Lane::Write, deadline, swap);
+            let (answer, up) = ask.await?;
+            let now = up.theirs(ours);
             if answer == Value::Int(1) {
-                return Ok((before, up.theirs(ours)));
+                let value = document(&after(&up), key, now);
+                *last = Last { name, value };
+                return Ok((before, now));
             }
             found = text(answer)?;
         }
@@ -60,19 +89,20 @@ impl Counts {
     }
 
     async fn list_now(&self, limit: usize) -> Result<Counted, Failure> {
-        let (mut all, mut now) = (Vec::new(), self.0.common.clock.now());
-        let mut scan = self.0.router.scan(self.0.common.keys.counts());
+        let (mut all, mut now) = (Vec::new(), self.inner.common.clock.now());
+        let mut scan = self.inner.router.scan(self.inner.common.keys.counts());
         while all.len() < limit
-            && let Some(names) = scan.next(self.0.common.timeout).await?
+            && let Some(names) = scan.next(self.inner.common.timeout).await?
         {
             let keys: Vec<_> =
-                names.iter().filter_map(|name| self.0.common.keys.count_of(name)).collect();
+                names.iter().filter_map(|name| self.inner.common.keys.count_of(name)).collect();
             for some in keys.chunks(BATCH) {
-                let ours = self.0.common.clock.now();
-                let names: Vec<_> = some.iter().map(|key| self.0.common.keys.count(key)).collect();
+                let ours = self.inner.common.clock.now();
+                let names: Vec<_> =
+                    some.iter().map(|key| self.inner.common.keys.count(key)).collect();
                 let get = |_: &Up, index: usize| names.get(index).map(|n| super::script::get(n));
-                let deadline = self.0.deadline();
-                let found = self.0.router.ask_each(&names, Lane::Write, deadline, get).await?;
+                let deadline = self.inner.deadline();
+                let found = self.inner.router.ask_each(&names, Lane::Write, deadline, get).await?;
                 for (key, (value, up)) in some.iter().zip(found) {
                     now = up.theirs(ours);
                     let count = count(&text(value)?);
@@ -90,9 +120,10 @@ impl Counts {
     }
 
     async fn forget_now(&self, key: &CounterKey) -> Result<bool, Failure> {
-        let name = self.0.common.keys.count(key);
+        let name = self.inner.common.keys.count(key);
         let take = |_: &Up| super::script::end(&name);
-        let (found, _) = self.0.router.ask(&name, Lane::Write, self.0.deadline(), take).await?;
+        let (found, _) =
+            self.inner.router.ask(&name, Lane::Write, self.inner.deadline(), take).await?;
         Ok(found != Value::Nil)
     }
 }
@@ -108,13 +139,17 @@ fn count(text: &[u8]) -> Count {
     serde_json::from_slice(text).unwrap_or_default()
 }
 
-fn swap(name: &str, from: &[u8], key: &CounterKey, to: &Count, now: UnixMs) -> Cmd {
-    let document = match to.is_empty(key, now) {
+/// The value of a count; nothing when it need not be kept.
+fn document(count: &Count, key: &CounterKey, now: UnixMs) -> Vec<u8> {
+    match count.is_empty(key, now) {
         true => Vec::new(),
-        false => serde_json::to_vec(to).unwrap_or_default(),
-    };
+        false => serde_json::to_vec(count).unwrap_or_default(),
+    }
+}
+
+fn swap(name: &str, from: &[u8], key: &CounterKey, to: &Count, now: UnixMs) -> Cmd {
     let mut command = cmd("EVAL");
-    command.arg(SWAP).arg(1).arg(name).arg(from).arg(document);
+    command.arg(SWAP).arg(1).arg(name).arg(from).arg(document(to, key, now));
     command.arg(millis(to.expires_in(key, now)));
     command
 }
@@ -124,7 +159,7 @@ impl Counters for Counts {
         &'a self,
         key: &'a CounterKey,
     ) -> BoxFuture<'a, Result<(Count, UnixMs), StoreError>> {
-        Box::pin(async move { self.0.count(self.read_now(key)).await })
+        Box::pin(async move { self.inner.count(self.read_now(key)).await })
     }
 
     fn apply<'a>(
@@ -132,14 +167,14 @@ impl Counters for Counts {
         key: &'a CounterKey,
         step: Step,
     ) -> BoxFuture<'a, Result<(Count, UnixMs), StoreError>> {
-        Box::pin(async move { self.0.count(self.apply_now(key, step)).await })
+        Box::pin(async move { self.inner.count(self.apply_now(key, step)).await })
     }
 
     fn list(&self, limit: usize) -> BoxFuture<'_, Result<Counted, StoreError>> {
-        Box::pin(async move { self.0.count(self.list_now(limit)).await })
+        Box::pin(async move { self.inner.count(self.list_now(limit)).await })
     }
 
     fn forget<'a>(&'a self, key: &'a CounterKey) -> BoxFuture<'a, Result<bool, StoreError>> {
-        Box::pin(async move { self.0.count(self.forget_now(key)).await })
+        Box::pin(async move { self.inner.count(self.forget_now(key)).await })
     }
 }
