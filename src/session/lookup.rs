@@ -52,12 +52,18 @@ impl Authority {
     /// # Errors
     /// [`Refusal::Unavailable`] when the store does not answer: that is not "no session".
     pub async fn load(self: &Arc<Self>, token: &Token) -> Result<Option<Arc<Live>>, Refusal> {
-        let Some(live) = self.read(token.id()).await? else { return Ok(None) };
-        let now = self.clock.now();
-        if live.pulse().is_over(now) || !live.opens(token, now) {
-            return Ok(None);
+        let (mut found, joined) = self.join(token.id()).await?;
+        // A read that was joined may have begun before this secret was given out: one that begins now
+        // tells for certain.
+        if joined && found.as_ref().is_some_and(|live| !self.is_opened(live, token)) {
+            found = self.join(token.id()).await?.0;
         }
-        Ok(Some(live))
+        Ok(found.filter(|live| self.is_opened(live, token)))
+    }
+
+    fn is_opened(&self, live: &Live, token: &Token) -> bool {
+        let now = self.clock.now();
+        !live.pulse().is_over(now) && live.opens(token, now)
     }
 
     /// Makes a session that was just written usable; `None` when it has ended since, or its user may
@@ -72,20 +78,25 @@ impl Authority {
 
     /// As [`Authority::fetch`]; of those who ask for the same session at once, one asks the store.
     pub(super) async fn read(self: &Arc<Self>, id: SessionId) -> Result<Found, Refusal> {
+        self.join(id).await.map(|(found, _)| found)
+    }
+
+    /// The same, and whether it was somebody else who asked.
+    async fn join(self: &Arc<Self>, id: SessionId) -> Result<(Found, bool), Refusal> {
         loop {
             let mut landed = match self.flights.join(id) {
                 Flight::Passenger(landed) => landed,
                 Flight::Pilot(flight) => {
                     let found = self.fetch(id).await;
                     flight.land(found.clone());
-                    return found;
+                    return found.map(|found| (found, false));
                 }
             };
             // A pilot who leaves lands nowhere: the next one asks.
             if let Ok(found) = landed.wait_for(Option::is_some).await
                 && let Some(found) = found.clone()
             {
-                return found;
+                return found.map(|found| (found, true));
             }
         }
     }
@@ -232,5 +243,31 @@ impl Pilot<'_> {
 impl Drop for Pilot<'_> {
     fn drop(&mut self) {
         self.flights.lock().remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::session::record::tests::sample;
+    use crate::session::testing::{Shelf, authority_over};
+
+    #[tokio::test]
+    async fn a_secret_younger_than_the_read_that_was_joined_opens_its_session() {
+        let clock = Clock::manual(UnixMs(1_000));
+        let store: Arc<dyn crate::session::Store> = Arc::new(Shelf::new(&clock));
+        let core = authority_over(Arc::clone(&store), &clock).0;
+        let (record, token) = sample("u1", clock.now());
+        store.create(record.clone()).await.unwrap();
+        let mut former = record;
+        former.secret = Token::issue(former.id).unwrap().hash();
+        let former = Live::new(former, Identity::default(), 0, None, Lease::endless());
+        let Flight::Pilot(flight) = core.flights.join(token.id()) else { panic!() };
+        let (found, ()) = tokio::join!(core.load(&token), async {
+            tokio::task::yield_now().await;
+            flight.land(Ok(Some(Arc::new(former))));
+        });
+        assert!(found.unwrap().is_some());
     }
 }
