@@ -21,7 +21,6 @@ pub(super) enum Stopped {
 }
 
 /// What is to be written. Belongs to a connection, so that its memory serves many requests.
-#[derive(Debug)]
 pub(super) struct Outgoing {
     /// The head, or what frames the next chunk.
     before: Vec<u8>,

@@ -1,9 +1,9 @@
 //! The store over real servers, which the tests start themselves.
 
-#[allow(dead_code, unused_imports)]
+#[allow(dead_code, unused_imports, reason = "a tool box that integration tests use, too")]
 #[path = "../../../../tests/it/support/process.rs"]
 mod process;
-#[allow(dead_code, unused_imports)]
+#[allow(dead_code, unused_imports, reason = "a tool box that integration tests use, too")]
 #[path = "../../../../tests/it/support/redis/mod.rs"]
 mod redis;
 
