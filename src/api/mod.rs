@@ -16,7 +16,9 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
-use crate::session::{Authority, Caller, Command, Identity, Outcome, Refusal, Token};
+use crate::session::{
+    Authority, Caller, Command, Identity, Live, Outcome, Refusal, Token, Worthless,
+};
 
 /// A future of this worker.
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -31,6 +33,20 @@ impl<'a> Core<'a> {
         Self(authority)
     }
 
+    /// The live session that `token` opens for a request from `ip` to `target` (path and query as sent).
+    /// It is one use, of those that the session may be limited to.
+    ///
+    /// # Errors
+    /// `Ok(Err(_))`: it opens none, and why. `Err`: nobody can tell now.
+    pub async fn session(
+        &self,
+        token: &Token,
+        ip: Option<IpAddr>,
+        target: &str,
+    ) -> Result<Result<Arc<Live>, Worthless>, Refusal> {
+        self.0.used(token, ip, target).await
+    }
+
     /// Carries out a command.
     ///
     /// # Errors
@@ -43,6 +59,33 @@ impl<'a> Core<'a> {
     pub fn claims(&self, identity: &Identity) -> Vec<String> {
         self.0.claims(identity)
     }
+}
+
+/// The head of a request, by which a dialect tells its own requests from those to apps.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// Method.
+    pub method: &'a Method,
+    /// Path below the mount, such as `/login`, `/` for the mount itself; the whole path when the request
+    /// does not go to the dialect's mount.
+    pub path: &'a str,
+    /// Query without its `?`.
+    pub query: Option<&'a str>,
+    /// Headers as the client sent them.
+    pub headers: &'a HeaderMap,
+}
+
+/// Whose a request under a dialect's mount is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owns {
+    /// The app's that the routes name.
+    No,
+    /// The dialect's, unless a route leads to this place under the mount.
+    Unrouted,
+    /// The body tells: see [`Dialect::owns_body`]. A body that is too large to look at is the app's.
+    Unread,
+    /// The dialect's.
+    Yes,
 }
 
 /// A request to an own route, with its bounded body.
@@ -177,9 +220,14 @@ impl Fault {
 impl From<&Refusal> for Fault {
     fn from(refusal: &Refusal) -> Self {
         let (status, code) = match refusal {
+            Refusal::AppTokenDisabled | Refusal::AppTokenExpired | Refusal::AppTokenHash => {
+                (StatusCode::FORBIDDEN, "app-token-refused")
+            }
             Refusal::Busy => (StatusCode::SERVICE_UNAVAILABLE, "login-busy"),
             Refusal::ClaimNotAllowed(_) => (StatusCode::FORBIDDEN, "claim-not-allowed"),
             Refusal::Conflict => (StatusCode::CONFLICT, "session-conflict"),
+            Refusal::Forbidden => (StatusCode::FORBIDDEN, "not-allowed"),
+            Refusal::Missing(_) => (StatusCode::NOT_FOUND, "not-found"),
             Refusal::InvalidCredentials => (StatusCode::UNAUTHORIZED, "invalid-credentials"),
             Refusal::NotFound => (StatusCode::NOT_FOUND, "session-not-found"),
             Refusal::NotSignedIn => (StatusCode::UNAUTHORIZED, "not-signed-in"),
@@ -228,6 +276,30 @@ pub struct Context<'a> {
 pub trait Dialect: fmt::Debug + Send + Sync {
     /// Name in configuration and logs.
     fn name(&self) -> &'static str;
+
+    /// Whose this request under the mount is, by its head.
+    fn owns(&self, head: &Head<'_>) -> Owns {
+        let _ = head;
+        Owns::Yes
+    }
+
+    /// Whether a request under the mount is the dialect's, by its head and whole body.
+    fn owns_body(&self, head: &Head<'_>, body: &[u8]) -> bool {
+        let _ = (head, body);
+        true
+    }
+
+    /// The token in this dialect's own carrier, looked for in every request to the dialect's host; the
+    /// body is there when the mount's requests were asked for it.
+    fn token(&self, head: &Head<'_>, body: Option<&[u8]>) -> Option<Token> {
+        let _ = (head, body);
+        None
+    }
+
+    /// Names of the headers that carry a token of this dialect: they do not go to apps.
+    fn carriers(&self) -> &[HeaderName] {
+        &[]
+    }
 
     /// Answers a request to one of its routes. The carrier's session, if any, is validated.
     fn answer<'a>(&'a self, ask: Ask<'a>, core: Core<'a>) -> LocalFuture<'a, Reply>;

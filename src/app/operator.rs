@@ -98,7 +98,7 @@ mod tests {
         let (identifier, word) = ("alice".to_owned(), "alice".to_owned());
         let alice = Credentials::Password { identifier, password: Secret::new(word) };
         let caller = Caller::default();
-        let outcome = world.authority.execute(Command::Login(alice), &caller).await.unwrap();
+        let outcome = world.authority.execute(Command::login(alice), &caller).await.unwrap();
         assert!(matches!(outcome, Outcome::Opened(..)));
     }
 

@@ -258,6 +258,11 @@ fn check_users(
             name: user.display_name,
             email: user.email,
             groups: names_of(&user.groups),
+            aliases: user
+                .aliases
+                .iter()
+                .map(|(d, alias)| (d.value.clone(), alias.clone()))
+                .collect(),
             disabled: user.disabled,
             password: user.password,
         };

@@ -131,8 +131,8 @@ impl Snapshot {
 }
 
 fn shown(account: &Account) -> impl PartialEq + use<'_> {
-    let Account { id, identifier, name, email, groups, disabled, password: _ } = account;
-    (id, identifier, name, email, groups, disabled)
+    let Account { id, identifier, name, email, groups, aliases, disabled, password: _ } = account;
+    (id, identifier, name, email, groups, aliases, disabled)
 }
 
 /// For each group the names of all groups below it, sorted.

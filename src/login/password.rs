@@ -19,7 +19,7 @@ use super::{Context, Kind, Plan};
 use crate::clock::{Clock, UnixMs};
 use crate::secret::{Costs, PasswordHash, Secret, hash_password, random};
 use crate::section::Section;
-use crate::session::{Account, BoxFuture, Credentials, Directory, LoginError, Method};
+use crate::session::{Account, BoxFuture, Credentials, Directory, LoginError, Method, Proven};
 
 /// The registration.
 pub(super) static KIND: Kind = Kind { name: NAME, read };
@@ -158,9 +158,15 @@ impl Method for Password {
     fn verify<'a>(
         &'a self,
         credentials: &'a Credentials,
-    ) -> BoxFuture<'a, Result<Arc<Account>, LoginError>> {
-        let Credentials::Password { identifier, password } = credentials;
-        Box::pin(self.check(identifier, password))
+    ) -> BoxFuture<'a, Result<Proven, LoginError>> {
+        Box::pin(async move {
+            match credentials {
+                Credentials::Password { identifier, password } => {
+                    self.check(identifier, password).await.map(Proven::Account)
+                }
+                Credentials::ApiKey { .. } => Err(LoginError::Unsupported),
+            }
+        })
     }
 }
 

@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use super::cache::Cache;
 use super::change::deliver;
-use super::command::{Caller, Command, Outcome, Refusal};
+use super::command::{Caller, Command, Opening, Outcome, Refusal};
 use super::counters::Person;
 use super::follow::Follower;
 use super::identity::{Identity, claimable, group_claim, may_claim, user_claim};
 use super::live::Live;
 use super::lookup::Flights;
-use super::ports::{Account, Credentials, Directory, LoginError, Method, Store, StoreError};
+use super::ports::{
+    Account, Credentials, Directory, LoginError, Method, Proven, Store, StoreError,
+};
 use super::record::{Previous, Record};
 use super::throttle::{Denied, Throttle};
 use super::token::{SessionId, Token};
@@ -116,7 +118,7 @@ impl Authority {
                 Ok(Outcome::Methods(self.methods.iter().map(|method| method.name()).collect()))
             }
             Command::ListSessions => self.list(signed_in(caller)?).await.map(Outcome::Sessions),
-            Command::Login(credentials) => self.login(&credentials, caller).await,
+            Command::Login(opening) => self.login(&opening, caller).await,
             Command::Logout => match &caller.session {
                 Some(live) => {
                     let ended = self.end(live.id(), "logout", &origin(caller)).await?;
@@ -125,17 +127,24 @@ impl Authority {
                 None => Ok(Outcome::Ended(0)),
             },
             Command::Peers => self.peers(signed_in(caller)?),
-            Command::SwitchClaim { claim, extended } => {
-                self.switch_claim(claim, extended, caller).await
+            Command::SwitchClaim { claim, extended, renew } => {
+                self.switch_claim(claim, extended, renew, caller).await
             }
+            Command::ActFor(..)
+            | Command::IssueKey { .. }
+            | Command::ListKeys
+            | Command::RevokeKey(_)
+            | Command::Scopes
+            | Command::StartSealed(..) => Err(Refusal::Unsupported),
         }
     }
 
     async fn login(
         self: &Arc<Self>,
-        credentials: &Credentials,
+        opening: &Opening,
         caller: &Caller,
     ) -> Result<Outcome, Refusal> {
+        let Opening { credentials, terms } = opening;
         let typed = credentials.identifier();
         let person = match self.directory.by_login(typed) {
             Some(account) => Person::known(&account.id),
@@ -173,7 +182,7 @@ impl Authority {
             }
         };
         attempt.succeeded().await;
-        match self.open(&account, method, caller).await {
+        match self.open(&account, method, terms, caller).await {
             Ok((live, token)) => Ok(Outcome::Opened(live, token)),
             Err(refusal) => {
                 self.note_failure(typed, "store", caller);
@@ -190,8 +199,11 @@ impl Authority {
             match method.verify(credentials).await {
                 Err(LoginError::Unsupported) => {}
                 Err(error) => return Err(error),
-                Ok(account) if account.disabled => return Err(LoginError::Invalid),
-                Ok(account) => return Ok((method.name(), account)),
+                Ok(Proven::Account(account)) if account.disabled => {
+                    return Err(LoginError::Invalid);
+                }
+                Ok(Proven::Account(account)) => return Ok((method.name(), account)),
+                Ok(Proven::Key(_)) => return Err(LoginError::Unsupported),
             }
         }
         Err(LoginError::Unsupported)
@@ -248,6 +260,7 @@ impl Authority {
         self: &Arc<Self>,
         claim: String,
         extended: bool,
+        renew: bool,
         caller: &Caller,
     ) -> Result<Outcome, Refusal> {
         let live = signed_in(caller)?;
@@ -265,6 +278,10 @@ impl Authority {
         record.seen = live.pulse().seen();
         record.extended = extended;
         record.claim = claim;
+        if renew {
+            let whole = former.expires.since(former.created);
+            record.expires = former.expires.max(self.clock.now().plus(whole));
+        }
         // Who never got the new secret must be able to go on with the one they have.
         let mut back = former.clone();
         back.generation = record.generation + 1;

@@ -9,8 +9,10 @@ use std::time::Duration;
 use super::identity::GroupNode;
 use super::live::Live;
 use super::ports::Credentials;
+use super::principal::{Key, Partner};
 use super::record::Record;
-use super::token::{SessionId, Token};
+use super::token::{Form, SessionId, Token};
+use crate::secret::Secret;
 
 /// Who asks, and from where.
 #[derive(Clone, Debug, Default)]
@@ -25,9 +27,97 @@ pub struct Caller {
     pub request: String,
 }
 
+/// How long a session lives and what its token looks like.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terms {
+    /// Form of the token: [`Form::Own`] or [`Form::Sid`].
+    pub form: Form,
+    /// Absolute lifetime, when it is not the usual one.
+    pub lifetime: Option<Duration>,
+    /// Idle lifetime, when it is not the usual one.
+    pub idle: Option<Duration>,
+}
+
+/// Whom a partner wants to act for.
+#[derive(Clone, Debug)]
+pub enum Whom {
+    /// The person whom a dialect knows under this id.
+    Alias {
+        /// Name of the dialect.
+        dialect: &'static str,
+        /// Its id of the person.
+        id: String,
+    },
+    /// The only person with this e-mail address.
+    Email(String),
+}
+
+/// What is asked of a sealed session (KS).
+#[derive(Clone, Debug, Default)]
+pub struct KsTerms {
+    /// Lifetime asked for; the partner's limit holds.
+    pub lifetime: Option<Duration>,
+    /// Privileges, comma-separated `name[:value]`.
+    pub privileges: String,
+}
+
+/// By what right a sealed session (KS) is asked for.
+#[derive(Clone, Debug)]
+pub enum Seal {
+    /// The secret of an app token; the caller's session is a KS of its partner.
+    AppToken {
+        /// Id of the app token.
+        id: String,
+        /// Hex of the hash over the caller's KS and the secret.
+        hash: String,
+        /// The partner's id of the user, empty for the token's or the caller's.
+        user: String,
+        /// Whether an admin session is asked for; `None`: what the token says.
+        admin: Option<bool>,
+        /// The caller's KS as it was sent: part of what is hashed.
+        ks: Secret,
+    },
+    /// A password; `tenant` is chosen for the user when it is not given.
+    Password {
+        /// Login name, or the tenant's id of the user.
+        credentials: Credentials,
+        /// Id of the partner.
+        tenant: Option<String>,
+        /// Whether the identifier is the tenant's id of the user.
+        by_alias: bool,
+    },
+    /// A secret of the partner.
+    Secret {
+        /// Id of the partner.
+        tenant: String,
+        /// Its admin or user secret.
+        secret: Secret,
+        /// The partner's id of the user; empty for the partner itself.
+        user: String,
+        /// Whether an admin session is asked for.
+        admin: bool,
+    },
+    /// None: an anonymous widget of a partner.
+    Widget {
+        /// Id of the partner.
+        tenant: String,
+    },
+}
+
+/// A session that a login is to open.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// What is shown.
+    pub credentials: Credentials,
+    /// What is wanted.
+    pub terms: Terms,
+}
+
 /// Something to be done with sessions.
 #[derive(Clone, Debug)]
 pub enum Command {
+    /// Open a session for somebody else; the caller is a partner, or a key of that person.
+    ActFor(Whom, Terms),
     /// End all of the caller's sessions but the one that asks.
     EndOthers,
     /// End one of the caller's sessions.
@@ -36,44 +126,97 @@ pub enum Command {
     Groups,
     /// Who am I.
     Inspect,
+    /// Make a key that acts under the caller's active claim.
+    IssueKey {
+        /// What it is for.
+        name: String,
+        /// How long it lives; `None`: until it is revoked.
+        lifetime: Option<Duration>,
+    },
+    /// The keys that act under the caller's active claim.
+    ListKeys,
     /// The names of the login methods.
     ListMethods,
     /// The caller's sessions.
     ListSessions,
     /// Prove who somebody is and open a session; the session that the request carried ends.
-    Login(Credentials),
+    Login(Opening),
     /// End the session that asks.
     Logout,
     /// People who share a group with the caller.
     Peers,
+    /// Revoke a key that acts under the caller's active claim.
+    RevokeKey(String),
+    /// The partners that the caller administrates.
+    Scopes,
+    /// Open a sealed session (KS). The session that the request carried goes on.
+    StartSealed(Seal, KsTerms),
     /// Act under another claim.
     SwitchClaim {
         /// `user/<id>` or `group/<name>`.
         claim: String,
         /// Whether the roles include the groups below.
         extended: bool,
+        /// Whether the session's absolute lifetime begins anew.
+        renew: bool,
     },
+}
+
+impl Command {
+    /// A login with the usual terms.
+    pub fn login(credentials: Credentials) -> Self {
+        Self::Login(Opening { credentials, terms: Terms::default() })
+    }
 }
 
 /// What came of a command.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// This many sessions ended.
+    /// This many sessions or keys ended.
     Ended(usize),
     /// The forest of groups.
     Groups(Vec<GroupNode>),
+    /// A key was made; the secret is shown this once.
+    KeyIssued(Arc<Key>, Secret),
+    /// Keys, oldest first.
+    Keys(Vec<Arc<Key>>),
     /// Names of login methods.
     Methods(Vec<&'static str>),
     /// A session was opened; the token is shown this once.
     Opened(Arc<Live>, Token),
     /// Claims of people and their e-mail addresses.
     Peers(Vec<(String, String)>),
+    /// Partners.
+    Scopes(Vec<Arc<Partner>>),
     /// The session that asks.
     Session(Arc<Live>),
     /// Records of the caller's live sessions, newest first.
     Sessions(Vec<Record>),
     /// The claim was switched; the token replaces the former one.
     Switched(Arc<Live>, Token),
+}
+
+/// Why a token opens no session, as far as its holder may know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Worthless {
+    /// It was used as often as it may be.
+    #[error("the session was used as often as it may be")]
+    ActionsExceeded,
+    /// It was ended before its time.
+    #[error("the session has ended")]
+    Ended,
+    /// Its time is over.
+    #[error("the session has expired")]
+    Expired,
+    /// It is not, and never was, a token of a session here.
+    #[error("this is not the token of a session")]
+    Invalid,
+    /// It may not be used from this address.
+    #[error("the session may not be used from this address")]
+    WrongAddress,
+    /// It may not be used for this path.
+    #[error("the session may not be used for this path")]
+    WrongUri,
 }
 
 /// Why a command was not carried out. Nothing has changed then.
@@ -88,9 +231,24 @@ pub enum Refusal {
     /// Somebody changed the session at the same moment.
     #[error("the session was changed by another request; try again")]
     Conflict,
+    /// The app token has ended.
+    #[error("the app token has expired")]
+    AppTokenExpired,
+    /// The app token may not be used.
+    #[error("the app token is disabled")]
+    AppTokenDisabled,
+    /// The hash of an app token is wrong.
+    #[error("the hash does not match the app token")]
+    AppTokenHash,
+    /// The caller may not do this.
+    #[error("you may not do this")]
+    Forbidden,
     /// Wrong user name or password.
     #[error("that user name and password do not match")]
     InvalidCredentials,
+    /// Something that was named is not there: the text says what.
+    #[error("there is no such {0}")]
+    Missing(&'static str),
     /// No such session among the caller's.
     #[error("no such session")]
     NotFound,

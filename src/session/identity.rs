@@ -2,10 +2,11 @@
 //!
 //! A change of groups takes effect because the derivation is repeated when the directory's epoch moves.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ports::{Account, Directory};
-use super::record::Record;
+use super::record::{Kind, Record};
 
 /// Prefix of a claim to be oneself.
 pub const USER: &str = "user/";
@@ -47,6 +48,16 @@ pub struct Identity {
     pub actor: Option<String>,
     /// Tenant (partner), if any.
     pub tenant: Option<String>,
+    /// Privileges of dialects, verbatim.
+    pub privileges: Vec<String>,
+    /// Role within the tenant.
+    pub role: Option<String>,
+    /// Whether the session administrates its tenant.
+    pub admin: bool,
+    /// Kind of principal.
+    pub kind: Kind,
+    /// What other APIs call the user: dialect to id.
+    pub aliases: BTreeMap<String, String>,
 }
 
 impl Identity {
@@ -76,6 +87,11 @@ impl Identity {
             method: record.method.clone(),
             actor: record.actor.clone(),
             tenant: record.tenant.clone(),
+            privileges: record.privileges.clone(),
+            role: record.role.clone(),
+            admin: record.admin,
+            kind: record.kind,
+            aliases: account.aliases.clone(),
         })
     }
 }

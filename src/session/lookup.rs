@@ -4,13 +4,14 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::authority::{Authority, unavailable};
-use super::command::Refusal;
+use super::command::{Refusal, Worthless};
 use super::follow::GRACE;
 use super::identity::Identity;
 use super::live::Live;
@@ -59,6 +60,23 @@ impl Authority {
             found = self.join(token.id()).await?.0;
         }
         Ok(found.filter(|live| self.is_opened(live, token)))
+    }
+
+    /// One use of the session that `token` opens, by a request from `ip` to `target` (path and query).
+    ///
+    /// # Errors
+    /// `Ok(Err(_))`: it opens none, and why. `Err`: the store does not answer.
+    pub async fn used(
+        self: &Arc<Self>,
+        token: &Token,
+        ip: Option<IpAddr>,
+        target: &str,
+    ) -> Result<Result<Arc<Live>, Worthless>, Refusal> {
+        let _ = (ip, target);
+        if let Cached::Live(live) = self.cached(token, self.clock.now()) {
+            return Ok(Ok(live));
+        }
+        Ok(self.load(token).await?.ok_or(Worthless::Invalid))
     }
 
     fn is_opened(&self, live: &Live, token: &Token) -> bool {

@@ -10,10 +10,12 @@ mod command;
 mod counters;
 mod follow;
 mod identity;
+mod key;
 mod live;
 mod lookup;
 mod open;
 mod ports;
+mod principal;
 mod record;
 mod streams;
 mod table;
@@ -23,21 +25,27 @@ mod throttle;
 mod token;
 
 pub use self::authority::{Authority, Settings, shorten};
-pub use self::command::{Caller, Command, Outcome, Refusal};
+pub use self::command::{
+    Caller, Command, KsTerms, Opening, Outcome, Refusal, Seal, Terms, Whom, Worthless,
+};
 pub use self::counters::{
     Count, Counted, CounterKey, Counters, Network, NotAName, Person, Settled, Step,
 };
 pub use self::identity::{
     GROUP, GroupNode, Identity, USER, claimable, group_claim, may_claim, user_claim,
 };
+pub use self::key::{KeySecret, NEW_SECRET_LENGTH};
 pub use self::live::{Live, Pulse};
 pub use self::lookup::Cached;
 pub use self::ports::{
-    Account, BoxFuture, Credentials, Directory, Group, Lease, Leased, LoginError, Method, Replaced,
-    Store, StoreError, StoreLink, Watcher,
+    Account, BoxFuture, Credentials, Directory, Group, Lease, Leased, LoginError, Method, Proven,
+    Replaced, Store, StoreError, StoreLink, Watcher,
 };
-pub use self::record::{Kind, Previous, RECORD_VERSION, Record};
+pub use self::principal::{
+    AppToken, HashKind, Key, Member, NoPrincipal, PARTNER, Partner, Principal, Reach,
+};
+pub use self::record::{Kind, Limits, Previous, RECORD_VERSION, Record};
 pub use self::streams::{Entry, Streams};
 pub use self::table::{CounterTable, Stepped};
 pub use self::throttle::{Attempt, Denied, Throttle};
-pub use self::token::{SecretHash, SessionId, TOKEN_LENGTH, Token};
+pub use self::token::{Form, SecretHash, SessionId, TOKEN_LENGTH, Token};

@@ -9,12 +9,12 @@ use serde_json::Map;
 
 use super::authority::{AGENT_LENGTH, Authority, no_randomness, origin, shorten, unavailable};
 use super::change::deliver;
-use super::command::{Caller, Refusal};
+use super::command::{Caller, Refusal, Terms};
 use super::identity::{Identity, user_claim};
 use super::live::Live;
 use super::ports::Account;
 use super::record::{Kind, RECORD_VERSION, Record};
-use super::token::{SessionId, Token};
+use super::token::{Form, SessionId, Token};
 use crate::audit::{Event, Origin};
 use crate::clock::{UnixMs, millis};
 
@@ -24,10 +24,15 @@ impl Authority {
         self: &Arc<Self>,
         account: &Account,
         method: &'static str,
+        terms: &Terms,
         caller: &Caller,
     ) -> Result<(Arc<Live>, Token), Refusal> {
-        let id = SessionId::issue().map_err(no_randomness)?;
-        let token = Token::issue(id).map_err(no_randomness)?;
+        let token = match terms.form {
+            Form::Sid => Token::issue_sid(),
+            _ => SessionId::issue().and_then(Token::issue),
+        };
+        let token = token.map_err(no_randomness)?;
+        let id = token.id();
         let now = self.clock.now();
         let record = Record {
             version: RECORD_VERSION,
@@ -49,10 +54,14 @@ impl Authority {
             agent: shorten(&caller.agent, AGENT_LENGTH).to_owned(),
             created: self.moment(now),
             seen: now,
-            expires: now.plus(self.settings.lifetime),
-            idle_ms: millis(self.settings.idle),
+            expires: now.plus(terms.lifetime.unwrap_or(self.settings.lifetime)),
+            idle_ms: millis(terms.idle.unwrap_or(self.settings.idle)),
             privileges: Vec::new(),
             parent: None,
+            limits: None,
+            role: None,
+            admin: false,
+            over: false,
             other: Map::new(),
         };
         let (origin, former) = (origin(caller), caller.session.as_ref().map(|live| live.id()));

@@ -2,6 +2,7 @@
 //!
 //! Traits and plain data only; `store`, `directory` and `login` implement them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
@@ -10,8 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::counters::Counters;
+use super::principal::{Key, Partner, Principal};
 use super::record::Record;
-use super::token::SessionId;
+use super::token::{SecretHash, SessionId};
 use crate::clock::UnixMs;
 use crate::metrics::StoreMetrics;
 use crate::secret::Secret;
@@ -220,6 +222,8 @@ pub struct Account {
     pub email: String,
     /// Names of the groups that list this person, sorted, without duplicates.
     pub groups: Vec<String>,
+    /// What other APIs call this person: dialect (`nuvla`, `versal`, `kaltura`) to id.
+    pub aliases: BTreeMap<String, String>,
     /// Whether the account may not be used.
     pub disabled: bool,
     /// Password hash as a PHC string.
@@ -257,6 +261,60 @@ pub trait Directory: Send + Sync + fmt::Debug {
     /// The accounts that a group lists.
     fn members(&self, group: &str) -> Vec<Arc<Account>>;
 
+    /// The account that a dialect knows under `alias`.
+    fn by_alias(&self, dialect: &str, alias: &str) -> Option<Arc<Account>> {
+        let _ = (dialect, alias);
+        None
+    }
+
+    /// The partner with this id.
+    fn partner(&self, id: &str) -> Option<Arc<Partner>> {
+        let _ = id;
+        None
+    }
+
+    /// The partners that list a user as a member, sorted by id.
+    fn partners_of(&self, user: &str) -> Vec<Arc<Partner>> {
+        let _ = user;
+        Vec::new()
+    }
+
+    /// The key with this id.
+    fn key(&self, id: &str) -> Option<Arc<Key>> {
+        let _ = id;
+        None
+    }
+
+    /// The key whose secret has this SHA-256.
+    fn key_by_hash(&self, hash: &SecretHash) -> Option<Arc<Key>> {
+        let _ = hash;
+        None
+    }
+
+    /// The keys of a principal, oldest first.
+    fn keys_of(&self, owner: &Principal) -> Vec<Arc<Key>> {
+        let _ = owner;
+        Vec::new()
+    }
+
+    /// Writes down a new key; durable when it returns. Blocks: never call it on a worker.
+    ///
+    /// # Errors
+    /// A sentence for the log.
+    fn add_key(&self, key: &Key) -> Result<(), String> {
+        let _ = key;
+        Err("this directory keeps no keys".to_owned())
+    }
+
+    /// Removes a key for good; whether there was one. Blocks: never call it on a worker.
+    ///
+    /// # Errors
+    /// A sentence for the log.
+    fn remove_key(&self, id: &str) -> Result<bool, String> {
+        let _ = id;
+        Err("this directory keeps no keys".to_owned())
+    }
+
     /// Replaces a user's stored password hash, if it still is `old`. Best effort: a directory that
     /// cannot write answers an error, which is logged.
     ///
@@ -268,6 +326,13 @@ pub trait Directory: Send + Sync + fmt::Debug {
 /// What somebody shows to log in.
 #[derive(Clone, Debug)]
 pub enum Credentials {
+    /// Id and secret of an API key.
+    ApiKey {
+        /// Id, without a prefix.
+        id: String,
+        /// Secret as typed.
+        secret: Secret,
+    },
     /// Login name and password.
     Password {
         /// Login name as typed.
@@ -281,6 +346,7 @@ impl Credentials {
     /// The name that the caller typed: for throttling and audit.
     pub fn identifier(&self) -> &str {
         match self {
+            Self::ApiKey { id, .. } => id,
             Self::Password { identifier, .. } => identifier,
         }
     }
@@ -300,16 +366,25 @@ pub enum LoginError {
     Unsupported,
 }
 
+/// Whom credentials prove.
+#[derive(Clone, Debug)]
+pub enum Proven {
+    /// A person.
+    Account(Arc<Account>),
+    /// Whoever a key belongs to.
+    Key(Arc<Key>),
+}
+
 /// Checks credentials; says who somebody is, never opens a session.
 pub trait Method: Send + Sync + fmt::Debug {
     /// Name in records and configuration, such as `password`.
     fn name(&self) -> &'static str;
 
-    /// The account that the credentials prove.
+    /// Whom the credentials prove.
     fn verify<'a>(
         &'a self,
         credentials: &'a Credentials,
-    ) -> BoxFuture<'a, Result<Arc<Account>, LoginError>>;
+    ) -> BoxFuture<'a, Result<Proven, LoginError>>;
 }
 
 #[cfg(test)]

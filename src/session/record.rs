@@ -39,6 +39,23 @@ pub struct Previous {
     pub until: UnixMs,
 }
 
+/// What a session may be used for, besides its time: each is enforced at every use, whatever carries it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Number of uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actions: Option<u32>,
+    /// Uses so far, of those that `actions` counts.
+    #[serde(default)]
+    pub used: u32,
+    /// Client addresses; empty: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ips: Vec<IpAddr>,
+    /// Path and query, exactly, or by what comes before a final `*`; empty: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uris: Vec<String>,
+}
+
 /// A session.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
@@ -96,12 +113,29 @@ pub struct Record {
     /// Privileges of dialects, verbatim.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub privileges: Vec<String>,
-    /// The session that this one was made from.
+    /// The session that this one ends with: for a KS, that of its `sessionid` group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<SessionId>,
+    /// What it may be used for; `None`: anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+    /// Role within the tenant, if one was asked for and granted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// Whether it administrates its tenant.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub admin: bool,
+    /// The session has ended, and is kept so that its token, which proves itself, opens no new one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub over: bool,
     /// Fields of newer versions.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 fn one() -> u8 {
@@ -147,6 +181,10 @@ pub(crate) mod tests {
             idle_ms: 600_000,
             privileges: Vec::new(),
             parent: None,
+            limits: None,
+            role: None,
+            admin: false,
+            over: false,
             other: Map::new(),
         };
         (record, token)

@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 use super::authority::{Authority, Settings};
 use super::counters::Counters;
 use super::ports::{
-    Account, BoxFuture, Credentials, Directory, Group, Lease, Leased, LoginError, Method, Replaced,
-    Store, StoreError,
+    Account, BoxFuture, Credentials, Directory, Group, Lease, Leased, LoginError, Method, Proven,
+    Replaced, Store, StoreError,
 };
 use super::record::Record;
 use super::table::CounterTable;
@@ -262,12 +262,14 @@ impl Method for SameWord {
     fn verify<'a>(
         &'a self,
         credentials: &'a Credentials,
-    ) -> BoxFuture<'a, Result<Arc<Account>, LoginError>> {
-        let Credentials::Password { identifier, password } = credentials;
+    ) -> BoxFuture<'a, Result<Proven, LoginError>> {
+        let Credentials::Password { identifier, password } = credentials else {
+            return Box::pin(std::future::ready(Err(LoginError::Unsupported)));
+        };
         let found = if self.busy.load(Ordering::SeqCst) {
             Err(LoginError::Busy)
         } else if password.expose() == identifier {
-            self.people.by_login(identifier).ok_or(LoginError::Invalid)
+            self.people.by_login(identifier).map(Proven::Account).ok_or(LoginError::Invalid)
         } else {
             Err(LoginError::Invalid)
         };

@@ -39,6 +39,19 @@ impl SessionId {
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
     }
+
+    /// The id that follows from `parts`, for what proves itself and is not made here. It tells nothing
+    /// of them: a UUID of version 8 (RFC 9562 section 5.8) made of their SHA-256.
+    pub fn derived(kind: Form, parts: &[&[u8]]) -> Self {
+        let mut text = Zeroizing::new(vec![kind as u8]);
+        for part in parts {
+            text.extend(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            text.extend_from_slice(part);
+        }
+        let mut bytes = [0; 16];
+        bytes.iter_mut().zip(sha256(&text)).for_each(|(byte, hashed)| *byte = hashed);
+        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
 }
 
 impl fmt::Display for SessionId {
@@ -56,10 +69,25 @@ impl FromStr for SessionId {
 }
 
 /// What the store keeps of a token's secret: its SHA-256.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SecretHash([u8; 32]);
 
 impl SecretHash {
+    /// The hash of a secret.
+    pub fn of(secret: &[u8]) -> Self {
+        Self(sha256(secret))
+    }
+
+    /// The hash that was written as unpadded base64url.
+    pub fn parse(text: &str) -> Option<Self> {
+        decode(text.as_bytes()).map(Self)
+    }
+
+    /// The hash as unpadded base64url.
+    pub fn encode(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
+    }
+
     /// Whether `other` is the same hash, compared in constant time.
     pub fn matches(&self, other: &Self) -> bool {
         same(&self.0, &other.0)
@@ -74,7 +102,7 @@ impl fmt::Debug for SecretHash {
 
 impl Serialize for SecretHash {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&URL_SAFE_NO_PAD.encode(self.0))
+        serializer.serialize_str(&self.encode())
     }
 }
 
@@ -87,13 +115,37 @@ impl<'de> Deserialize<'de> for SecretHash {
     }
 }
 
+/// The forms that a token can have. The numbers are part of derived ids: never change them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Form {
+    /// `<public id>.<secret>`.
+    #[default]
+    Own = 0,
+    /// A random UUID (Versal).
+    Sid = 1,
+    /// A sealed text that proves itself (Kaltura session).
+    Ks = 2,
+    /// The secret of a key: opens a session that no store keeps.
+    Key = 3,
+    /// No token: the common parent of sealed sessions (their `sessionid` group).
+    Group = 4,
+}
+
 /// A bearer token as its holder has it.
 #[derive(Clone)]
 pub struct Token {
     id: SessionId,
-    secret: Zeroizing<[u8; 32]>,
+    secret: Bearer,
     /// Of the secret: whoever has a token wants to know it.
     hash: SecretHash,
+}
+
+#[derive(Clone)]
+enum Bearer {
+    Own(Zeroizing<[u8; 32]>),
+    /// In the form that its holder shows.
+    Text(Form, Zeroizing<String>),
 }
 
 impl Token {
@@ -105,7 +157,7 @@ impl Token {
         Ok(Self::new(id, Zeroizing::new(random()?)))
     }
 
-    /// Reads a token; `None` for anything that [`Token::encode`] would not have written.
+    /// Reads a token of our own form; `None` for anything that [`Token::encode`] would not have written.
     pub fn parse(text: &[u8]) -> Option<Self> {
         if text.len() != TOKEN_LENGTH {
             return None;
@@ -116,14 +168,49 @@ impl Token {
         Some(Self::new(id, Zeroizing::new(decode(secret)?)))
     }
 
+    /// A fresh token in the form of a UUID of version 4, for a session whose id follows from it.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness to give.
+    pub fn issue_sid() -> Result<Self, getrandom::Error> {
+        Ok(Self::of_sid(uuid::Builder::from_random_bytes(random()?).into_uuid()))
+    }
+
+    /// Reads a UUID of version 4 as it is usually written: 36 characters, upper or lower case.
+    pub fn parse_sid(text: &[u8]) -> Option<Self> {
+        let text = str::from_utf8(text).ok().filter(|text| text.len() == 36)?;
+        let sid = Uuid::try_parse(text).ok()?;
+        (sid.get_version_num() == 4).then(|| Self::of_sid(sid))
+    }
+
+    fn of_sid(sid: Uuid) -> Self {
+        Self::of_text(Form::Sid, sid.as_bytes(), sid.as_hyphenated().to_string())
+    }
+
+    /// A token of the form `form` that proves itself: `identity` are the bytes that tell it from every
+    /// other whatever the spelling, `text` is what its holder shows.
+    pub fn of_text(form: Form, identity: &[u8], text: String) -> Self {
+        let hash = SecretHash::of(identity);
+        let id = SessionId::derived(form, &[identity]);
+        Self { id, secret: Bearer::Text(form, Zeroizing::new(text)), hash }
+    }
+
     fn new(id: SessionId, secret: Zeroizing<[u8; 32]>) -> Self {
-        let hash = SecretHash(sha256(secret.as_slice()));
-        Self { id, secret, hash }
+        let hash = SecretHash::of(secret.as_slice());
+        Self { id, secret: Bearer::Own(secret), hash }
     }
 
     /// The session that the token claims to open.
     pub fn id(&self) -> SessionId {
         self.id
+    }
+
+    /// Its form.
+    pub fn form(&self) -> Form {
+        match &self.secret {
+            Bearer::Own(_) => Form::Own,
+            Bearer::Text(form, _) => *form,
+        }
     }
 
     /// The hash by which the record knows the secret.
@@ -133,10 +220,14 @@ impl Token {
 
     /// The text to hand to the holder.
     pub fn encode(&self) -> Zeroizing<String> {
+        let secret = match &self.secret {
+            Bearer::Own(secret) => secret,
+            Bearer::Text(_, text) => return text.clone(),
+        };
         let mut text = Zeroizing::new(String::with_capacity(TOKEN_LENGTH));
         URL_SAFE_NO_PAD.encode_string(self.id.as_bytes(), &mut text);
         text.push('.');
-        URL_SAFE_NO_PAD.encode_string(self.secret.as_slice(), &mut text);
+        URL_SAFE_NO_PAD.encode_string(secret.as_slice(), &mut text);
         text
     }
 }
@@ -190,6 +281,19 @@ mod tests {
         let id = SessionId::issue().unwrap();
         assert_eq!(id.to_string().parse::<SessionId>().unwrap(), id);
         assert_eq!(id.to_string().as_bytes()[14], b'4');
+    }
+
+    #[test]
+    fn sids_are_random_uuids_and_their_ids_do_not_show_them() {
+        let sid = Token::issue_sid().unwrap();
+        let text = sid.encode();
+        let back = Token::parse_sid(text.to_uppercase().as_bytes()).unwrap();
+        assert_eq!((back.id(), back.form()), (sid.id(), Form::Sid));
+        assert!(back.hash().matches(&sid.hash()));
+        assert_ne!(sid.id().to_string(), *text);
+        for other in ["", "00000000-0000-0000-0000-000000000000", &sid.id().to_string()] {
+            assert!(Token::parse_sid(other.as_bytes()).is_none(), "{other}");
+        }
     }
 
     proptest! {

@@ -73,7 +73,8 @@ impl Browser {
         }
         let form = Form::read(ask)?;
         let extended = matches!(form.text("extended"), "true" | "on" | "1");
-        let command = Command::SwitchClaim { claim: form.text("claim").to_owned(), extended };
+        let command =
+            Command::SwitchClaim { claim: form.text("claim").to_owned(), extended, renew: false };
         match core.execute(command, &ask.caller).await {
             Ok(Outcome::Switched(_, token)) => {
                 let reply = match self.place(form.text("next"), ask.origin) {
@@ -91,7 +92,8 @@ impl Browser {
     /// POST `/switch` by JSON.
     pub(super) async fn switch_json(&self, ask: &Ask<'_>, core: Core<'_>) -> Result<Reply, Fault> {
         let SwitchBody { claim, extended } = SwitchBody::read(ask)?;
-        let outcome = core.execute(Command::SwitchClaim { claim, extended }, &ask.caller).await;
+        let outcome =
+            core.execute(Command::SwitchClaim { claim, extended, renew: false }, &ask.caller).await;
         let Outcome::Switched(live, token) = outcome.map_err(|refusal| Fault::from(&refusal))?
         else {
             return Err(unexpected());

@@ -89,7 +89,7 @@ impl Browser {
         }
         let credentials =
             Credentials::Password { identifier: attempt.username.to_owned(), password };
-        match core.execute(Command::Login(credentials), &ask.caller).await {
+        match core.execute(Command::login(credentials), &ask.caller).await {
             Ok(Outcome::Opened(_, token)) => {
                 let place = self.place(attempt.next, ask.origin);
                 let target = place.as_ref().map_or("/", |place| &place.target);
@@ -191,7 +191,7 @@ impl Browser {
     pub(super) async fn login_json(&self, ask: &Ask<'_>, core: Core<'_>) -> Result<Reply, Fault> {
         let (identifier, password) = LoginBody::read(ask)?;
         let credentials = Credentials::Password { identifier, password };
-        let outcome = core.execute(Command::Login(credentials), &ask.caller).await;
+        let outcome = core.execute(Command::login(credentials), &ask.caller).await;
         let Outcome::Opened(live, token) = outcome.map_err(|refusal| Fault::from(&refusal))? else {
             return Err(unexpected());
         };
@@ -217,8 +217,13 @@ fn problem(refusal: &Refusal, retry_after: u64) -> Option<LoginProblem> {
         Refusal::InvalidCredentials => Some(LoginProblem::Mismatch),
         Refusal::Throttled { .. } => Some(LoginProblem::Throttled { retry_after }),
         Refusal::Unavailable => Some(LoginProblem::Unavailable { retry_after }),
-        Refusal::ClaimNotAllowed(_)
+        Refusal::AppTokenDisabled
+        | Refusal::AppTokenExpired
+        | Refusal::AppTokenHash
+        | Refusal::ClaimNotAllowed(_)
         | Refusal::Conflict
+        | Refusal::Forbidden
+        | Refusal::Missing(_)
         | Refusal::NotFound
         | Refusal::NotSignedIn
         | Refusal::Unsupported => None,

@@ -84,7 +84,10 @@ fn credentials(name: &str, password: &str) -> Credentials {
 }
 
 async fn login(method: &Password, name: &str, password: &str) -> Result<Arc<Account>, LoginError> {
-    method.verify(&credentials(name, password)).await
+    match method.verify(&credentials(name, password)).await? {
+        Proven::Account(account) => Ok(account),
+        Proven::Key(_) => Err(LoginError::Unsupported),
+    }
 }
 
 /// Waits until the one thread has done everything that was queued.

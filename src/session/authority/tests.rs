@@ -18,7 +18,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 fn login(password: &str) -> Command {
     let identifier = "alice".to_owned();
-    Command::Login(Credentials::Password { identifier, password: Secret::new(password.to_owned()) })
+    Command::login(Credentials::Password { identifier, password: Secret::new(password.to_owned()) })
 }
 
 fn home() -> Caller {
@@ -153,7 +153,8 @@ async fn a_switch_whose_client_has_left_is_taken_back() {
     let world = World::new();
     let (live, token) = alice(&world).await;
     world.store.hold();
-    let switch = Command::SwitchClaim { claim: "group/staff".to_owned(), extended: false };
+    let switch =
+        Command::SwitchClaim { claim: "group/staff".to_owned(), extended: false, renew: false };
     leave(&world, switch, with(&live)).await;
     world.store.step();
     until("the way back", || world.store.waiting() == 1).await;
@@ -172,7 +173,8 @@ async fn a_switch_that_takes_too_long_is_taken_back() {
     let world = World::new();
     let (live, token) = alice(&world).await;
     world.store.hold();
-    let switch = Command::SwitchClaim { claim: "group/staff".to_owned(), extended: false };
+    let switch =
+        Command::SwitchClaim { claim: "group/staff".to_owned(), extended: false, renew: false };
     let answer = world.authority.execute(switch, &with(&live)).await;
     assert_eq!(answer.unwrap_err(), Refusal::Unavailable);
     world.store.step();

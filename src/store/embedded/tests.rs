@@ -486,7 +486,7 @@ async fn a_logout_on_a_slow_disk_is_final_though_its_client_has_left() {
     let (authority, audit) = authority_over(Arc::clone(&store) as Arc<dyn Store>, &clock);
     let password = Secret::new("alice".to_owned());
     let alice = Credentials::Password { identifier: "alice".to_owned(), password };
-    let login = authority.execute(Order::Login(alice), &Caller::default()).await.unwrap();
+    let login = authority.execute(Order::login(alice), &Caller::default()).await.unwrap();
     let Outcome::Opened(live, token) = login else { panic!("{login:?}") };
     let caller = Caller { session: Some(Arc::clone(&live)), ..Caller::default() };
     tape.stall(true);

@@ -22,7 +22,7 @@ fn node(settings: &str, clock: &Clock) -> Arc<Authority> {
 async fn login(node: &Arc<Authority>) -> (Arc<Live>, Token) {
     let password = Secret::new("alice".to_owned());
     let alice = Credentials::Password { identifier: "alice".to_owned(), password };
-    match node.execute(Command::Login(alice), &Caller::default()).await.unwrap() {
+    match node.execute(Command::login(alice), &Caller::default()).await.unwrap() {
         Outcome::Opened(live, token) => (live, token),
         other => panic!("{other:?}"),
     }
@@ -78,7 +78,8 @@ async fn a_claim_that_one_switches_is_the_others_claim() {
     let streams = Streams::new(clock.now());
     let entry = streams.enter(Arc::clone(there.pulse()));
     let caller = Caller { session: Some(live), ..Caller::default() };
-    let switch = Command::SwitchClaim { claim: "group/staff".to_owned(), extended: false };
+    let switch =
+        Command::SwitchClaim { claim: "group/staff".to_owned(), extended: false, renew: false };
     let Outcome::Switched(_, new) = a.execute(switch, &caller).await.unwrap() else { panic!() };
     // The new secret is good there at once, whatever has been told.
     let found = match b.cached(&new, clock.now()) {
