@@ -15,8 +15,8 @@ use crate::headers::{Rules, Trust};
 use crate::policy::Rule;
 use crate::route::{Prefix, Route, Router};
 use crate::section::{Problem, Problems, Section, closest};
-use crate::serve::{CookieName, Limits, Table};
-use crate::{directory, listener, log, login, session, store, tls, upstream};
+use crate::serve::{CookieName, Limits, Mount, Table, sort_mounts};
+use crate::{api, directory, listener, log, login, session, store, tls, upstream};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -78,6 +78,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[api.browser]`.
     pub browser: Browser,
+    /// The other tables of `[api]`.
+    pub mounts: Vec<Mount>,
     /// `[[upstream]]`.
     pub upstreams: Vec<upstream::Settings>,
     /// `[[route]]` and `[headers]`.
@@ -124,7 +126,13 @@ impl Config {
         let log = log::Settings::read(&mut root.table("log"));
         let limits = Limits::read(&mut root.table("limits"));
         let headers = Rules::read(&mut root.table("headers"));
-        let browser = apis(&mut root.table("api"), &mut warnings);
+        let (browser, mounts) = apis(&mut root.table("api"), &mut warnings);
+        let mut server = server;
+        for host in mounts.iter().filter_map(|mount| mount.host.as_ref()) {
+            if !server.hosts.contains(host) {
+                server.hosts.push(host.clone());
+            }
+        }
         let upstreams = upstreams(&mut root);
         let table = routes(&mut root, &server.hosts, &upstreams, &browser.mount, headers);
         drop(root);
@@ -142,6 +150,7 @@ impl Config {
                 log,
                 limits,
                 browser,
+                mounts,
                 upstreams,
                 table: Arc::new(table),
                 warnings,
@@ -262,38 +271,73 @@ fn session(section: &mut Section) -> (session::Settings, CookieName) {
     (settings, CookieName::new(cookie.to_owned()))
 }
 
-/// The session APIs. Those that this version does not have yet are accepted, with a warning, so that
-/// one file can serve a rolling upgrade.
-fn apis(section: &mut Section, warnings: &mut Vec<String>) -> Browser {
+/// The session APIs.
+fn apis(section: &mut Section, warnings: &mut Vec<String>) -> (Browser, Vec<Mount>) {
     let mut table = section.table("browser");
-    let prefix = table.text("prefix");
-    let mount = prefix.as_ref().map_or("/auth", |prefix| prefix.value.trim_end_matches('/'));
-    let plain =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"/-_".contains(&byte);
-    let sound = mount.starts_with('/') && mount.len() > 1 && !mount.contains("//");
-    if let Some(prefix) = &prefix
-        && !(sound && mount.bytes().all(plain))
-    {
-        let what = format!("`api.browser.prefix` cannot be \"{}\"", prefix.value);
-        table.problem_at(prefix, what, "write a plain path such as \"/auth\"");
-    }
+    let mount = prefix(&mut table, "browser").unwrap_or_else(|| "/auth".to_owned());
     let brand = table.text("name").map_or("Portcullis".to_owned(), |name| name.value);
-    let browser = Browser { mount: mount.to_owned(), brand };
     drop(table);
-    for (name, keys) in [
-        ("nuvla", &["prefix", "host"][..]),
-        ("versal", &["prefix", "host"]),
-        ("kaltura", &["prefix", "host"]),
-    ] {
-        let mut table = section.table(name);
+    let mut mounts: Vec<Mount> = Vec::new();
+    for kind in api::KINDS {
+        let mut table = section.table(kind.name);
         if table.is_present() {
-            keys.iter().for_each(|key| drop(table.text(key)));
+            let new = self::mount(&mut table, kind);
+            let clash = |other: &&Mount| other.host == new.host && other.prefix == new.prefix;
+            if let Some(other) = mounts.iter().find(clash) {
+                let what = format!("[api.{}] answers at the same place", other.dialect.name());
+                table.problem("prefix", what, "give each session API its own `prefix` or `host`");
+            }
+            if new.prefix == mount {
+                let what = format!("the gateway's own pages are at {mount}");
+                table.problem("prefix", what, "give it another `prefix`, or move [api.browser]");
+            }
+            mounts.push(new);
+        }
+    }
+    for name in ["nuvla", "versal", "kaltura"] {
+        let mut table = section.table(name);
+        if table.is_present() && !api::KINDS.iter().any(|kind| kind.name == name) {
+            ["prefix", "host"].iter().for_each(|key| drop(table.text(key)));
             warnings.push(format!(
                 "[api.{name}] has no effect: this version does not serve it; requests go to the routes"
             ));
         }
     }
-    browser
+    sort_mounts(&mut mounts);
+    (Browser { mount, brand }, mounts)
+}
+
+fn mount(table: &mut Section, kind: &api::Kind) -> Mount {
+    let host = table.text("host");
+    if let Some(name) = &host
+        && !matches!(Host::parse(&name.value), Ok(Host::Domain(_)))
+    {
+        let what = format!("\"{}\" is not a host name", name.value);
+        table.problem_at(name, what, "write \"api.example.com\", without scheme and port");
+    }
+    let host = host.map(|host| host.value.to_ascii_lowercase());
+    let given = prefix(table, kind.name);
+    if given.is_none() && host.is_none() && kind.prefix.is_none() {
+        let what = format!("[api.{}] does not say where it answers", kind.name);
+        table.problem("", what, "add prefix = \"/api2\", or host = \"api.example.com\"");
+    }
+    // A host of its own may be the API's from its root on.
+    let prefix = given.or_else(|| kind.prefix.map(str::to_owned)).unwrap_or_default();
+    Mount { host, prefix, dialect: (kind.read)(table) }
+}
+
+/// A path prefix without a slash at its end.
+fn prefix(table: &mut Section, api: &str) -> Option<String> {
+    let prefix = table.text("prefix")?;
+    let mount = prefix.value.trim_end_matches('/');
+    let plain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"/-_".contains(&byte);
+    let sound = mount.starts_with('/') && mount.len() > 1 && !mount.contains("//");
+    if !(sound && mount.bytes().all(plain)) {
+        let what = format!("`api.{api}.prefix` cannot be \"{}\"", prefix.value);
+        table.problem_at(&prefix, what, "write a plain path such as \"/auth\"");
+    }
+    Some(mount.to_owned())
 }
 
 fn upstreams(root: &mut Section) -> Vec<upstream::Settings> {

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
+use crate::section::Section;
 use crate::session::{
     Authority, Caller, Command, Identity, Live, Outcome, Refusal, Token, Worthless,
 };
@@ -107,6 +108,8 @@ pub struct Ask<'a> {
     pub origin: &'a str,
     /// Whether the client carried a session cookie that opens nothing (any more).
     pub stale: bool,
+    /// Whether the session came by cookie: then a page of another site may have sent the request.
+    pub by_cookie: bool,
     /// Now, in whole seconds since the epoch.
     pub now: u64,
 }
@@ -194,6 +197,8 @@ pub struct Fault {
     pub requirement: Option<String>,
     /// For 405.
     pub allow: Option<String>,
+    /// Why the token that came opens no session.
+    pub worthless: Option<Worthless>,
 }
 
 impl Fault {
@@ -207,6 +212,7 @@ impl Fault {
             sign_in: false,
             requirement: None,
             allow: None,
+            worthless: None,
         }
     }
 
@@ -272,6 +278,20 @@ pub struct Context<'a> {
     pub now: u64,
 }
 
+/// A kind of dialect that a configuration can mount, besides [`browser`].
+#[derive(Debug)]
+pub struct Kind {
+    /// Name in configuration (`[api.<name>]`) and logs.
+    pub name: &'static str,
+    /// Where it is mounted when the configuration names neither `prefix` nor `host`; `None`: it must.
+    pub prefix: Option<&'static str>,
+    /// Reads what the dialect's table holds besides `prefix` and `host`.
+    pub read: fn(&mut Section) -> Arc<dyn Dialect>,
+}
+
+/// All kinds.
+pub static KINDS: &[&Kind] = &[];
+
 /// One session API.
 pub trait Dialect: fmt::Debug + Send + Sync {
     /// Name in configuration and logs.
@@ -294,6 +314,11 @@ pub trait Dialect: fmt::Debug + Send + Sync {
     fn token(&self, head: &Head<'_>, body: Option<&[u8]>) -> Option<Token> {
         let _ = (head, body);
         None
+    }
+
+    /// Whether it finds the sessions of its own requests itself, by [`Core::session`].
+    fn finds_sessions(&self) -> bool {
+        false
     }
 
     /// Names of the headers that carry a token of this dialect: they do not go to apps.

@@ -160,6 +160,7 @@ pub(super) fn site(
         limits: config.limits,
         lifetime: config.session.lifetime,
         mount: config.browser.mount.clone(),
+        mounts: config.mounts.clone(),
         public_url: config.server.public_url.clone(),
         table: Arc::clone(&config.table),
         upstreams,

@@ -1,20 +1,22 @@
-//! How a request carries its session: cookie or bearer token.
+//! How a request carries its session: cookie, bearer token, or the carrier of a dialect.
 //!
 //! Finds the token and asks the core; decides nothing.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
 
 use super::cookie::Carried;
 use super::exchange::Exchange;
+use super::mount;
 use super::pipeline::origin;
 use crate::api::Fault;
 use crate::audit::Event;
 use crate::metrics::Lookup;
-use crate::session::{Cached, Live, Token};
+use crate::session::{Cached, KeySecret, Live, Token, Worthless};
 
 /// What a look at a request and into the cache tells.
 pub(super) enum Seen {
@@ -25,8 +27,8 @@ pub(super) enum Seen {
 }
 
 /// The session that a request carries, as far as the cache knows. Whatever is ours leaves the headers.
-pub(super) fn look(exchange: &mut Exchange, headers: &mut HeaderMap) -> Seen {
-    let Some(token) = take_token(exchange, headers) else { return Seen::Known(None) };
+pub(super) fn look(exchange: &mut Exchange, headers: &mut HeaderMap, body: Option<&Bytes>) -> Seen {
+    let Some(token) = take_token(exchange, headers, body) else { return Seen::Known(None) };
     let worker = exchange.worker();
     match worker.authority.cached(&token, exchange.started.unix) {
         Cached::Live(live) => {
@@ -50,33 +52,51 @@ pub(super) async fn ask(
 ) -> Result<Option<Arc<Live>>, Box<Fault>> {
     let worker = Rc::clone(exchange.worker());
     worker.metrics.lookup(Lookup::Miss);
-    let found = worker.authority.load(&token).await;
+    let (ip, target) = (exchange.ip(), exchange.target());
+    let found = worker.authority.used(&token, Some(ip), target).await;
     let found = found.map_err(|refusal| Box::new(Fault::from(&refusal)))?;
-    if found.is_none() {
-        worker.metrics.lookup(Lookup::Worthless);
-        exchange.stale = true;
+    match found {
+        Ok(live) => {
+            exchange.live = Some(Arc::clone(&live));
+            Ok(Some(live))
+        }
+        Err(worthless) => {
+            worker.metrics.lookup(Lookup::Worthless);
+            exchange.stale = true;
+            exchange.worthless = Some(worthless);
+            Ok(None)
+        }
     }
-    exchange.live.clone_from(&found);
-    Ok(found)
 }
 
 /// The refusal of a request that needs a session and has none.
-pub(super) fn sign_in() -> Box<Fault> {
+pub(super) fn sign_in(worthless: Option<Worthless>) -> Box<Fault> {
     let status = StatusCode::UNAUTHORIZED;
     let mut fault = Fault::new(status, "not-signed-in", "Sign in to go on.");
     fault.sign_in = true;
+    fault.worthless = worthless;
     Box::new(fault)
 }
 
-/// Takes what is ours out of the headers; the token, if there is exactly one.
-pub(super) fn take_token(exchange: &mut Exchange, headers: &mut HeaderMap) -> Option<Token> {
+/// Takes what is ours out of the headers; the token, if there is exactly one. What a client puts there on
+/// purpose (bearer token, carrier of a dialect) counts before a cookie.
+pub(super) fn take_token(
+    exchange: &mut Exchange,
+    headers: &mut HeaderMap,
+    body: Option<&Bytes>,
+) -> Option<Token> {
     let name = &exchange.view.site.cookie;
     let cookie = name.take(headers, &mut exchange.connection().recall.borrow_mut());
-    if let Some(token) = take_bearer(headers) {
+    let bearer = take_bearer(headers);
+    let carried = mount::take_token(exchange, headers, body);
+    if let Some(token) = bearer.or(carried) {
         return Some(token);
     }
     match cookie {
-        Carried::Token(token) => Some(token),
+        Carried::Token(token) => {
+            exchange.by_cookie = true;
+            Some(token)
+        }
         Carried::Nothing => None,
         Carried::Unreadable => {
             exchange.stale = true;
@@ -112,5 +132,11 @@ fn bearer(value: &HeaderValue) -> Option<Token> {
     if !scheme.eq_ignore_ascii_case(b"bearer ") {
         return None;
     }
-    Token::parse(token.trim_ascii())
+    let token = token.trim_ascii();
+    Token::parse(token).or_else(|| {
+        // The secret of a key, exactly as it was shown: anything else may be a token of the app's.
+        let text = str::from_utf8(token).ok()?;
+        let secret = KeySecret::parse(text)?;
+        (secret.written().expose() == text).then(|| secret.token())
+    })
 }

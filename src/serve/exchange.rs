@@ -8,12 +8,13 @@ use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 
 use super::connection::Active;
 use super::host::Host;
+use super::redact::without_ks;
 use super::worker::{View, Worker};
 use crate::clock::Moment;
 use crate::headers::Client;
 use crate::log::AccessEntry;
 use crate::metrics::RequestKind;
-use crate::session::Live;
+use crate::session::{Live, Worthless};
 
 /// What is known of a request while it is served.
 #[derive(Debug)]
@@ -33,6 +34,9 @@ pub(super) struct Exchange {
     pub(super) client: Client,
     pub(super) live: Option<Arc<Live>>,
     pub(super) stale: bool,
+    /// Why the token that came opens no session.
+    pub(super) worthless: Option<Worthless>,
+    pub(super) by_cookie: bool,
     pub(super) kind: RequestKind,
     pub(super) route: Option<usize>,
     pub(super) status: u16,
@@ -61,6 +65,8 @@ impl Exchange {
             client,
             live: None,
             stale: false,
+            worthless: None,
+            by_cookie: false,
             kind: RequestKind::Refused,
             route: None,
             status: 0,
@@ -95,6 +101,11 @@ impl Exchange {
     /// The host as it goes upstream.
     pub(super) fn host(&self) -> &str {
         self.host.as_ref().map_or("", Host::full)
+    }
+
+    /// The host's name, in lower case, without a port.
+    pub(super) fn host_name(&self) -> &str {
+        self.host.as_ref().map_or("", Host::name)
     }
 
     /// The client's address.
@@ -151,7 +162,7 @@ impl Drop for Exchange {
             client,
             method: self.method.as_str(),
             host: self.host(),
-            path: self.uri.path(),
+            path: &without_ks(self.uri.path()),
             // A client that leaves before the answer has none: 499, as nginx writes it.
             status: if self.status == 0 { 499 } else { self.status },
             bytes_sent: Some(self.sent),

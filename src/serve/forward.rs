@@ -7,13 +7,14 @@ use std::time::Duration;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{StatusCode, Uri, Version};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::carrier::sign_in;
 use super::exchange::Exchange;
 use super::host::Host;
 use super::pipeline::{Answer, Outcome, fault, target_fault};
+use super::redact::without_ks;
+use super::upload::Upload;
 use super::worker::Worker;
 use super::{tunnel, whoami};
 use crate::api::{Fault, Reply};
@@ -55,7 +56,7 @@ pub(super) struct Sent {
 pub(super) fn prepare(
     exchange: &mut Exchange,
     mut parts: Box<Parts>,
-    incoming: Incoming,
+    upload: Upload,
     permit: Permit,
     websocket: bool,
 ) -> Result<Way, Box<Fault>> {
@@ -79,7 +80,8 @@ pub(super) fn prepare(
         && parts.headers.get(header::CONTENT_TYPE).is_some_and(is_grpc);
     let rate = if streams { 0 } else { site.limits.body_rate };
     let idle = if streams { Duration::from_secs(24 * 3600) } else { site.limits.body_idle };
-    let body = RequestBody::new(incoming, &worker.timer, idle, rate);
+    let (ahead, rest) = upload.into_parts();
+    let body = RequestBody::new(ahead, rest, &worker.timer, idle, rate);
     let upgrade = if websocket { parts.extensions.remove::<OnUpgrade>() } else { None };
     let host = exchange.host.as_ref().map(Host::value);
     let ip = &exchange.connection().ip;
@@ -135,7 +137,7 @@ pub(super) fn receive(
     if exchange.method.is_safe() && is_over {
         // It ended while the app was at work. Nothing was changed there: asking again is safe.
         exchange.stale = true;
-        return Err(sign_in());
+        return Err(sign_in(None));
     }
     clean_response(&mut response, exchange.view.site.cookie.as_str());
     Ok(Answer::App(Box::new(response)))
@@ -158,8 +160,8 @@ fn outcome(error: &Error) -> UpstreamOutcome {
 /// An app that gave no answer.
 fn unanswered(exchange: &Exchange, error: &Error) -> Box<Fault> {
     if !matches!(error, Error::ClientBody { .. }) {
-        let (request, path) = (exchange.request_id(), exchange.uri.path());
-        tracing::warn!(%error, request, path, "upstream");
+        let (request, path) = (exchange.request_id(), without_ks(exchange.uri.path()));
+        tracing::warn!(%error, request, %path, "upstream");
     }
     let (status, code, detail) = match error {
         Error::BadResponse(_) => {

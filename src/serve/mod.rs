@@ -2,6 +2,7 @@
 //!
 //! The wiring of a request; each step's rules are in its own module.
 
+mod answer;
 mod body;
 mod carrier;
 mod connection;
@@ -9,18 +10,22 @@ mod cookie;
 mod exchange;
 mod forward;
 mod host;
+mod mount;
 mod own;
 mod pipeline;
+mod redact;
 mod redirect;
 mod site;
 mod stop;
 mod tunnel;
+mod upload;
 mod whoami;
 pub mod wire;
 mod worker;
 
 pub use self::connection::{Arrival, serve};
 pub use self::cookie::CookieName;
+pub use self::mount::{Mount, sort_mounts};
 pub use self::redirect::redirect;
 pub use self::site::{Limits, Site, Table};
 pub use self::worker::{Parts, Worker};

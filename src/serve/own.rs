@@ -1,17 +1,14 @@
-//! Own routes: reads the bounded body and asks the dialect.
+//! Own routes: reads the bounded body and asks the dialect. Finds nothing out about sessions itself.
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{Method, StatusCode, header};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use http::{Method, header};
 
 use super::exchange::Exchange;
 use super::pipeline::{Answer, Outcome};
+use super::upload::Upload;
 use crate::api::{Ask, Core, Dialect, Fault};
 use crate::route::Target;
 use crate::session::{Caller, Live};
@@ -41,7 +38,7 @@ pub(super) enum Below {
     Disguised,
 }
 
-fn strip<'a>(path: &'a str, mount: &str) -> Option<&'a str> {
+pub(super) fn strip<'a>(path: &'a str, mount: &str) -> Option<&'a str> {
     let (head, rest) = path.split_at_checked(mount.len())?;
     head.eq_ignore_ascii_case(mount).then_some(rest)
 }
@@ -51,14 +48,10 @@ fn strip<'a>(path: &'a str, mount: &str) -> Option<&'a str> {
 pub(super) async fn answer(
     exchange: &mut Exchange,
     parts: &Parts,
-    incoming: Incoming,
-    below: Below,
+    upload: Upload,
+    (dialect, path): (Arc<dyn Dialect>, String),
     carried: Result<Option<Arc<Live>>, Box<Fault>>,
 ) -> Outcome {
-    let Below::Path(path) = below else {
-        let fault = Fault::new(StatusCode::NOT_FOUND, "no-route", "There is no such page.");
-        return Err(Box::new(fault));
-    };
     let view = Rc::clone(&exchange.view);
     let site = &view.site;
     let worker = Rc::clone(exchange.worker());
@@ -70,11 +63,12 @@ pub(super) async fn answer(
     };
     // Asking for one's own state is no use of the session: pages poll it.
     if let Some(live) = &session
-        && !(path == "/session" && parts.method == Method::GET)
+        && !(path == "/session" && matches!(parts.method, Method::GET | Method::PUT))
     {
         live.pulse().note(worker.clock.now());
     }
-    let body = read(incoming, parts, site.limits.own_body, site.limits.body_idle, exchange).await?;
+    let limits = &site.limits;
+    let body = upload.read(parts, limits.own_body, limits.body_idle, exchange).await?;
     let agent = parts.headers.get(header::USER_AGENT);
     let caller = Caller {
         session,
@@ -94,48 +88,9 @@ pub(super) async fn answer(
         caller,
         origin: &origin,
         stale: exchange.stale,
+        by_cookie: exchange.by_cookie,
         now: worker.clock.now().seconds(),
     };
-    let reply = site.browser.answer(ask, Core::new(&worker.authority)).await;
+    let reply = dialect.answer(ask, Core::new(&worker.authority)).await;
     Ok(Answer::Own(reply))
-}
-
-/// Reads a body of at most `limit` bytes.
-async fn read(
-    mut incoming: Incoming,
-    parts: &Parts,
-    limit: usize,
-    time: Duration,
-    exchange: &Exchange,
-) -> Result<Bytes, Box<Fault>> {
-    let too_large = || {
-        let detail = format!("The request's body is larger than {limit} bytes.");
-        Box::new(Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail))
-    };
-    let announced = parts.headers.get(header::CONTENT_LENGTH);
-    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > limit) {
-        return Err(too_large());
-    }
-    let mut deadline = exchange.worker().timer.deadline(time);
-    let collect = async {
-        let mut body = BytesMut::new();
-        while let Some(frame) = incoming.frame().await {
-            let frame = frame.map_err(|_| {
-                let detail = "The request's body broke off or is not valid.";
-                Box::new(Fault::new(StatusCode::BAD_REQUEST, "bad-body", detail))
-            })?;
-            if let Ok(data) = frame.into_data() {
-                if body.len() + data.len() > limit {
-                    return Err(too_large());
-                }
-                body.extend_from_slice(&data);
-            }
-        }
-        Ok(body.freeze())
-    };
-    deadline.limit(collect).await.unwrap_or_else(|| {
-        let detail = "The request's body took too long.";
-        Err(Box::new(Fault::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", detail)))
-    })
 }

@@ -5,21 +5,26 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
+use super::answer::{app_response, own_response, word};
 use super::body::Body;
 use super::carrier::{Seen, ask, look, sign_in, take_token};
 use super::connection::Active;
 use super::exchange::Exchange;
 use super::forward::{self, Way};
+use super::mount::{self, Claimed};
+use super::own::Below;
+use super::redact::without_ks;
 use super::site::Site;
+use super::upload::Upload;
 use super::{host, own};
-use crate::api::{Carrier, Context, Dialect, Fault, Reply, is_cross_site, wants_page, worded_by};
+use crate::api::browser::Browser;
+use crate::api::{Dialect, Fault, Reply, is_cross_site, wants_page, worded_by};
 use crate::audit::{Event, Origin};
 use crate::metrics::RequestKind;
 use crate::policy::{Decision, Facts, Permit, Rule};
@@ -41,25 +46,25 @@ pub(super) enum Answer {
 pub(super) struct Begun {
     exchange: Box<Exchange>,
     parts: Box<Parts>,
-    incoming: Incoming,
+    upload: Upload,
 }
 
 /// Begins with a request. Not part of [`handle`]: its future must not hold the whole request.
 pub(super) fn begin(active: Active, request: Request<Incoming>) -> Begun {
     let exchange = Box::new(Exchange::new(active, &request));
     let (parts, incoming) = request.into_parts();
-    Begun { exchange, parts: Box::new(parts), incoming }
+    Begun { exchange, parts: Box::new(parts), upload: Upload::new(incoming) }
 }
 
 /// Serves one request.
 pub(super) async fn handle(begun: Begun) -> Response<Body> {
-    let Begun { mut exchange, mut parts, incoming } = begun;
-    let admitted = admit(&mut exchange, &mut parts, incoming).await;
+    let Begun { mut exchange, mut parts, upload } = begun;
+    let admitted = admit(&mut exchange, &mut parts, upload).await;
     let outcome = match admitted {
         Ok(Admitted::Answer(answer)) => Ok(answer),
-        Ok(Admitted::Forward(incoming, permit, websocket)) => {
+        Ok(Admitted::Forward(upload, permit, websocket)) => {
             exchange.wants_page = wants_page(&parts.method, &parts.headers);
-            serve(&mut exchange, parts, incoming, permit, websocket).await
+            serve(&mut exchange, parts, upload, permit, websocket).await
         }
         Err(fault) => {
             exchange.hints = worded_by(&parts.method, &parts.headers);
@@ -84,7 +89,7 @@ pub(super) async fn handle(begun: Begun) -> Response<Body> {
 /// What the rules say to a request.
 enum Admitted {
     Answer(Answer),
-    Forward(Incoming, Permit, bool),
+    Forward(Upload, Permit, bool),
 }
 
 /// Validates, finds the route and the session, asks the rule. The request's head stays with the
@@ -92,7 +97,7 @@ enum Admitted {
 async fn admit(
     exchange: &mut Exchange,
     parts: &mut Parts,
-    incoming: Incoming,
+    mut upload: Upload,
 ) -> Result<Admitted, Box<Fault>> {
     let view = Rc::clone(&exchange.view);
     let site = &view.site;
@@ -109,20 +114,25 @@ async fn admit(
         return Err(misdirected(name, &site.public_url));
     };
     if let Some(below) = own::below(&target, &site.mount) {
-        let carried = match look(exchange, &mut parts.headers) {
-            Seen::Known(session) => Ok(session),
-            Seen::Ask(token) => Box::pin(ask(exchange, token)).await,
+        let Below::Path(path) = below else {
+            return Err(fault(StatusCode::NOT_FOUND, "no-route", "There is no such page."));
         };
-        let answer = Box::pin(own::answer(exchange, parts, incoming, below, carried)).await;
-        return answer.map(Admitted::Answer);
+        let browser: Arc<dyn Dialect> = Arc::<Browser>::clone(&site.browser);
+        return Box::pin(answer(exchange, parts, upload, (browser, path))).await;
+    }
+    if let Some(place) = mount::find(&site.mounts, name, &target) {
+        let claim = mount::claim(exchange, parts, &mut upload, place, &target, routes);
+        if let Claimed::Own(dialect, path) = Box::pin(claim).await? {
+            return Box::pin(answer(exchange, parts, upload, (dialect, path))).await;
+        }
     }
     let route = find_route(site, routes, &target, &parts.method)?;
     exchange.route = Some(route.index);
     let rule = rule_of(site, route)?;
     let seen = if rule.looks_at_session() {
-        look(exchange, &mut parts.headers)
+        look(exchange, &mut parts.headers, upload.looked_at())
     } else {
-        let _ = take_token(exchange, &mut parts.headers);
+        let _ = take_token(exchange, &mut parts.headers, None);
         Seen::Known(None)
     };
     let session = match seen {
@@ -142,18 +152,37 @@ async fn admit(
             return Err(cross_site(exchange));
         }
     }
-    Ok(Admitted::Forward(incoming, permit, websocket))
+    Ok(Admitted::Forward(upload, permit, websocket))
+}
+
+/// Has a dialect answer a request that is its own.
+async fn answer(
+    exchange: &mut Exchange,
+    parts: &mut Parts,
+    upload: Upload,
+    own: (Arc<dyn Dialect>, String),
+) -> Result<Admitted, Box<Fault>> {
+    let seen = if own.0.finds_sessions() {
+        Seen::Known(None)
+    } else {
+        look(exchange, &mut parts.headers, None)
+    };
+    let carried = match seen {
+        Seen::Known(session) => Ok(session),
+        Seen::Ask(token) => ask(exchange, token).await,
+    };
+    own::answer(exchange, parts, upload, own, carried).await.map(Admitted::Answer)
 }
 
 /// Hands the request to the app.
 async fn serve(
     exchange: &mut Exchange,
     parts: Box<Parts>,
-    incoming: Incoming,
+    upload: Upload,
     permit: Permit,
     websocket: bool,
 ) -> Outcome {
-    let prepared = match forward::prepare(exchange, parts, incoming, permit, websocket)? {
+    let prepared = match forward::prepare(exchange, parts, upload, permit, websocket)? {
         Way::App(prepared) => prepared,
         Way::Whoami(reply) => return Ok(Answer::Own(reply)),
     };
@@ -300,10 +329,14 @@ fn permit(
             }
             Ok(permit)
         }
-        Decision::SignIn => Err(sign_in()),
+        Decision::SignIn => Err(sign_in(exchange.worthless)),
         Decision::Refuse(requirement) => {
             let user = session.as_ref().map_or("", |live| live.identity().user.as_str());
-            let event = Event::Refusal { user, code: "not-allowed", path: exchange.uri.path() };
+            let event = Event::Refusal {
+                user,
+                code: "not-allowed",
+                path: &without_ks(exchange.uri.path()),
+            };
             exchange.worker().authority.audit().record(&origin(exchange), &event);
             let detail = "You are signed in, but not allowed to open this.";
             let mut fault = Fault::new(StatusCode::FORBIDDEN, "not-allowed", detail);
@@ -315,7 +348,11 @@ fn permit(
 
 fn cross_site(exchange: &Exchange) -> Box<Fault> {
     let user = exchange.live.as_ref().map_or("", |live| live.identity().user.as_str());
-    let event = Event::Refusal { user, code: "cross-site-websocket", path: exchange.uri.path() };
+    let event = Event::Refusal {
+        user,
+        code: "cross-site-websocket",
+        path: &without_ks(exchange.uri.path()),
+    };
     exchange.worker().authority.audit().record(&origin(exchange), &event);
     let detail = "A page of another site may not open a WebSocket here.";
     fault(StatusCode::FORBIDDEN, "cross-site-websocket", detail)
@@ -334,80 +371,6 @@ fn is_websocket(parts: &Parts) -> bool {
         && parts.headers.contains_key(header::UPGRADE)
         && has(header::UPGRADE, "websocket")
         && has(header::CONNECTION, "upgrade")
-}
-
-fn app_response(
-    response: Response<crate::upstream::ResponseBody>,
-    mut exchange: Box<Exchange>,
-) -> Response<Body> {
-    let (mut parts, body) = response.into_parts();
-    exchange.status = parts.status.as_u16();
-    parts.version = exchange.version;
-    let session = exchange.live.as_ref().filter(|_| exchange.kind == RequestKind::SignedIn);
-    if session.is_some() && !parts.headers.contains_key(header::CACHE_CONTROL) {
-        // An answer made for one person must not be kept for others.
-        parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
-    }
-    let entry = session.map(|live| exchange.connection().enter(live.pulse()));
-    Response::from_parts(parts, Body::app(body, entry, exchange))
-}
-
-/// Makes an own answer a response: cookie, security headers, length.
-pub(super) fn own_response(reply: Reply, mut exchange: Box<Exchange>) -> Response<Body> {
-    let view = Rc::clone(&exchange.view);
-    let site = &view.site;
-    exchange.status = reply.status.as_u16();
-    if exchange.code.is_some() {
-        exchange.kind = RequestKind::Refused;
-    } else if exchange.route.is_none() {
-        exchange.kind = RequestKind::Own;
-    }
-    let mut response = Response::new(());
-    *response.status_mut() = reply.status;
-    let headers = response.headers_mut();
-    headers.extend(reply.headers);
-    let cookie = match &reply.carrier {
-        Carrier::Issue(token) => site.cookie.issue(token, site.lifetime.as_secs()),
-        Carrier::Keep => None,
-        Carrier::Revoke => site.cookie.revoke(),
-    };
-    if let Some(cookie) = cookie {
-        headers.append(header::SET_COOKIE, cookie);
-    }
-    if let Some(hsts) = &site.hsts {
-        headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
-    }
-    headers.insert("x-request-id", exchange.id.clone());
-    if exchange.connection().wire.as_ref().is_some_and(|wire| wire.violation().is_some()) {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    let body = if exchange.method == Method::HEAD {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
-        Bytes::new()
-    } else {
-        reply.body
-    };
-    response.map(|()| Body::own(body, exchange))
-}
-
-/// Has a fault worded by the dialect that the request belongs to.
-fn word(fault: &Fault, exchange: &Exchange) -> Reply {
-    let mut hints = exchange.hints.clone();
-    if exchange.wants_page {
-        hints.insert(header::ACCEPT, HeaderValue::from_static("text/html"));
-    }
-    let context = Context {
-        headers: &hints,
-        method: &exchange.method,
-        request: exchange.request_id(),
-        identity: exchange.live.as_ref().map(|live| live.identity()),
-        target: exchange.target(),
-        host: exchange.host(),
-        ip: Some(exchange.ip()),
-        stale: exchange.stale,
-        now: exchange.worker().clock.now().seconds(),
-    };
-    exchange.view.site.browser.refuse(fault, &context)
 }
 
 /// A refusal of the core as a fault.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::cookie::CookieName;
+use super::mount::Mount;
 use super::wire::WireLimits;
 use crate::api::browser::Browser;
 use crate::headers::{Rules, Trust};
@@ -38,6 +39,8 @@ pub struct Site {
     pub trust: Trust,
     /// The dialect for people; also words the gateway's own failures.
     pub browser: Arc<Browser>,
+    /// The other dialects, sorted.
+    pub mounts: Vec<Mount>,
     /// Where the browser dialect is mounted, without a trailing slash: `/auth`.
     pub mount: String,
     /// The session cookie.

@@ -38,6 +38,8 @@ pub enum BodyError {
 /// The body of a request. Trailers are dropped: an app must not take them for our headers.
 #[derive(Debug)]
 pub struct RequestBody {
+    /// What was read before it was known that it goes to an app.
+    ahead: Option<Bytes>,
     incoming: Option<Incoming>,
     pace: Option<Box<Pace>>,
     /// `None` without a body: it is the app's turn from the start.
@@ -79,27 +81,29 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl RequestBody {
     /// No body.
     pub fn empty() -> Self {
-        Self { incoming: None, pace: None, turn: None }
+        Self { ahead: None, incoming: None, pace: None, turn: None }
     }
 
     pub(super) fn turn(&self) -> Option<Turn> {
         self.turn.clone()
     }
 
-    /// A body that may be silent for `idle` and must reach `rate` bytes a second over each 10 s;
+    /// A body of which `ahead` was read already, that may be silent for `idle` and must reach `rate` bytes a second over each 10 s;
     /// 0 switches the rate off, for requests that stream as long as they like (gRPC).
-    pub fn new(incoming: Incoming, timer: &Timer, idle: Duration, rate: u64) -> Self {
+    pub fn new(ahead: Bytes, incoming: Incoming, timer: &Timer, idle: Duration, rate: u64) -> Self {
+        let ahead = Some(ahead).filter(|ahead| !ahead.is_empty());
         if incoming.is_end_stream() {
-            return Self::empty();
+            let turn = ahead.is_some().then(Turn::default);
+            return Self { ahead, turn, ..Self::empty() };
         }
         let (silence, timer) = (timer.deadline(idle), timer.clone());
         let pace = Box::new(Pace { since: timer.now(), silence, timer, bytes: 0, rate });
-        Self { incoming: Some(incoming), pace: Some(pace), turn: Some(Turn::default()) }
+        Self { ahead, incoming: Some(incoming), pace: Some(pace), turn: Some(Turn::default()) }
     }
 
     /// Whether there is no body.
     pub fn is_empty(&self) -> bool {
-        self.incoming.is_none()
+        self.incoming.is_none() && self.ahead.is_none()
     }
 }
 
@@ -130,13 +134,17 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
         let apps = Whose::App(this.pace.as_ref().map(|pace| pace.timer.now()));
         let turn = |whose| {
             if let Some(turn) = &this.turn {
                 turn.0.set(whose);
             }
         };
+        if let Some(ahead) = this.ahead.take() {
+            turn(apps);
+            return Poll::Ready(Some(Ok(Frame::data(ahead))));
+        }
+        let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
         loop {
             match Pin::new(&mut *incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -162,11 +170,19 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+        self.ahead.is_none() && self.incoming.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+        let rest = self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint);
+        let Some(ahead) = &self.ahead else { return rest };
+        let ahead = u64::try_from(ahead.len()).unwrap_or(u64::MAX);
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(ahead));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(ahead));
+        }
+        hint
     }
 }
 

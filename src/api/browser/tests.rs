@@ -108,6 +108,7 @@ impl Site {
             caller,
             origin: ORIGIN,
             stale: request.stale,
+            by_cookie: true,
             now: self.world.clock.now().seconds(),
         };
         self.browser.answer(ask, Core::new(&self.world.authority)).await

@@ -1,0 +1,94 @@
+//! Answers on their way out: own ones, an app's, and faults as the dialect of their place words them.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Method, Response};
+
+use super::body::Body;
+use super::exchange::Exchange;
+use super::own::strip;
+use crate::api::{Carrier, Context, Dialect, Fault, Reply};
+use crate::metrics::RequestKind;
+
+pub(super) fn app_response(
+    response: Response<crate::upstream::ResponseBody>,
+    mut exchange: Box<Exchange>,
+) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    exchange.status = parts.status.as_u16();
+    parts.version = exchange.version;
+    let session = exchange.live.as_ref().filter(|_| exchange.kind == RequestKind::SignedIn);
+    if session.is_some() && !parts.headers.contains_key(header::CACHE_CONTROL) {
+        // An answer made for one person must not be kept for others.
+        parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+    }
+    let entry = session.map(|live| exchange.connection().enter(live.pulse()));
+    Response::from_parts(parts, Body::app(body, entry, exchange))
+}
+
+/// Makes an own answer a response: cookie, security headers, length.
+pub(super) fn own_response(reply: Reply, mut exchange: Box<Exchange>) -> Response<Body> {
+    let view = Rc::clone(&exchange.view);
+    let site = &view.site;
+    exchange.status = reply.status.as_u16();
+    if exchange.code.is_some() {
+        exchange.kind = RequestKind::Refused;
+    } else if exchange.route.is_none() {
+        exchange.kind = RequestKind::Own;
+    }
+    let mut response = Response::new(());
+    *response.status_mut() = reply.status;
+    let headers = response.headers_mut();
+    headers.extend(reply.headers);
+    let cookie = match &reply.carrier {
+        Carrier::Issue(token) => site.cookie.issue(token, site.lifetime.as_secs()),
+        Carrier::Keep => None,
+        Carrier::Revoke => site.cookie.revoke(),
+    };
+    if let Some(cookie) = cookie {
+        headers.append(header::SET_COOKIE, cookie);
+    }
+    if let Some(hsts) = &site.hsts {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+    }
+    headers.insert("x-request-id", exchange.id.clone());
+    if exchange.connection().wire.as_ref().is_some_and(|wire| wire.violation().is_some()) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    let body = if exchange.method == Method::HEAD {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
+        Bytes::new()
+    } else {
+        reply.body
+    };
+    response.map(|()| Body::own(body, exchange))
+}
+
+/// Has a fault worded by the dialect that the request belongs to.
+pub(super) fn word(fault: &Fault, exchange: &Exchange) -> Reply {
+    let mut hints = exchange.hints.clone();
+    if exchange.wants_page {
+        hints.insert(header::ACCEPT, HeaderValue::from_static("text/html"));
+    }
+    let context = Context {
+        headers: &hints,
+        method: &exchange.method,
+        request: exchange.request_id(),
+        identity: exchange.live.as_ref().map(|live| live.identity()),
+        target: exchange.target(),
+        host: exchange.host(),
+        ip: Some(exchange.ip()),
+        stale: exchange.stale,
+        now: exchange.worker().clock.now().seconds(),
+    };
+    let site = &exchange.view.site;
+    let (host, path) = (exchange.host_name(), exchange.uri.path());
+    let is_page =
+        strip(path, &site.mount).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    match site.mounts.iter().find(|mount| !is_page && mount.covers(host, path)) {
+        Some(mount) => mount.dialect.refuse(fault, &context),
+        None => site.browser.refuse(fault, &context),
+    }
+}
