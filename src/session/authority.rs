@@ -12,6 +12,7 @@ use super::command::{Caller, Command, Opening, Outcome, Refusal};
 use super::counters::Person;
 use super::follow::Follower;
 use super::identity::{Identity, claimable, group_claim, may_claim, user_claim};
+use super::limits::Turns;
 use super::live::Live;
 use super::lookup::Flights;
 use super::ports::{
@@ -59,6 +60,7 @@ pub struct Authority {
     pub(super) follower: Arc<Follower>,
     /// Reads of the store that are under way.
     pub(super) flights: Flights,
+    pub(super) turns: Turns,
     pub(super) clock: Clock,
     pub(super) audit: Arc<Audit>,
     /// When the last session was opened.
@@ -89,6 +91,7 @@ impl Authority {
             shared,
             follower,
             flights: Flights::default(),
+            turns: Turns::new(),
             throttle: Arc::new(Throttle::new(counters)),
             clock,
             audit,

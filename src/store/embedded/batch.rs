@@ -20,6 +20,7 @@ pub(super) type Ack<T> = Sender<Result<T, StoreError>>;
 /// A change that somebody asks for.
 #[derive(Debug)]
 pub(super) enum Op {
+    Bury(Box<Record>, Ack<Option<Record>>),
     /// Counts of failed logins have changed: tell when they are written.
     Counted(Ack<()>),
     Create(Box<Record>, Ack<()>),
@@ -31,6 +32,7 @@ pub(super) enum Op {
 /// What to tell whom when the batch is written.
 #[derive(Debug)]
 pub(super) enum Answer {
+    Buried(Ack<Option<Record>>, Option<Arc<Record>>),
     Counted(Ack<()>),
     Created(SessionId, Ack<()>),
     Ended(SessionId, Ack<Option<Record>>, Option<Arc<Record>>),
@@ -76,6 +78,16 @@ impl Batch {
                 Ok(done) => self.answers.push(Answer::Replaced(ack, done)),
                 Err(error) => tell(ack, Err(error)),
             },
+            Op::Bury(record, ack) => {
+                let former = self.current(record.id, by.memory);
+                match self.put(*record) {
+                    Ok(()) => {
+                        self.added += usize::from(former.is_none());
+                        self.answers.push(Answer::Buried(ack, former));
+                    }
+                    Err(error) => tell(ack, Err(error)),
+                }
+            }
             Op::End(id, ack) => {
                 let ended = self.current(id, by.memory);
                 if ended.is_some() {
