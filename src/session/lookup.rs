@@ -88,7 +88,7 @@ impl Authority {
     async fn find(self: &Arc<Self>, token: &Token) -> Result<Found, Refusal> {
         match token.form() {
             Form::Own | Form::Sid => self.stored(token).await,
-            Form::Ks => self.stored(token).await,
+            Form::Ks => self.sealed(token).await,
             Form::Key => self.of_key(token.id(), &token.hash()),
             Form::Group => Ok(Err(Worthless::Invalid)),
         }
@@ -157,7 +157,7 @@ impl Authority {
     }
 
     /// Derives and caches a session from the store.
-    async fn fetch(self: &Arc<Self>, id: SessionId) -> Result<Found, Refusal> {
+    pub(super) async fn fetch(self: &Arc<Self>, id: SessionId) -> Result<Found, Refusal> {
         // No store keeps the session of a key.
         if let Some(live) = self.cache.entry(id).filter(|live| live.record().form == Form::Key) {
             return self.of_key(id, &live.record().secret);

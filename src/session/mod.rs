@@ -3,6 +3,7 @@
 //! Knows no HTTP, no TOML and no store client: it defines the ports that `store`, `login` and
 //! `directory` implement.
 
+mod act;
 mod authority;
 mod bearer;
 mod cache;
@@ -20,6 +21,7 @@ mod ports;
 mod principal;
 mod reach;
 mod record;
+mod sealed;
 mod streams;
 mod table;
 #[cfg(test)]

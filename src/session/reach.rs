@@ -88,8 +88,6 @@ impl Partner {
 #[derive(Clone, Debug)]
 pub(super) struct Subject {
     pub(super) principal: Principal,
-    /// Of a person.
-    pub(super) account: Option<Arc<Account>>,
     /// Of a person whom the partner lists.
     pub(super) member: Option<Member>,
 }
@@ -97,12 +95,12 @@ pub(super) struct Subject {
 impl Subject {
     /// The partner itself.
     pub(super) fn partner(partner: &Partner) -> Self {
-        Self { principal: Principal::Partner(partner.id.clone()), account: None, member: None }
+        Self { principal: Principal::Partner(partner.id.clone()), member: None }
     }
 
-    pub(super) fn person(partner: &Partner, account: Arc<Account>) -> Self {
+    pub(super) fn person(partner: &Partner, account: &Account) -> Self {
         let member = partner.members.get(&account.id).cloned();
-        Self { principal: Principal::User(account.id.clone()), account: Some(account), member }
+        Self { principal: Principal::User(account.id.clone()), member }
     }
 
     /// Whom the partner calls `id`, if it may make sessions for them; empty: itself.
@@ -111,7 +109,7 @@ impl Subject {
             return Some(Self::partner(partner));
         }
         if let Some(account) = member(partner, id, directory) {
-            return (!account.disabled).then(|| Self::person(partner, account));
+            return (!account.disabled).then(|| Self::person(partner, &account));
         }
         let known = directory.by_alias(PARTNERS_DIALECT, id).or_else(|| {
             // An e-mail address names nobody here.
@@ -119,12 +117,12 @@ impl Subject {
         });
         match (partner.reach, known) {
             (Reach::Everybody, Some(account)) if !account.disabled => {
-                Some(Self::person(partner, account))
+                Some(Self::person(partner, &account))
             }
             (Reach::Guests, None) if is_guest(id) => {
                 let (partner, user) = (partner.id.clone(), id.to_owned());
                 let principal = Principal::Guest { partner, user };
-                Some(Self { principal, account: None, member: None })
+                Some(Self { principal, member: None })
             }
             _ => None,
         }

@@ -100,7 +100,9 @@ impl Batch {
 
     fn create(&mut self, record: Record, by: Bench<'_>) -> Result<SessionId, StoreError> {
         let id = record.id;
-        if self.current(id, by.memory).is_some() {
+        let former = self.current(id, by.memory);
+        // One that has expired may still be there, for it is swept later.
+        if former.as_ref().is_some_and(|former| former.ends() > by.now) {
             return Err(StoreError::Unavailable("the session id is in use".to_owned()));
         }
         if self.is_full(by) && !self.made_room {
@@ -108,11 +110,11 @@ impl Batch {
             self.made_room = true;
             self.sweep(by, Duration::ZERO, BATCH);
         }
-        if self.is_full(by) {
+        if former.is_none() && self.is_full(by) {
             return Err(StoreError::Full { limit: by.max_sessions });
         }
         self.put(record)?;
-        self.added += 1;
+        self.added += usize::from(former.is_none());
         Ok(id)
     }
 
