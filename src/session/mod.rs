@@ -14,6 +14,7 @@ mod key;
 mod live;
 mod lookup;
 mod open;
+mod partner_keys;
 mod ports;
 mod principal;
 mod record;
