@@ -11,14 +11,16 @@ use super::change::deliver;
 use super::command::{Caller, Command, Opening, Outcome, Refusal};
 use super::counters::Person;
 use super::follow::Follower;
-use super::identity::{Identity, claimable, group_claim, may_claim, user_claim};
+use super::identity::{
+    Identity, account_of, claimable, group_claim, may_claim, own_claim, user_claim,
+};
 use super::live::Live;
 use super::lookup::Flights;
 use super::ports::{
     Account, Credentials, Directory, LoginError, Method, Proven, Store, StoreError,
 };
 use super::record::{Previous, Record};
-use super::throttle::{Denied, Throttle};
+use super::throttle::{Attempt, Denied, Throttle};
 use super::token::{SessionId, Token};
 use crate::audit::{Audit, Event, Origin};
 use crate::clock::Clock;
@@ -63,7 +65,7 @@ pub struct Authority {
     pub(super) audit: Arc<Audit>,
     /// When the last session was opened.
     pub(super) opened: AtomicU64,
-    methods: Vec<Box<dyn Method>>,
+    pub(super) methods: Vec<Box<dyn Method>>,
     throttle: Arc<Throttle>,
 }
 
@@ -113,7 +115,9 @@ impl Authority {
                 let account = self.account(signed_in(caller)?)?;
                 Ok(Outcome::Groups(claimable(&account, &*self.directory)))
             }
+            Command::IssueKey { name, lifetime } => self.issue_key(&name, lifetime, caller).await,
             Command::Inspect => Ok(Outcome::Session(Arc::clone(signed_in(caller)?))),
+            Command::ListKeys => self.list_keys(caller),
             Command::ListMethods => {
                 Ok(Outcome::Methods(self.methods.iter().map(|method| method.name()).collect()))
             }
@@ -131,16 +135,14 @@ impl Authority {
                 None => Ok(Outcome::Ended(0)),
             },
             Command::Peers => self.peers(signed_in(caller)?),
+            Command::RevokeKey(id) => self.revoke_key(&id, caller).await,
             Command::RevokePartnerKeys(whom) => self.revoke_partner_keys(&whom, caller).await,
             Command::SwitchClaim { claim, extended, renew } => {
                 self.switch_claim(claim, extended, renew, caller).await
             }
-            Command::ActFor(..)
-            | Command::IssueKey { .. }
-            | Command::ListKeys
-            | Command::RevokeKey(_)
-            | Command::Scopes
-            | Command::StartSealed(..) => Err(Refusal::Unsupported),
+            Command::ActFor(..) | Command::Scopes | Command::StartSealed(..) => {
+                Err(Refusal::Unsupported)
+            }
         }
     }
 
@@ -149,49 +151,87 @@ impl Authority {
         opening: &Opening,
         caller: &Caller,
     ) -> Result<Outcome, Refusal> {
+        if matches!(opening.credentials, Credentials::ApiKey { .. }) {
+            return self.login_by_key(opening, caller).await;
+        }
         let Opening { credentials, terms } = opening;
         let typed = credentials.identifier();
-        let person = match self.directory.by_login(typed) {
+        let proven = |account: &Arc<Account>| Some(Arc::clone(account));
+        let (method, account) = self.prove(credentials, typed, caller, proven).await?;
+        match self.open(&account, method, terms, caller).await {
+            Ok((live, token)) => Ok(Outcome::Opened(live, token)),
+            Err(refusal) => {
+                self.note_failure(typed, "store", caller);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// A place for an attempt to prove to be `person`, who was named `typed`.
+    pub(super) async fn attempt(
+        &self,
+        person: &Person,
+        typed: &str,
+        caller: &Caller,
+    ) -> Result<Attempt, Refusal> {
+        let denied = match self.throttle.attempt(person, caller.ip).await {
+            Ok(attempt) => return Ok(attempt),
+            Err(denied) => denied,
+        };
+        let (reason, refusal) = match denied {
+            Denied::Wait(retry_after) => ("throttled", Refusal::Throttled { retry_after }),
+            Denied::Busy => ("busy", Refusal::Busy),
+            Denied::Unavailable => ("store", Refusal::Unavailable),
+        };
+        self.note_failure(typed, reason, caller);
+        Err(refusal)
+    }
+
+    /// By which method `credentials` prove somebody, and what `accept` makes of them; whoever it does not
+    /// accept has proven nothing.
+    pub(super) async fn prove<T>(
+        &self,
+        credentials: &Credentials,
+        typed: &str,
+        caller: &Caller,
+        accept: impl FnOnce(&Arc<Account>) -> Option<T>,
+    ) -> Result<(&'static str, T), Refusal> {
+        let person = match self.directory.by_login(credentials.identifier()) {
             Some(account) => Person::known(&account.id),
             None => Person::typed(typed),
         };
-        let attempt = match self.throttle.attempt(&person, caller.ip).await {
-            Ok(attempt) => attempt,
-            Err(Denied::Wait(retry_after)) => {
-                self.note_failure(typed, "throttled", caller);
-                return Err(Refusal::Throttled { retry_after });
+        let attempt = self.attempt(&person, typed, caller).await?;
+        let proof = self.verify(credentials).await.and_then(|(method, account)| {
+            accept(&account).map(|accepted| (method, accepted)).ok_or(LoginError::Invalid)
+        });
+        self.settle(attempt, proof, typed, caller).await
+    }
+
+    /// Counts how an attempt ended.
+    pub(super) async fn settle<T>(
+        &self,
+        attempt: Attempt,
+        proof: Result<T, LoginError>,
+        typed: &str,
+        caller: &Caller,
+    ) -> Result<T, Refusal> {
+        match proof {
+            Ok(proof) => {
+                attempt.succeeded().await;
+                Ok(proof)
             }
-            Err(Denied::Busy) => {
-                self.note_failure(typed, "busy", caller);
-                return Err(Refusal::Busy);
-            }
-            Err(Denied::Unavailable) => {
-                self.note_failure(typed, "store", caller);
-                return Err(Refusal::Unavailable);
-            }
-        };
-        let (method, account) = match self.verify(credentials).await {
-            Ok(proof) => proof,
             Err(LoginError::Busy) => {
                 self.note_failure(typed, "busy", caller);
-                return Err(Refusal::Busy);
+                Err(Refusal::Busy)
             }
-            Err(LoginError::Unsupported) => return Err(Refusal::Unsupported),
+            Err(LoginError::Unsupported) => Err(Refusal::Unsupported),
             Err(LoginError::Invalid) => {
                 if let Err(error) = attempt.failed().await {
                     self.note_failure(typed, "store", caller);
                     return Err(unavailable(&error));
                 }
                 self.note_failure(typed, "invalid", caller);
-                return Err(Refusal::InvalidCredentials);
-            }
-        };
-        attempt.succeeded().await;
-        match self.open(&account, method, terms, caller).await {
-            Ok((live, token)) => Ok(Outcome::Opened(live, token)),
-            Err(refusal) => {
-                self.note_failure(typed, "store", caller);
-                Err(refusal)
+                Err(Refusal::InvalidCredentials)
             }
         }
     }
@@ -285,7 +325,8 @@ impl Authority {
         record.claim = claim;
         if renew {
             let whole = former.expires.since(former.created);
-            record.expires = former.expires.max(self.clock.now().plus(whole));
+            let end = former.expires.max(self.clock.now().plus(whole));
+            record.expires = self.with_key(&record, end);
         }
         // Who never got the new secret must be able to go on with the one they have.
         let mut back = former.clone();
@@ -341,18 +382,18 @@ impl Authority {
         }
     }
 
-    fn account(&self, live: &Live) -> Result<Arc<Account>, Refusal> {
-        self.directory.by_id(&live.identity().user).ok_or(Refusal::NotSignedIn)
+    pub(super) fn account(&self, live: &Live) -> Result<Arc<Account>, Refusal> {
+        account_of(&live.identity().user, &*self.directory).ok_or(Refusal::NotSignedIn)
     }
 
-    fn note_failure(&self, identifier: &str, reason: &str, caller: &Caller) {
+    pub(super) fn note_failure(&self, identifier: &str, reason: &str, caller: &Caller) {
         let identifier = shorten(identifier, 128);
         self.audit.record(&origin(caller), &Event::LoginFailure { identifier, reason });
     }
 
     /// The claims that the holder of `identity` may switch to, themselves first.
     pub fn claims(&self, identity: &Identity) -> Vec<String> {
-        let mut claims = vec![user_claim(&identity.user)];
+        let mut claims = vec![own_claim(&identity.user)];
         let mut add = |name: &String| {
             let claim = group_claim(name);
             if self.directory.group(name).is_some() && !claims.contains(&claim) {
@@ -382,7 +423,7 @@ impl Authority {
     }
 }
 
-fn signed_in(caller: &Caller) -> Result<&Arc<Live>, Refusal> {
+pub(super) fn signed_in(caller: &Caller) -> Result<&Arc<Live>, Refusal> {
     caller.session.as_ref().ok_or(Refusal::NotSignedIn)
 }
 

@@ -11,6 +11,7 @@ mod counters;
 mod follow;
 mod identity;
 mod key;
+mod keys;
 mod live;
 mod lookup;
 mod open;
@@ -33,9 +34,11 @@ pub use self::counters::{
     Count, Counted, CounterKey, Counters, Network, NotAName, Person, Settled, Step,
 };
 pub use self::identity::{
-    GROUP, GroupNode, Identity, USER, claimable, group_claim, may_claim, user_claim,
+    GROUP, GroupNode, Identity, USER, account_of, claimable, group_claim, may_claim, own_claim,
+    user_claim,
 };
 pub use self::key::{KeySecret, NEW_SECRET_LENGTH};
+pub use self::keys::{CREDENTIAL, KEYS};
 pub use self::live::{Live, Pulse};
 pub use self::lookup::Cached;
 pub use self::ports::{

@@ -10,7 +10,7 @@ use serde_json::Map;
 use super::authority::{AGENT_LENGTH, Authority, no_randomness, origin, shorten, unavailable};
 use super::change::deliver;
 use super::command::{Caller, Refusal, Terms};
-use super::identity::{Identity, user_claim};
+use super::identity::{Identity, own_claim};
 use super::live::Live;
 use super::ports::Account;
 use super::record::{Kind, RECORD_VERSION, Record};
@@ -18,38 +18,57 @@ use super::token::{Form, SessionId, Token};
 use crate::audit::{Event, Origin};
 use crate::clock::{UnixMs, millis};
 
+/// Whether a session is one of those of which a user may have so many: not those that others make, nor
+/// those of partners and widgets.
+fn counts(record: &Record) -> bool {
+    record.actor.is_none() && !matches!(record.kind, Kind::Partner | Kind::Widget)
+}
+
 impl Authority {
     /// Opens a session; the one that the request carried ends, its id is never adopted.
     pub(super) async fn open(
         self: &Arc<Self>,
         account: &Account,
-        method: &'static str,
+        method: &str,
         terms: &Terms,
         caller: &Caller,
     ) -> Result<(Arc<Live>, Token), Refusal> {
+        let (record, token) = self.draft(account, method, terms, caller)?;
+        let former = caller.session.as_ref().map(|live| live.id());
+        self.hand_out(record, token, former, caller).await
+    }
+
+    /// The record of a new session, and the token that opens it.
+    pub(super) fn draft(
+        &self,
+        account: &Account,
+        method: &str,
+        terms: &Terms,
+        caller: &Caller,
+    ) -> Result<(Record, Token), Refusal> {
         let token = match terms.form {
             Form::Sid => Token::issue_sid(),
             _ => SessionId::issue().and_then(Token::issue),
         };
         let token = token.map_err(no_randomness)?;
-        let id = token.id();
         let now = self.clock.now();
         let record = Record {
             version: RECORD_VERSION,
             generation: 0,
-            id,
+            id: token.id(),
             secret: token.hash(),
             previous: None,
             kind: Kind::User,
             user: account.id.clone(),
             identifier: account.identifier.clone(),
-            claim: user_claim(&account.id),
+            claim: own_claim(&account.id),
             extended: false,
             tenant: None,
             method: method.to_owned(),
             level: 1,
             authenticated: now,
             actor: None,
+            key: None,
             ip: caller.ip,
             agent: shorten(&caller.agent, AGENT_LENGTH).to_owned(),
             created: self.moment(now),
@@ -64,7 +83,18 @@ impl Authority {
             over: false,
             other: Map::new(),
         };
-        let (origin, former) = (origin(caller), caller.session.as_ref().map(|live| live.id()));
+        Ok((record, token))
+    }
+
+    /// Opens the session of `record` in place of `former`, and gives `token` out for it.
+    pub(super) async fn hand_out(
+        self: &Arc<Self>,
+        record: Record,
+        token: Token,
+        former: Option<SessionId>,
+        caller: &Caller,
+    ) -> Result<(Arc<Live>, Token), Refusal> {
+        let (origin, id) = (origin(caller), record.id);
         let opening = {
             let (core, origin) = (Arc::clone(self), origin.clone());
             async move { core.establish(record, token, former, &origin).await }
@@ -113,13 +143,18 @@ impl Authority {
     ) -> Result<Arc<Live>, Refusal> {
         // Ended by a login that came at the same time, when it is not there.
         let live = self.admit(token).await?.ok_or(Refusal::Conflict)?;
-        let all = self.store.of_user(&live.identity().user).await;
-        let all = all.map_err(|error| unavailable(&error))?;
-        let stay = all.iter().map(|record| record.id).filter(|id| Some(*id) != former);
-        let surplus: Vec<_> = stay.skip(self.settings.per_user).collect();
-        self.end_these(&surplus, "too-many-sessions", origin).await?;
-        if surplus.contains(&live.id()) {
-            return Err(Refusal::Conflict);
+        if counts(live.record()) {
+            let all = self.store.of_user(&live.record().user).await;
+            let all = all.map_err(|error| unavailable(&error))?;
+            // A program with a key does not push a person out, nor the other way round.
+            let alike = |record: &&Record| counts(record) && record.kind == live.record().kind;
+            let own = all.iter().filter(alike).map(|record| record.id);
+            let stay = own.filter(|id| Some(*id) != former);
+            let surplus: Vec<_> = stay.skip(self.settings.per_user).collect();
+            self.end_these(&surplus, "too-many-sessions", origin).await?;
+            if surplus.contains(&live.id()) {
+                return Err(Refusal::Conflict);
+            }
         }
         // Last, so that a login that fails costs nobody the session they have.
         if let Some(former) = former {
