@@ -31,9 +31,8 @@ fn read(section: &mut Section) -> Option<Arc<dyn Plan>> {
 
 impl Plan for Settings {
     fn start(&self, context: &Context) -> io::Result<Box<dyn Method>> {
-        let nobodys = SecretHash::of(&random::<32>().map_err(io::Error::other)?);
-        let (directory, clock) = (Arc::clone(&context.directory), context.clock.clone());
-        Ok(Box::new(ApiKey { directory, clock, nobodys }))
+        let directory = Arc::clone(&context.directory);
+        Ok(Box::new(ApiKey::new(directory, context.clock.clone())?))
     }
 }
 
@@ -46,6 +45,15 @@ pub struct ApiKey {
 }
 
 impl ApiKey {
+    /// The method over the keys of `directory`.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness to give.
+    pub fn new(directory: Arc<dyn Directory>, clock: Clock) -> io::Result<Self> {
+        let nobodys = SecretHash::of(&random::<32>().map_err(io::Error::other)?);
+        Ok(Self { directory, clock, nobodys })
+    }
+
     /// The key with this id and secret, unless it or its owner may not be used. The secrets hold 174
     /// random bits, so that a plain hash keeps them as well as a slow one.
     fn check(&self, id: &str, secret: &Secret) -> Result<Arc<Key>, LoginError> {

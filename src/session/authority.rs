@@ -7,32 +7,26 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::cache::Cache;
-use super::change::deliver;
 use super::command::{Caller, Command, Opening, Outcome, Refusal};
 use super::counters::Person;
 use super::follow::Follower;
-use super::identity::{
-    Identity, account_of, claimable, group_claim, may_claim, own_claim, user_claim,
-};
+use super::identity::{Identity, account_of, claimable, group_claim, own_claim, user_claim};
+use super::limits::Turns;
 use super::live::Live;
 use super::lookup::Flights;
 use super::ports::{
     Account, Credentials, Directory, LoginError, Method, Proven, Store, StoreError,
 };
-use super::record::{Previous, Record};
+use super::record::Record;
+use super::sealed::Widgets;
 use super::throttle::{Attempt, Denied, Throttle};
-use super::token::{SessionId, Token};
+use super::token::{Form, SessionId};
 use crate::audit::{Audit, Event, Origin};
 use crate::clock::Clock;
 
 #[cfg(test)]
 mod tests;
 
-/// How long the secret before a claim switch is honoured, for requests in flight.
-const GRACE: Duration = Duration::from_secs(5);
-/// How often, and how far apart, a claim switch of which nothing is known is taken back.
-const UNDO_TRIES: usize = 60;
-const UNDO_PAUSE: Duration = Duration::from_millis(500);
 /// Bytes of a User-Agent that a record keeps.
 pub(super) const AGENT_LENGTH: usize = 256;
 
@@ -61,6 +55,8 @@ pub struct Authority {
     pub(super) follower: Arc<Follower>,
     /// Reads of the store that are under way.
     pub(super) flights: Flights,
+    pub(super) turns: Turns,
+    pub(super) widgets: Widgets,
     pub(super) clock: Clock,
     pub(super) audit: Arc<Audit>,
     /// When the last session was opened.
@@ -91,6 +87,8 @@ impl Authority {
             shared,
             follower,
             flights: Flights::default(),
+            turns: Turns::new(),
+            widgets: Widgets::default(),
             throttle: Arc::new(Throttle::new(counters)),
             clock,
             audit,
@@ -108,7 +106,14 @@ impl Authority {
         command: Command,
         caller: &Caller,
     ) -> Result<Outcome, Refusal> {
+        if let Some(live) = &caller.session
+            && !live.is_signed_in()
+            && !command.needs_nobody()
+        {
+            return Err(Refusal::Forbidden);
+        }
         match command {
+            Command::ActFor(whom, terms) => self.act_for(&whom, &terms, caller).await,
             Command::EndOthers => self.end_others(caller).await,
             Command::EndSession(id) => self.end_one(id, caller).await,
             Command::Groups => {
@@ -127,22 +132,15 @@ impl Authority {
             Command::LoginAs { user, password, terms } => {
                 self.login(&self.login_of(&user, password, terms), caller).await
             }
-            Command::Logout => match &caller.session {
-                Some(live) => {
-                    let ended = self.end(live.id(), "logout", &origin(caller)).await?;
-                    Ok(Outcome::Ended(usize::from(ended)))
-                }
-                None => Ok(Outcome::Ended(0)),
-            },
+            Command::Logout => self.logout(caller).await,
             Command::Peers => self.peers(signed_in(caller)?),
             Command::RevokeKey(id) => self.revoke_key(&id, caller).await,
             Command::RevokePartnerKeys(whom) => self.revoke_partner_keys(&whom, caller).await,
             Command::SwitchClaim { claim, extended, renew } => {
                 self.switch_claim(claim, extended, renew, caller).await
             }
-            Command::ActFor(..) | Command::Scopes | Command::StartSealed(..) => {
-                Err(Refusal::Unsupported)
-            }
+            Command::Scopes => self.scopes(caller),
+            Command::StartSealed(seal, terms) => self.start_sealed(&seal, &terms, caller).await,
         }
     }
 
@@ -254,6 +252,17 @@ impl Authority {
         Err(LoginError::Unsupported)
     }
 
+    /// Ends the session that asks, and with it those that share its parent.
+    async fn logout(self: &Arc<Self>, caller: &Caller) -> Result<Outcome, Refusal> {
+        let ids = match &caller.session {
+            // Nothing ends a key but its revocation.
+            Some(live) if live.record().form == Form::Key => Vec::new(),
+            Some(live) => live.record().parent.into_iter().chain([live.id()]).collect(),
+            None => Vec::new(),
+        };
+        self.end_these(&ids, "logout", &origin(caller)).await.map(Outcome::Ended)
+    }
+
     async fn end_one(self: &Arc<Self>, id: SessionId, caller: &Caller) -> Result<Outcome, Refusal> {
         let live = signed_in(caller)?;
         let found = self.store.load(id).await.map_err(|error| unavailable(&error))?;
@@ -298,88 +307,6 @@ impl Authority {
         peers.sort_unstable();
         peers.dedup();
         Ok(Outcome::Peers(peers))
-    }
-
-    /// New claim, new secret, same absolute end. Compare-and-set: two switches never mix.
-    async fn switch_claim(
-        self: &Arc<Self>,
-        claim: String,
-        extended: bool,
-        renew: bool,
-        caller: &Caller,
-    ) -> Result<Outcome, Refusal> {
-        let live = signed_in(caller)?;
-        let account = self.account(live)?;
-        if !may_claim(&account, &claim, &*self.directory) {
-            return Err(Refusal::ClaimNotAllowed(claim));
-        }
-        let token = Token::issue(live.id()).map_err(no_randomness)?;
-        let former = live.record().clone();
-        let mut record = former.clone();
-        let until = self.clock.now().plus(GRACE);
-        record.previous = Some(Previous { hash: record.secret, until });
-        record.secret = token.hash();
-        record.generation += 1;
-        record.seen = live.pulse().seen();
-        record.extended = extended;
-        record.claim = claim;
-        if renew {
-            let whole = former.expires.since(former.created);
-            let end = former.expires.max(self.clock.now().plus(whole));
-            record.expires = self.with_key(&record, end);
-        }
-        // Who never got the new secret must be able to go on with the one they have.
-        let mut back = former.clone();
-        back.generation = record.generation + 1;
-        let again = back.clone();
-        let (core, origin) = (Arc::clone(self), origin(caller));
-        let change = async move {
-            if let Err(refusal) = core.replace_now(record).await {
-                if refusal == Refusal::Unavailable {
-                    core.switch_back_later(again);
-                }
-                return Err(refusal);
-            }
-            let live = match core.admit(&token).await {
-                Ok(live) => live.ok_or(Refusal::NotSignedIn)?,
-                Err(refusal) => {
-                    core.switch_back(again).await;
-                    return Err(refusal);
-                }
-            };
-            let event = Event::ClaimSwitch {
-                user: &live.identity().user,
-                session: &live.identity().session,
-                from: &former.claim,
-                to: &live.record().claim,
-            };
-            core.audit.record(&origin, &event);
-            Ok((live, token))
-        };
-        let core = Arc::clone(self);
-        let undo = async move { core.switch_back(back).await };
-        deliver(change, undo).await.map(|(live, token)| Outcome::Switched(live, token))
-    }
-
-    /// Whether a switch was made is not known: if it was, who asked for it must not be left with a
-    /// secret that has just ended.
-    fn switch_back_later(self: &Arc<Self>, back: Record) {
-        let core = Arc::clone(self);
-        tokio::spawn(async move {
-            for _ in 0..UNDO_TRIES {
-                tokio::time::sleep(UNDO_PAUSE).await;
-                if core.replace_now(back.clone()).await != Err(Refusal::Unavailable) {
-                    return;
-                }
-            }
-            tracing::warn!(session = %back.id, "a claim switch may have ended a session");
-        });
-    }
-
-    async fn switch_back(&self, back: Record) {
-        if let Err(refusal) = self.replace_now(back).await {
-            tracing::debug!(%refusal, "a claim switch that reached nobody is not taken back");
-        }
     }
 
     pub(super) fn account(&self, live: &Live) -> Result<Arc<Account>, Refusal> {

@@ -162,3 +162,6 @@ fn owner_of(live: &Live) -> Option<Principal> {
     let owner = live.identity().claim.parse().ok();
     owner.filter(|owner| matches!(owner, Principal::User(_) | Principal::Group(_)))
 }
+
+#[cfg(test)]
+mod tests;

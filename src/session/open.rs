@@ -58,6 +58,7 @@ impl Authority {
             id: token.id(),
             secret: token.hash(),
             previous: None,
+            form: token.form(),
             kind: Kind::User,
             user: account.id.clone(),
             identifier: account.identifier.clone(),
@@ -79,6 +80,7 @@ impl Authority {
             parent: None,
             limits: None,
             role: None,
+            scope: None,
             admin: false,
             over: false,
             other: Map::new(),
@@ -105,7 +107,7 @@ impl Authority {
 
     /// A time of creation that no other session of this process has: of the sessions of one moment it
     /// must be clear which is the oldest, and not the one just opened.
-    fn moment(&self, now: UnixMs) -> UnixMs {
+    pub(super) fn moment(&self, now: UnixMs) -> UnixMs {
         let next = |last: u64| last.saturating_add(1).max(now.0);
         let last =
             self.opened.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |at| Some(next(at)));
@@ -129,9 +131,14 @@ impl Authority {
                 return Err(refusal);
             }
         };
-        let Identity { user, identifier, session, method, .. } = settled.identity();
-        self.audit.record(origin, &Event::Login { user, identifier, session, method });
+        self.note_login(&settled, origin);
         Ok((settled, token))
+    }
+
+    pub(super) fn note_login(&self, live: &Live, origin: &Origin) {
+        let Identity { user, identifier, session, method, actor, .. } = live.identity();
+        let actor = actor.as_deref().unwrap_or_default();
+        self.audit.record(origin, &Event::Login { user, identifier, session, method, actor });
     }
 
     /// Makes the session usable and ends those that must go for it.
