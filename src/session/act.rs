@@ -53,6 +53,9 @@ impl Authority {
             }
             By::User(_) => record.actor.clone_from(&live.record().actor),
         }
+        // It ends with the key that it was made with.
+        record.key.clone_from(&live.record().key);
+        record.expires = self.with_key(&record, record.expires);
         let (live, token) = self.hand_out(record, token, None, caller).await?;
         Ok(Outcome::Opened(live, token))
     }
