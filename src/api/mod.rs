@@ -4,6 +4,7 @@
 //! in their rules. A dialect words every failure under its mount, also those that are not its own.
 
 pub mod browser;
+pub mod nuvla;
 pub mod versal;
 
 use std::fmt;
@@ -19,7 +20,7 @@ use http::{Method, StatusCode};
 
 use crate::section::Section;
 use crate::session::{
-    Authority, Caller, Command, Identity, Live, Outcome, Refusal, Token, Worthless,
+    Authority, Caller, Command, Identity, Live, Outcome, Refusal, SessionId, Token, Worthless,
 };
 
 /// A future of this worker.
@@ -55,6 +56,14 @@ impl<'a> Core<'a> {
     /// A [`Refusal`]; nothing has changed then.
     pub async fn execute(&self, command: Command, caller: &Caller) -> Result<Outcome, Refusal> {
         self.0.execute(command, caller).await
+    }
+
+    /// Whether a session with this id is going on, whosever it is.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`] when the store does not answer.
+    pub async fn is_going_on(&self, id: SessionId) -> Result<bool, Refusal> {
+        self.0.is_going_on(id).await
     }
 
     /// The claims that somebody may switch to, themselves first.
@@ -292,7 +301,7 @@ pub struct Kind {
 }
 
 /// All kinds.
-pub static KINDS: &[&Kind] = &[&versal::KIND];
+pub static KINDS: &[&Kind] = &[&nuvla::KIND, &versal::KIND];
 
 /// One session API.
 pub trait Dialect: fmt::Debug + Send + Sync {

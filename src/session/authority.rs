@@ -7,10 +7,10 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::cache::Cache;
-use super::command::{Caller, Command, Opening, Outcome, Refusal};
+use super::command::{Caller, Command, Opening, Outcome, Peer, Refusal};
 use super::counters::Person;
 use super::follow::Follower;
-use super::identity::{Identity, account_of, claimable, group_claim, own_claim, user_claim};
+use super::identity::{Identity, account_of, claimable, group_claim, own_claim};
 use super::limits::Turns;
 use super::live::Live;
 use super::lookup::Flights;
@@ -302,7 +302,11 @@ impl Authority {
             .groups
             .iter()
             .flat_map(|group| self.directory.members(group))
-            .map(|peer| (user_claim(&peer.id), peer.email.clone()))
+            .map(|peer| Peer {
+                user: peer.id.clone(),
+                email: peer.email.clone(),
+                aliases: peer.aliases.clone(),
+            })
             .collect();
         peers.sort_unstable();
         peers.dedup();
