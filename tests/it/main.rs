@@ -31,3 +31,4 @@ mod streams;
 mod support;
 mod tickets;
 mod upstreams;
+mod versal;
