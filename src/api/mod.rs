@@ -4,6 +4,7 @@
 //! in their rules. A dialect words every failure under its mount, also those that are not its own.
 
 pub mod browser;
+pub mod kaltura;
 
 use std::fmt;
 use std::future::Future;
@@ -290,7 +291,7 @@ pub struct Kind {
 }
 
 /// All kinds.
-pub static KINDS: &[&Kind] = &[];
+pub static KINDS: &[&Kind] = &[&kaltura::KIND];
 
 /// One session API.
 pub trait Dialect: fmt::Debug + Send + Sync {
