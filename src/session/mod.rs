@@ -3,7 +3,9 @@
 //! Knows no HTTP, no TOML and no store client: it defines the ports that `store`, `login` and
 //! `directory` implement.
 
+mod act;
 mod authority;
+mod bearer;
 mod cache;
 mod change;
 mod command;
@@ -11,12 +13,15 @@ mod counters;
 mod follow;
 mod identity;
 mod key;
+mod limits;
 mod live;
 mod lookup;
 mod open;
 mod ports;
 mod principal;
+mod reach;
 mod record;
+mod sealed;
 mod streams;
 mod table;
 #[cfg(test)]
@@ -44,7 +49,8 @@ pub use self::ports::{
 pub use self::principal::{
     AppToken, HashKind, Key, Member, NoPrincipal, PARTNER, Partner, Principal, Reach,
 };
-pub use self::record::{Kind, Limits, Previous, RECORD_VERSION, Record};
+pub use self::reach::ROLE;
+pub use self::record::{CHOOSE_TENANT, Kind, Limits, Previous, RECORD_VERSION, Record};
 pub use self::streams::{Entry, Streams};
 pub use self::table::{CounterTable, Stepped};
 pub use self::throttle::{Attempt, Denied, Throttle};
