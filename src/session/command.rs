@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::identity::GroupNode;
 use super::live::Live;
-use super::ports::Credentials;
-use super::principal::{Key, Partner};
+use super::ports::{Account, Credentials};
+use super::principal::{Key, Member, Partner};
 use super::record::Record;
 use super::token::{Form, SessionId, Token};
 use crate::secret::Secret;
@@ -118,6 +118,8 @@ pub struct Opening {
 pub enum Command {
     /// Open a session for somebody else; the caller is a partner, or a key of that person.
     ActFor(Whom, Terms),
+    /// Who a user of the caller's tenant is, by the tenant's id of them; the caller administrates it.
+    Describe(String),
     /// End all of the caller's sessions but the one that asks.
     EndOthers,
     /// End one of the caller's sessions.
@@ -179,6 +181,7 @@ impl Command {
             | Self::Scopes
             | Self::StartSealed(..) => true,
             Self::ActFor(..)
+            | Self::Describe(_)
             | Self::EndOthers
             | Self::EndSession(_)
             | Self::Groups
@@ -195,6 +198,8 @@ impl Command {
 /// What came of a command.
 #[derive(Clone, Debug)]
 pub enum Outcome {
+    /// A person, and what they are within the caller's tenant.
+    Account(Arc<Account>, Box<Member>),
     /// This many sessions or keys ended.
     Ended(usize),
     /// The forest of groups.

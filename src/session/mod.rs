@@ -10,6 +10,7 @@ mod cache;
 mod change;
 mod command;
 mod counters;
+mod describe;
 mod follow;
 mod identity;
 mod key;

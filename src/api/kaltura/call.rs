@@ -56,9 +56,9 @@ impl Call {
 
     /// The action, when it is one of ours.
     pub(super) fn find(&self) -> Option<Action> {
-        let own = ACTIONS.iter().find(|(service, action, _)| {
-            *service == self.service && *action == self.action
-        });
+        let own = ACTIONS
+            .iter()
+            .find(|(service, action, _)| *service == self.service && *action == self.action);
         own.map(|(_, _, action)| *action)
     }
 

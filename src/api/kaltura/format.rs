@@ -1,7 +1,7 @@
 //! The format that an answer is wanted in, and the headers that every answer has.
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::StatusCode;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::error::ApiError;
 use super::params::Params;
@@ -37,14 +37,16 @@ impl Format {
             "9" => {
                 let callback = params.text("callback").unwrap_or_default();
                 let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.".contains(&byte);
-                if callback.is_empty() || callback.len() > CALLBACK || !callback.bytes().all(plain) {
+                if callback.is_empty() || callback.len() > CALLBACK || !callback.bytes().all(plain)
+                {
                     let detail = "Format 9 needs a `callback` of letters, digits, `_` and `.`.";
                     return Err((Self::Json, ApiError::malformed(detail)));
                 }
                 Ok(Self::Jsonp(callback.into_owned()))
             }
             _ => {
-                let detail = "Ask for format 1 (JSON), 2 (XML) or 9 (JSONP): others are not served.";
+                let detail =
+                    "Ask for format 1 (JSON), 2 (XML) or 9 (JSONP): others are not served.";
                 Err((Self::Xml, ApiError::malformed(detail)))
             }
         }
@@ -83,9 +85,7 @@ impl Format {
         };
         let reply = with_headers(Reply::new(StatusCode::OK, kind, text));
         match retry_after {
-            Some(wait) => {
-                reply.with(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)))
-            }
+            Some(wait) => reply.with(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1))),
             None => reply,
         }
     }

@@ -94,11 +94,14 @@ mod tests {
         let shown = |value| encode(&value).to_string();
         assert_eq!(shown(Value::Text("djJ8".to_owned())), "\"djJ8\"");
         assert_eq!(shown(Value::Null), "null");
-        let user = Value::Object("KalturaUser", vec![
-            ("id", Value::Text("a".to_owned())),
-            ("tags", Value::Null),
-            ("isAdmin", Value::Bool(false)),
-        ]);
+        let user = Value::Object(
+            "KalturaUser",
+            vec![
+                ("id", Value::Text("a".to_owned())),
+                ("tags", Value::Null),
+                ("isAdmin", Value::Bool(false)),
+            ],
+        );
         assert_eq!(shown(user), r#"{"id":"a","isAdmin":false,"objectType":"KalturaUser"}"#);
     }
 }

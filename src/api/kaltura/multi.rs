@@ -59,20 +59,26 @@ mod tests {
     #[test]
     fn references_lead_to_answers() {
         let partner = Value::Object("KalturaPartner", vec![("id", Value::Int(102))]);
-        let list = Value::Object("KalturaPartnerListResponse", vec![
-            ("objects", Value::List(vec![partner])),
-            ("none", Value::Null),
-        ]);
-        let answers =
-            [Value::Text("ks".to_owned()), list, ApiError::missing_ks().into()];
+        let list = Value::Object(
+            "KalturaPartnerListResponse",
+            vec![("objects", Value::List(vec![partner])), ("none", Value::Null)],
+        );
+        let answers = [Value::Text("ks".to_owned()), list, ApiError::missing_ks().into()];
         let get = |text| resolved(text, &answers);
         assert_eq!(get("{1:result}").as_deref(), Some("ks"));
         assert_eq!(get("{2:result:objects:0:id}").as_deref(), Some("102"));
         assert_eq!(get("{2:result:objectType}").as_deref(), Some("KalturaPartnerListResponse"));
         assert_eq!(get("{2:result:none}").as_deref(), Some(""));
         for broken in [
-            "{0:result}", "{4:result}", "{3:result}", "{3:result:code}", "{2:result}",
-            "{2:result:objects}", "{2:result:objects:1:id}", "{2:result:x}", "{1:result:x}",
+            "{0:result}",
+            "{4:result}",
+            "{3:result}",
+            "{3:result:code}",
+            "{2:result}",
+            "{2:result:objects}",
+            "{2:result:objects:1:id}",
+            "{2:result:x}",
+            "{1:result:x}",
             "{99999999999999999999999:result}",
         ] {
             assert_eq!(get(broken), None, "{broken}");

@@ -76,8 +76,9 @@ fn field_name(head: &str) -> Option<String> {
 fn parameters(text: &str) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     let parts = text.split(move |letter| {
-        let was_escaped = std::mem::replace(&mut escaped, quoted && !escaped && letter == '\\');
-        quoted ^= letter == '"' && !was_escaped;
+        let plain = !escaped;
+        escaped = quoted && plain && letter == '\\';
+        quoted ^= letter == '"' && plain;
         letter == ';' && !quoted
     });
     parts.skip(1)
@@ -115,7 +116,10 @@ mod tests {
     fn fields_are_read_and_files_skipped() {
         let body = form(&[
             ("Content-Disposition: form-data; name=\"json\"", "{\"a\":\"\r\n-\"}"),
-            ("content-disposition: form-data; name=\"f\"; filename=\"a;b\"\r\nContent-Type: x/y", "1"),
+            (
+                "content-disposition: form-data; name=\"f\"; filename=\"a;b\"\r\nContent-Type: x/y",
+                "1",
+            ),
             ("Content-Disposition: form-data; name=\"a;b=\\\"c\"", ""),
             ("Content-Disposition: form-data; name=plain", "--X"),
             ("Content-Type: text/plain", "no name"),

@@ -159,9 +159,12 @@ mod tests {
             read(&[("filter:objectType", "F"), ("filter:a:b", "1"), ("x", "y")]),
             json!({"filter": {"objectType": "F", "a": {"b": "1"}}, "x": "y"})
         );
-        assert_eq!(read(&[("a__null", ""), ("b:-", ""), ("c:d__null", "")]), json!({
-            "a": null, "b": [], "c": {"d": null}
-        }));
+        assert_eq!(
+            read(&[("a__null", ""), ("b:-", ""), ("c:d__null", "")]),
+            json!({
+                "a": null, "b": [], "c": {"d": null}
+            })
+        );
         assert_eq!(read(&[("a", "1"), ("a:b", "2")]), json!({"a": {"b": "2"}}));
         assert_eq!(read(&[("a:b", "2"), ("a", "1")]), json!({"a": "1"}));
         let deep = ["a"; 40].join(":");

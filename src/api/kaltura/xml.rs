@@ -140,9 +140,10 @@ pub(super) mod tests {
             Value::Int(number) => text == number.to_string(),
             Value::List(items) => {
                 node.children().count() == items.len()
-                    && node.children().zip(items).all(|(item, value)| {
-                        item.has_tag_name("item") && agrees(value, item)
-                    })
+                    && node
+                        .children()
+                        .zip(items)
+                        .all(|(item, value)| item.has_tag_name("item") && agrees(value, item))
             }
             Value::Null => !node.has_children(),
             Value::Object(kind, properties) => {
@@ -171,18 +172,22 @@ pub(super) mod tests {
     fn shapes_are_those_of_the_original() {
         let shown = |value| {
             let text = encode(&value);
-            let text = text.strip_prefix("<?xml version=\"1.0\" encoding=\"utf-8\"?><xml>").unwrap();
+            let text =
+                text.strip_prefix("<?xml version=\"1.0\" encoding=\"utf-8\"?><xml>").unwrap();
             text.strip_suffix("</xml>").unwrap().to_owned()
         };
         assert_eq!(shown(Value::Text("djJ8".to_owned())), "<result>djJ8</result>");
         assert_eq!(shown(Value::Null), "<result></result>");
         let list = Value::List(vec![Value::Text("a".to_owned()), Value::Int(1)]);
         assert_eq!(shown(list), "<result><item>a</item><item>1</item></result>");
-        let user = Value::Object("KalturaUser", vec![
-            ("id", Value::Text("a&b".to_owned())),
-            ("tags", Value::Null),
-            ("isAdmin", Value::Bool(true)),
-        ]);
+        let user = Value::Object(
+            "KalturaUser",
+            vec![
+                ("id", Value::Text("a&b".to_owned())),
+                ("tags", Value::Null),
+                ("isAdmin", Value::Bool(true)),
+            ],
+        );
         assert_eq!(
             shown(user),
             "<result><objectType>KalturaUser</objectType><id>a&amp;b</id><tags></tags>\

@@ -89,8 +89,9 @@ impl Turn<'_> {
         let seal = Seal::AppToken { id: id.clone(), hash, user, admin, ks };
         match self.seal(seal, terms, Some(&live)).await {
             Ok((live, token)) => Ok(shape::session(&live, Some(&token))),
-            Err(refusal) => Err(ApiError::app_token(&id, &refusal)
-                .unwrap_or_else(|| self.refused(&refusal))),
+            Err(refusal) => {
+                Err(ApiError::app_token(&id, &refusal).unwrap_or_else(|| self.refused(&refusal)))
+            }
         }
     }
 

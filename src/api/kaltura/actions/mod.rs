@@ -126,7 +126,11 @@ impl Turn<'_> {
         let Some(live) = self.session().await? else {
             // Of an anonymous request the original says which partner's service it may not use.
             let known = self.partner().is_some();
-            return Err(if known { ApiError::forbidden(self.call) } else { ApiError::missing_ks() });
+            return Err(if known {
+                ApiError::forbidden(self.call)
+            } else {
+                ApiError::missing_ks()
+            });
         };
         if let (Some(own), Some(other)) = (&live.identity().tenant, self.partner())
             && *own != other

@@ -10,7 +10,9 @@ impl Turn<'_> {
     /// What a ks says: the own one, or for administrators another one of their partner.
     pub(super) async fn show_session(&self) -> Result<Value, ApiError> {
         let live = self.signed_in().await?;
-        let Some(other) = self.params.text("session") else { return Ok(shape::session(&live, None)) };
+        let Some(other) = self.params.text("session") else {
+            return Ok(shape::session(&live, None));
+        };
         let invalid = || ApiError::invalid_ks(Worthless::Invalid);
         let token = token(&other).ok_or_else(invalid)?;
         if token.id() == live.id() {

@@ -17,13 +17,13 @@ impl Turn<'_> {
         if identity.kind == Kind::Widget {
             return Err(ApiError::forbidden(self.call));
         }
-        let (own, asked) = (shape::user_id(identity), self.optional("userId"));
+        let (own, asked) = (shape::user_id(&live), self.optional("userId"));
         if asked.is_empty() && own.is_empty() {
             // A session of the partner itself has no user.
             return Err(ApiError::invalid_user());
         }
         if asked.is_empty() || asked == own {
-            return Ok(shape::own_user(identity));
+            return Ok(shape::own_user(&live));
         }
         if !identity.admin {
             return Err(ApiError::another_user(&asked));
