@@ -5,6 +5,7 @@
 
 pub mod browser;
 pub mod kaltura;
+pub mod versal;
 
 use std::fmt;
 use std::future::Future;
@@ -291,7 +292,7 @@ pub struct Kind {
 }
 
 /// All kinds.
-pub static KINDS: &[&Kind] = &[&kaltura::KIND];
+pub static KINDS: &[&Kind] = &[&kaltura::KIND, &versal::KIND];
 
 /// One session API.
 pub trait Dialect: fmt::Debug + Send + Sync {

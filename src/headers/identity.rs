@@ -10,7 +10,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::stamped::lines;
 use crate::section::{Section, closest};
-use crate::session::{Identity, Live, user_claim};
+use crate::session::{Identity, Live, Principal};
 
 /// Bound on the bytes of all identity headers together: apps commonly refuse heads over 16 KiB.
 const LIMIT: usize = 12 * 1024;
@@ -74,9 +74,16 @@ fn list(items: &[String]) -> Option<String> {
 fn nuvla_id(identity: &Identity) -> Option<String> {
     match identity.aliases.get("nuvla") {
         Some(alias) => some(alias),
-        None if identity.user.is_empty() => None,
-        None => some(&user_claim(&identity.user)),
+        None => owner(identity),
     }
+}
+
+/// The claim of the session's owner to be themselves.
+fn owner(identity: &Identity) -> Option<String> {
+    if identity.user.is_empty() {
+        return None;
+    }
+    some(&Principal::of_record(&identity.user).to_string())
 }
 
 /// What Versal calls the user, if it knows them.
@@ -114,7 +121,7 @@ impl Source {
         for piece in pieces {
             match piece {
                 Piece::Text(text) => out.push_str(text),
-                Piece::Claim => out.push_str(&some(&user_claim(&identity.user))?),
+                Piece::Claim => out.push_str(&owner(identity)?),
                 Piece::Words(items) => {
                     for (index, item) in items(identity).iter().enumerate() {
                         let gap = if index > 0 { " " } else { "" };

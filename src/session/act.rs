@@ -29,7 +29,7 @@ impl Authority {
     ) -> Result<Outcome, Refusal> {
         let live = signed_in(caller)?;
         let by = self.by(live)?;
-        let account = self.whom(whom).filter(|account| !account.disabled);
+        let account = self.whom(whom);
         let account = match &by {
             By::Partner(partner) => {
                 let reached = |account: &Arc<Account>| {
@@ -68,16 +68,6 @@ impl Authority {
             }
             Principal::User(id) if record.form != Form::Ks => Ok(By::User(id)),
             _ => Err(Refusal::Forbidden),
-        }
-    }
-
-    fn whom(&self, whom: &Whom) -> Option<Arc<Account>> {
-        match whom {
-            Whom::Alias { dialect, id } => self.directory.by_alias(dialect, id),
-            Whom::Email(email) => {
-                let found = self.directory.by_login(email)?;
-                found.email.eq_ignore_ascii_case(email).then_some(found)
-            }
         }
     }
 

@@ -18,6 +18,7 @@ use super::lookup::Flights;
 use super::ports::{
     Account, Credentials, Directory, LoginError, Method, Proven, Store, StoreError,
 };
+use super::principal::Principal;
 use super::record::{Previous, Record};
 use super::sealed::Widgets;
 use super::throttle::{Attempt, Denied, Throttle};
@@ -133,8 +134,13 @@ impl Authority {
             }
             Command::ListSessions => self.list(signed_in(caller)?).await.map(Outcome::Sessions),
             Command::Login(opening) => self.login(&opening, caller).await,
+            Command::IssuePartnerKey(whom) => self.issue_partner_key(&whom, caller).await,
+            Command::LoginAs { user, password, terms } => {
+                self.login(&self.login_of(&user, password, terms), caller).await
+            }
             Command::Logout => self.logout(caller).await,
             Command::Peers => self.peers(signed_in(caller)?),
+            Command::RevokePartnerKeys(whom) => self.revoke_partner_keys(&whom, caller).await,
             Command::SwitchClaim { claim, extended, renew } => {
                 self.switch_claim(claim, extended, renew, caller).await
             }
@@ -393,7 +399,7 @@ impl Authority {
 
     /// The claims that the holder of `identity` may switch to, themselves first.
     pub fn claims(&self, identity: &Identity) -> Vec<String> {
-        let mut claims = vec![user_claim(&identity.user)];
+        let mut claims = vec![Principal::of_record(&identity.user).to_string()];
         let mut add = |name: &String| {
             let claim = group_claim(name);
             if self.directory.group(name).is_some() && !claims.contains(&claim) {

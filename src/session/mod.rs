@@ -18,6 +18,7 @@ mod limits;
 mod live;
 mod lookup;
 mod open;
+mod partner_keys;
 mod ports;
 mod principal;
 mod reach;
