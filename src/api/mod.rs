@@ -5,6 +5,7 @@
 
 pub mod browser;
 pub mod kaltura;
+pub mod nuvla;
 pub mod versal;
 
 use std::fmt;
@@ -20,7 +21,7 @@ use http::{Method, StatusCode};
 
 use crate::section::Section;
 use crate::session::{
-    Authority, Caller, Command, Identity, Live, Outcome, Refusal, Token, Worthless,
+    Authority, Caller, Command, Identity, Live, Outcome, Refusal, SessionId, Token, Worthless,
 };
 
 /// A future of this worker.
@@ -56,6 +57,14 @@ impl<'a> Core<'a> {
     /// A [`Refusal`]; nothing has changed then.
     pub async fn execute(&self, command: Command, caller: &Caller) -> Result<Outcome, Refusal> {
         self.0.execute(command, caller).await
+    }
+
+    /// Whether a session with this id is going on, whosever it is.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`] when the store does not answer.
+    pub async fn is_going_on(&self, id: SessionId) -> Result<bool, Refusal> {
+        self.0.is_going_on(id).await
     }
 
     /// The claims that somebody may switch to, themselves first.
@@ -292,7 +301,7 @@ pub struct Kind {
 }
 
 /// All kinds.
-pub static KINDS: &[&Kind] = &[&kaltura::KIND, &versal::KIND];
+pub static KINDS: &[&Kind] = &[&kaltura::KIND, &nuvla::KIND, &versal::KIND];
 
 /// One session API.
 pub trait Dialect: fmt::Debug + Send + Sync {

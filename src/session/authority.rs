@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::cache::Cache;
 use super::change::deliver;
-use super::command::{Caller, Command, Opening, Outcome, Refusal};
+use super::command::{Caller, Command, Opening, Outcome, Peer, Refusal};
 use super::counters::Person;
 use super::follow::Follower;
 use super::identity::{Identity, claimable, group_claim, may_claim, user_claim};
@@ -296,7 +296,11 @@ impl Authority {
             .groups
             .iter()
             .flat_map(|group| self.directory.members(group))
-            .map(|peer| (user_claim(&peer.id), peer.email.clone()))
+            .map(|peer| Peer {
+                user: peer.id.clone(),
+                email: peer.email.clone(),
+                aliases: peer.aliases.clone(),
+            })
             .collect();
         peers.sort_unstable();
         peers.dedup();

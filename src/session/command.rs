@@ -2,6 +2,7 @@
 //!
 //! No wording and no status codes: dialects choose those.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -212,6 +213,17 @@ impl Command {
     }
 }
 
+/// Somebody who shares a group with the caller.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Peer {
+    /// Stable id.
+    pub user: String,
+    /// E-mail address, may be empty.
+    pub email: String,
+    /// What other APIs call them: dialect to id.
+    pub aliases: BTreeMap<String, String>,
+}
+
 /// What came of a command.
 #[derive(Clone, Debug)]
 pub enum Outcome {
@@ -229,8 +241,8 @@ pub enum Outcome {
     Methods(Vec<&'static str>),
     /// A session was opened; the token is shown this once.
     Opened(Arc<Live>, Token),
-    /// Claims of people and their e-mail addresses.
-    Peers(Vec<(String, String)>),
+    /// People, each once.
+    Peers(Vec<Peer>),
     /// Partners.
     Scopes(Vec<Arc<Partner>>),
     /// The session that asks.

@@ -116,6 +116,15 @@ impl Authority {
         }))
     }
 
+    /// Whether a session with this id is going on, whosever it is.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`] when the store does not answer.
+    pub async fn is_going_on(self: &Arc<Self>, id: SessionId) -> Result<bool, Refusal> {
+        let now = self.clock.now();
+        Ok(self.read(id).await?.is_some_and(|live| !live.pulse().is_over(now)))
+    }
+
     fn is_opened(&self, live: &Live, token: &Token) -> bool {
         let now = self.clock.now();
         !live.pulse().is_over(now) && live.opens(token, now)

@@ -8,6 +8,7 @@ mod authority;
 mod bearer;
 mod cache;
 mod change;
+mod claims;
 mod command;
 mod counters;
 mod describe;
@@ -32,8 +33,9 @@ mod throttle;
 mod token;
 
 pub use self::authority::{Authority, Settings, shorten};
+pub use self::claims::{NUVLA, NuvlaClaims, user_claim_in};
 pub use self::command::{
-    Caller, Command, KsTerms, Opening, Outcome, Refusal, Seal, Terms, Whom, Worthless,
+    Caller, Command, KsTerms, Opening, Outcome, Peer, Refusal, Seal, Terms, Whom, Worthless,
 };
 pub use self::counters::{
     Count, Counted, CounterKey, Counters, Network, NotAName, Person, Settled, Step,
