@@ -11,7 +11,7 @@ use super::change::deliver;
 use super::command::{Caller, Command, Opening, Outcome, Peer, Refusal};
 use super::counters::Person;
 use super::follow::Follower;
-use super::identity::{Identity, claimable, group_claim, may_claim, user_claim};
+use super::identity::{Identity, claimable, group_claim, may_claim};
 use super::limits::Turns;
 use super::live::Live;
 use super::lookup::Flights;

@@ -122,7 +122,7 @@ impl Authority {
     /// [`Refusal::Unavailable`] when the store does not answer.
     pub async fn is_going_on(self: &Arc<Self>, id: SessionId) -> Result<bool, Refusal> {
         let now = self.clock.now();
-        Ok(self.read(id).await?.is_some_and(|live| !live.pulse().is_over(now)))
+        Ok(self.read(id).await?.is_ok_and(|live| !live.pulse().is_over(now)))
     }
 
     fn is_opened(&self, live: &Live, token: &Token) -> bool {
