@@ -84,7 +84,8 @@ mod tests {
             prop_assert!(agrees(&value, &json), "{}", text);
             let call = call("a.b", &value);
             let inside = call.strip_prefix("a.b(").unwrap().strip_suffix(");").unwrap();
-            prop_assert!(!inside.contains(['\u{2028}', '\u{2029}']));
+            let ends = inside.contains(['\u{2028}', '\u{2029}']);
+            prop_assert!(!ends);
             prop_assert_eq!(serde_json::from_str::<Json>(inside).unwrap(), json);
         }
     }
