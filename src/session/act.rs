@@ -15,7 +15,7 @@ use super::token::Form;
 enum By {
     /// A partner, for whom it reaches.
     Partner(Arc<Partner>),
-    /// Somebody, for themselves.
+    /// Somebody by a key, for themselves.
     User(String),
 }
 
@@ -48,10 +48,7 @@ impl Authority {
                 record.actor = Some(Principal::Partner(partner.id.clone()).to_string());
                 record.tenant = Some(partner.id.clone());
             }
-            By::User(id) if live.record().kind == Kind::ApiKey => {
-                record.actor = Some(Principal::User(id).to_string());
-            }
-            By::User(_) => record.actor.clone_from(&live.record().actor),
+            By::User(id) => record.actor = Some(Principal::User(id).to_string()),
         }
         let (live, token) = self.hand_out(record, token, None, caller).await?;
         Ok(Outcome::Opened(live, token))
@@ -66,7 +63,8 @@ impl Authority {
             {
                 self.partner(&id).map(By::Partner).ok_or(Refusal::Forbidden)
             }
-            Principal::User(id) if record.form != Form::Ks => Ok(By::User(id)),
+            // A session that could make others would have no end.
+            Principal::User(id) if record.form == Form::Key => Ok(By::User(id)),
             _ => Err(Refusal::Forbidden),
         }
     }

@@ -191,6 +191,7 @@ impl Command {
         match self {
             Self::Inspect
             | Self::ListMethods
+            | Self::LoginAs { .. }
             | Self::Login(_)
             | Self::LoginAs { .. }
             | Self::Logout

@@ -38,7 +38,7 @@ pub struct Pulse {
     /// How long the session is proven to be going on.
     proof: ArcSwap<Proof>,
     /// Of the session that this one ends with.
-    parent: Option<Arc<Pulse>>,
+    parent: Option<Arc<Self>>,
 }
 
 impl Pulse {
@@ -149,7 +149,7 @@ pub struct Live {
     /// For how long the record may be trusted.
     lease: Lease,
     /// The session that this one ends with.
-    parent: Option<Arc<Live>>,
+    parent: Option<Arc<Self>>,
     /// Whether the cache may show it, one of the three values below (see `cache`).
     trust: AtomicU8,
     /// What others made of the identity, such as ready header values; see [`Live::rendering`].

@@ -263,10 +263,10 @@ impl Inner {
         let settled = up.theirs(now).0.saturating_sub(SETTLED) as f64;
         for ((id, added), record) in entries.into_iter().zip(self.load_all(&ids).await?) {
             match record {
-                Some(record) if record.user == user && record.ends() > now => {
-                    if record.is_listed() {
-                        live.push(record);
-                    }
+                Some(record)
+                    if record.user == user && record.ends() > now && record.is_listed() =>
+                {
+                    live.push(record);
                 }
                 None if added < settled => dead.push(id.to_string()),
                 _ => {}
