@@ -13,10 +13,7 @@ use crate::directory::Users;
 use crate::directory::edit::{self, NewPartner};
 use crate::secret::{Secret, random};
 use crate::section::parse_duration;
-use crate::session::{Key, KeySecret, Principal, SessionId};
-
-/// Prefix of the ids of keys, as Nuvla writes them.
-const CREDENTIAL: &str = "credential/";
+use crate::session::{CREDENTIAL, Key, KeySecret, Principal, SessionId};
 
 /// Partners.
 #[derive(Debug, Subcommand)]
