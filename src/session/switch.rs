@@ -12,7 +12,7 @@ use super::token::{Form, Token};
 use crate::audit::Event;
 
 /// How long the secret before a claim switch is honoured, for requests in flight.
-const GRACE: Duration = Duration::from_secs(5);
+pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// How often, and how far apart, a claim switch of which nothing is known is taken back.
 const UNDO_TRIES: usize = 60;
 const UNDO_PAUSE: Duration = Duration::from_millis(500);

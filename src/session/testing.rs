@@ -66,7 +66,7 @@ impl People {
     }
 
     /// Adds a key.
-    pub(crate) fn key(&self, key: Key) {
+    pub(crate) fn put_key(&self, key: Key) {
         self.keys.lock().unwrap().push(Arc::new(key));
         self.epoch.fetch_add(1, Ordering::SeqCst);
     }
@@ -129,6 +129,10 @@ impl Directory for People {
     fn partners_of(&self, user: &str) -> Vec<Arc<Partner>> {
         let all = self.partners.lock().unwrap();
         all.values().filter(|partner| partner.members.contains_key(user)).cloned().collect()
+    }
+
+    fn key(&self, id: &str) -> Option<Arc<Key>> {
+        self.keys.lock().unwrap().iter().find(|key| key.id == id).cloned()
     }
 
     fn key_by_hash(&self, hash: &SecretHash) -> Option<Arc<Key>> {

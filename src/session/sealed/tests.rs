@@ -551,8 +551,8 @@ async fn an_app_proves_its_token_by_a_hash_over_its_ks() {
 
 fn key(world: &World, owner: Principal) -> Token {
     let secret = KeySecret::issue().unwrap();
-    world.people.key(Key {
-        id: "k1".to_owned(),
+    world.people.put_key(Key {
+        id: secret.hash().encode(),
         name: String::new(),
         owner,
         hash: secret.hash(),
@@ -681,4 +681,73 @@ proptest! {
             assert_eq!(world.store.len(), 0);
         });
     }
+}
+
+#[tokio::test]
+async fn a_partner_is_somebody_and_acts_for_its_users() {
+    let world = world();
+    world.people.change(|account| {
+        account.email = "alice@example.com".to_owned();
+        account.aliases.insert("versal".to_owned(), "7".to_owned());
+    });
+    let bearer = key(&world, Principal::Partner("102".to_owned()));
+    let by_key = used(&world.authority, &bearer).await.unwrap();
+    let of = async |admin| {
+        start(&world, by_secret(ADMIN, "", admin), asking(""), &home()).await.unwrap().0
+    };
+    let (by_admin, by_user) = (of(true).await, of(false).await);
+    for live in [&by_key, &by_admin, &by_user] {
+        assert_eq!((live.record().kind, live.record().actor.as_deref()), (Kind::Partner, None));
+        assert_eq!(live.identity().user, "partner/102");
+        assert_eq!(live.identity().tenant.as_deref(), Some("102"));
+    }
+    let email = |text: &str| Whom::Email(text.to_owned());
+    let alias = Whom::Alias { dialect: "versal", id: "7".to_owned() };
+    for (caller, whom) in [(&by_key, alias), (&by_admin, email("alice"))] {
+        let act = Command::ActFor(whom, Terms::default());
+        match world.authority.execute(act, &with(caller)).await {
+            Ok(Outcome::Opened(live, token)) => {
+                assert_eq!(live.record().actor.as_deref(), Some("partner/102"));
+                assert_eq!(live.record().tenant.as_deref(), Some("102"));
+                assert_eq!((live.record().kind, live.identity().user.as_str()), (Kind::User, "u1"));
+                assert!(used(&world.authority, &token).await.is_ok());
+                assert!(!caller.pulse().is_over(world.clock.now()));
+                let alice = with(&live);
+                let terms = Terms::default();
+                let whom = Whom::Alias { dialect: "versal", id: "7".to_owned() };
+                let again = world.authority.execute(Command::ActFor(whom, terms), &alice).await;
+                let Ok(Outcome::Opened(again, _)) = again else { panic!() };
+                assert_eq!(
+                    again.record().actor.as_deref(),
+                    Some("partner/102"),
+                    "still the partner"
+                );
+            }
+            Ok(other) => panic!("{other:?}"),
+            Err(refusal) => assert_eq!(refusal, Refusal::Missing("user"), "a name is no address"),
+        }
+    }
+    let alias = Whom::Alias { dialect: "versal", id: "7".to_owned() };
+    let act = Command::ActFor(alias.clone(), Terms::default());
+    let refusal = world.authority.execute(act.clone(), &with(&by_user)).await.unwrap_err();
+    assert_eq!(refusal, Refusal::Forbidden);
+    world.people.partner("102", |partner| partner.members.clear());
+    let by_key = used(&world.authority, &bearer).await.unwrap();
+    let refusal = world.authority.execute(act, &with(&by_key)).await.unwrap_err();
+    assert_eq!(refusal, Refusal::Missing("user"), "out of reach");
+}
+
+#[tokio::test]
+async fn guests_are_known_to_their_partner_only() {
+    let world = world();
+    world.people.partner("102", |partner| partner.reach = Reach::Guests);
+    let guest = by_secret(ADMIN, "carol/1", false);
+    let (live, token) = start(&world, guest, asking("list:*"), &home()).await.unwrap();
+    assert_eq!(live.identity().user, "partner/102/carol/1");
+    assert_eq!(live.identity().claim, "partner/102/carol/1");
+    assert_eq!(live.identity().tenant.as_deref(), Some("102"));
+    assert_eq!(live.record().actor.as_deref(), Some("partner/102"));
+    assert!(used(&world.authority, &token).await.is_ok());
+    world.people.partner("102", |partner| partner.reach = Reach::Members);
+    assert_eq!(refused(&world, &token).await, Worthless::Ended);
 }
