@@ -123,29 +123,26 @@ impl Dialect for Kaltura {
 
     fn owns(&self, head: &Head<'_>) -> Owns {
         let HeadParams { place, params, .. } = read::head(head.path, head.query);
+        if place == Place::Elsewhere {
+            return Owns::No;
+        }
         let has_body = !matches!(*head.method, Method::GET | Method::HEAD | Method::OPTIONS);
-        let call = Call::of(&params);
-        match (place, call) {
-            (Place::Elsewhere, _) => Owns::No,
-            (_, None) if has_body => Owns::Unread,
-            (_, None) => Owns::Unrouted,
-            (_, Some(call)) if call.is_multirequest() => {
-                if has_body {
-                    return Owns::Unread;
-                }
-                match whose(&params) {
-                    Whose::App => Owns::No,
-                    // Before a request that may be of either: the answer is the same.
-                    Whose::Nobodys | Whose::Ours => Owns::Yes,
-                }
+        // The body may name what the head does not, and clients put the ks of calls to apps there.
+        let whose = match Call::of(&params) {
+            None if has_body => return Owns::Unread,
+            None => return Owns::Unrouted,
+            Some(call) if call.is_multirequest() && has_body => return Owns::Unread,
+            Some(call) if call.is_multirequest() => whose(&params),
+            Some(call) if has_body && call.is_of_known_service() && call.action.is_empty() => {
+                return Owns::Unread;
             }
-            (_, Some(call)) if has_body && call.is_of_known_service() && call.action.is_empty() => {
-                Owns::Unread
-            }
-            (_, Some(call)) => match call.whose() {
-                Whose::Ours => Owns::Yes,
-                Whose::App | Whose::Nobodys => Owns::No,
-            },
+            Some(call) => call.whose(),
+        };
+        match whose {
+            Whose::App if has_body && params.text("ks").is_none() => Owns::Unread,
+            Whose::App => Owns::No,
+            // Items may be in the body of the request that OPTIONS asks for: the answer is the same.
+            Whose::Nobodys | Whose::Ours => Owns::Yes,
         }
     }
 

@@ -145,6 +145,10 @@ fn only_listed_actions_are_the_gateways() {
     ] {
         assert_eq!(site.is_own(&post(path, json, body)), own, "{path} {body}");
     }
+    // The body is looked at for the ks, unless there is one already.
+    assert_eq!(site.owns(&post("/service/media/action/list", json, "{}")), Owns::Unread);
+    assert_eq!(site.owns(&post("/service/media/action/list/ks/x", json, "{}")), Owns::No);
+    assert_eq!(site.owns(&post("/upload", json, "{}")), Owns::No);
 }
 
 #[tokio::test]
