@@ -20,6 +20,7 @@ mod durability;
 mod faults;
 mod floods;
 mod flow;
+mod kaltura;
 mod layering;
 mod operator;
 mod outages;

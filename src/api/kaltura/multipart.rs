@@ -160,7 +160,8 @@ mod tests {
     proptest! {
         #[test]
         fn contents_come_back(contents in prop::collection::vec("[-X\r\na]{0,12}", 0..4)) {
-            prop_assume!(contents.iter().all(|text| !text.contains("\r\n--XX")));
+            // What stands behind an end of line would be a boundary.
+            prop_assume!(contents.iter().all(|text| !format!("\r\n{text}").contains("\r\n--XX")));
             prop_assume!(contents.iter().all(|text| !text.ends_with("\r\n--X")));
             let head = "Content-Disposition: form-data; name=a";
             let parts: Vec<_> = contents.iter().map(|text| (head, text.as_str())).collect();
