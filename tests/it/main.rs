@@ -20,11 +20,11 @@ mod durability;
 mod faults;
 mod floods;
 mod flow;
+mod kaltura;
 mod keys;
 mod layering;
 mod operator;
 mod outages;
-
 mod raw;
 mod slow;
 mod storms;
