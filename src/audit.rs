@@ -37,6 +37,20 @@ pub enum Event<'a> {
     },
     /// More than one cookie of the session cookie's name arrived: treated as none.
     DuplicateSessionCookie,
+    /// A key was made.
+    KeyIssued {
+        /// Public id of the key.
+        key: &'a str,
+        /// Whom it acts as, such as `user/<id>`.
+        owner: &'a str,
+    },
+    /// A key was revoked.
+    KeyRevoked {
+        /// Public id of the key.
+        key: &'a str,
+        /// Whom it acted as.
+        owner: &'a str,
+    },
     /// A login was accepted.
     Login {
         /// Stable id of the user.

@@ -294,9 +294,10 @@ fn apis(section: &mut Section, warnings: &mut Vec<String>) -> (Browser, Vec<Moun
             mounts.push(new);
         }
     }
-    for name in ["nuvla", "versal", "kaltura"] {
+    let later = ["nuvla", "kaltura"];
+    for name in later.into_iter().filter(|name| api::KINDS.iter().all(|kind| kind.name != *name)) {
         let mut table = section.table(name);
-        if table.is_present() && !api::KINDS.iter().any(|kind| kind.name == name) {
+        if table.is_present() {
             ["prefix", "host"].iter().for_each(|key| drop(table.text(key)));
             warnings.push(format!(
                 "[api.{name}] has no effect: this version does not serve it; requests go to the routes"

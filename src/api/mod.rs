@@ -5,6 +5,7 @@
 
 pub mod browser;
 pub mod nuvla;
+pub mod versal;
 
 use std::fmt;
 use std::future::Future;
@@ -299,7 +300,7 @@ pub struct Kind {
 }
 
 /// All kinds.
-pub static KINDS: &[&Kind] = &[&nuvla::KIND];
+pub static KINDS: &[&Kind] = &[&nuvla::KIND, &versal::KIND];
 
 /// One session API.
 pub trait Dialect: fmt::Debug + Send + Sync {

@@ -119,6 +119,10 @@ impl Authority {
             }
             Command::ListSessions => self.list(signed_in(caller)?).await.map(Outcome::Sessions),
             Command::Login(opening) => self.login(&opening, caller).await,
+            Command::IssuePartnerKey(whom) => self.issue_partner_key(&whom, caller).await,
+            Command::LoginAs { user, password, terms } => {
+                self.login(&self.login_of(&user, password, terms), caller).await
+            }
             Command::Logout => match &caller.session {
                 Some(live) => {
                     let ended = self.end(live.id(), "logout", &origin(caller)).await?;
@@ -127,6 +131,7 @@ impl Authority {
                 None => Ok(Outcome::Ended(0)),
             },
             Command::Peers => self.peers(signed_in(caller)?),
+            Command::RevokePartnerKeys(whom) => self.revoke_partner_keys(&whom, caller).await,
             Command::SwitchClaim { claim, extended, renew } => {
                 self.switch_claim(claim, extended, renew, caller).await
             }

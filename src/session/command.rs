@@ -134,6 +134,8 @@ pub enum Command {
         /// How long it lives; `None`: until it is revoked.
         lifetime: Option<Duration>,
     },
+    /// Make a key for the partner that the caller is, or administrates, in the name of one of its users.
+    IssuePartnerKey(Whom),
     /// The keys that act under the caller's active claim.
     ListKeys,
     /// The names of the login methods.
@@ -142,12 +144,24 @@ pub enum Command {
     ListSessions,
     /// Prove who somebody is and open a session; the session that the request carried ends.
     Login(Opening),
+    /// The same, of somebody whom a dialect knows by an id of its own. Of nobody it takes as long, and is
+    /// refused in the same way.
+    LoginAs {
+        /// Who it is said to be.
+        user: Whom,
+        /// The password as typed.
+        password: Secret,
+        /// What is wanted.
+        terms: Terms,
+    },
     /// End the session that asks.
     Logout,
     /// People who share a group with the caller.
     Peers,
     /// Revoke a key that acts under the caller's active claim.
     RevokeKey(String),
+    /// Revoke the keys that were made so in the name of this user.
+    RevokePartnerKeys(Whom),
     /// The partners that the caller administrates.
     Scopes,
     /// Open a sealed session (KS). The session that the request carried goes on.

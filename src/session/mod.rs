@@ -15,6 +15,7 @@ mod key;
 mod live;
 mod lookup;
 mod open;
+mod partner_keys;
 mod ports;
 mod principal;
 mod record;

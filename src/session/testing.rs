@@ -58,6 +58,11 @@ impl Directory for People {
         (id == "u1").then(|| Arc::new(self.0.lock().unwrap().clone()))
     }
 
+    fn by_alias(&self, dialect: &str, alias: &str) -> Option<Arc<Account>> {
+        let account = self.by_id("u1")?;
+        account.aliases.get(dialect).is_some_and(|known| known == alias).then_some(account)
+    }
+
     fn group(&self, name: &str) -> Option<Arc<Group>> {
         let parent = match name {
             "staff" => "night",
