@@ -21,6 +21,7 @@ mod faults;
 mod floods;
 mod flow;
 mod layering;
+mod nuvla;
 mod operator;
 mod outages;
 
