@@ -1,7 +1,5 @@
 //! The API among apps: what it leaves to them, what they are told, and failures on the way.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use super::{builder, failure, send, signed_in};
@@ -98,7 +96,6 @@ async fn failures_of_apps_are_json() {
     failure(&client.get_with("/api/board/x", NAVIGATION).await, 403);
     let answer = send(&mut client, "POST", "/api/get/x", None).await;
     assert_eq!(failure(&answer, 405), "invalid method (post) for /api/get/x");
-    tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
 #[tokio::test]
