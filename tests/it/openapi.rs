@@ -15,7 +15,7 @@ fn the_gateway_does_what_its_openapi_file_says() {
     let upstream = Upstream::start();
     let gateway = Gateway::builder()
         .set("server", "trusted_proxies", "[\"127.0.0.1/32\"]")
-        .set("session", "per_user", "1000")
+        .set("session", "per_user", "10")
         .block("[api.nuvla]")
         .upstream("app", upstream.addr())
         .private("/", "app")

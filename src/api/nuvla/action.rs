@@ -19,7 +19,7 @@ use crate::session::{Command, NUVLA, Outcome, Refusal, SessionId, user_claim_in}
 impl Nuvla {
     /// GET and PUT `/session`: whatever is asked for, it is the own session.
     pub(super) fn search(&self, ask: &Ask<'_>, body: &Body) -> Result<Reply, Failure> {
-        let window = body.window(ask.query)?;
+        let window = body.window(ask.query);
         let own = ask.caller.session.iter().map(|live| session(live)).collect();
         Ok(collection("session", "group/nuvla-anon", own, window, &["add"]))
     }

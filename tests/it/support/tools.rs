@@ -65,9 +65,12 @@ pub(crate) fn run_python(script: &str, args: &[&str], limit: Duration) -> Finish
     Proc::start(script, dir.path(), command).finish(limit)
 }
 
-/// Holds `docs/api/openapi.yaml` against the gateway at `origin`, as `tests/openapi` says.
+/// Holds `docs/api/openapi.yaml` against the gateway at `origin`, as `tests/openapi` says. The whole
+/// report outlives the run, in `test-artifacts` of the target folder.
 pub(crate) fn run_schemathesis(origin: &str, env: &[(&str, &str)], limit: Duration) -> Finished {
     let dir = tempfile::tempdir().unwrap();
+    let artifacts = target().join("test-artifacts");
+    fs::create_dir_all(&artifacts).unwrap();
     let mut command = Command::new(python().with_file_name("schemathesis"));
     command
         .current_dir(dir.path())
@@ -79,7 +82,8 @@ pub(crate) fn run_schemathesis(origin: &str, env: &[(&str, &str)], limit: Durati
         .arg(source("openapi").join("schemathesis.toml"))
         .arg("run")
         .arg(source("../docs/api/openapi.yaml"))
-        .args(["--url", origin, "--no-color"]);
+        .args(["--url", origin, "--no-color", "--report-junit-path"])
+        .arg(artifacts.join("openapi.xml"));
     Proc::start("schemathesis", dir.path(), command).finish(limit)
 }
 
