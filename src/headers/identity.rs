@@ -11,7 +11,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use super::nuvla::{self, AuthnInfo, Extras};
 use super::stamped::lines;
 use crate::section::{Section, closest};
-use crate::session::{Identity, Live, Principal};
+use crate::session::{Identity, Live, NUVLA, Principal};
 
 /// Bound on the bytes of all identity headers together: apps commonly refuse heads over 16 KiB.
 const LIMIT: usize = 12 * 1024;
@@ -73,11 +73,7 @@ fn list(items: &[String]) -> Option<String> {
 
 /// What Nuvla calls the user: `user/<stable id>` when it has no name of its own for them.
 fn nuvla_id(identity: &Identity) -> Option<String> {
-    match identity.aliases.get("nuvla") {
-        Some(alias) => some(alias),
-        None if identity.user.is_empty() => None,
-        None => some(&user_claim(&identity.user)),
-    }
+    some(&identity.user_claim_in(NUVLA))
 }
 
 /// What Versal calls the user, if it knows them.
