@@ -23,6 +23,8 @@ mod flow;
 mod kaltura;
 mod keys;
 mod layering;
+mod nuvla;
+mod openapi;
 mod operator;
 mod outages;
 mod raw;
