@@ -61,6 +61,9 @@ pub enum Event<'a> {
         session: &'a str,
         /// Login method.
         method: &'a str,
+        /// Who acts for the user, if somebody else: `partner/<id>`, or the owner of a key.
+        #[serde(skip_serializing_if = "str::is_empty")]
+        actor: &'a str,
     },
     /// A login was not accepted.
     LoginFailure {

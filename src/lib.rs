@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod directory;
 pub mod headers;
+pub mod ks;
 pub mod listener;
 pub mod log;
 pub mod login;

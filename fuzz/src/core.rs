@@ -138,7 +138,7 @@ impl Store for Shelf {
     fn replace(&self, record: Record) -> BoxFuture<'_, Result<Replaced, StoreError>> {
         self.with(|all| match all.get(&record.id) {
             None => Replaced::Gone,
-            Some(old) if old.generation + 1 != record.generation => Replaced::Conflict,
+            Some(old) if old.generation.checked_add(1) != Some(record.generation) => Replaced::Conflict,
             Some(_) => {
                 all.insert(record.id, record);
                 Replaced::Done
@@ -148,6 +148,10 @@ impl Store for Shelf {
 
     fn end(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
         self.with(|all| all.remove(&id))
+    }
+
+    fn bury(&self, record: Record) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        self.with(|all| all.insert(record.id, record))
     }
 
     fn touch(&self, _: Vec<(SessionId, UnixMs)>) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -49,6 +49,12 @@ const FIELDS: &[Field] = &[
     Field { key: "session", header: "x-auth-session", value: |id| some(&id.session) },
     Field { key: "method", header: "x-auth-method", value: |id| some(&id.method) },
     Field { key: "actor", header: "x-auth-actor", value: |id| id.actor.as_deref().and_then(some) },
+    Field {
+        key: "tenant",
+        header: "x-auth-tenant",
+        value: |id| id.tenant.as_deref().and_then(some),
+    },
+    Field { key: "privileges", header: "x-auth-privileges", value: |id| list(&id.privileges) },
 ];
 
 /// Names that are ours whatever is configured.
@@ -63,6 +69,25 @@ fn list(items: &[String]) -> Option<String> {
     let coded: Vec<_> =
         items.iter().map(|item| utf8_percent_encode(item, ITEM).to_string()).collect();
     (!coded.is_empty()).then(|| coded.join(","))
+}
+
+/// What Nuvla calls the user: `user/<stable id>` when it has no name of its own for them.
+fn nuvla_id(identity: &Identity) -> Option<String> {
+    match identity.aliases.get("nuvla") {
+        Some(alias) => some(alias),
+        None if identity.user.is_empty() => None,
+        None => some(&user_claim(&identity.user)),
+    }
+}
+
+/// What Versal calls the user, if it knows them.
+fn versal_id(identity: &Identity) -> Option<String> {
+    identity.aliases.get("versal").and_then(|alias| some(alias))
+}
+
+/// What Kaltura calls the user: the login name when it has no name of its own for them.
+fn kaltura_id(identity: &Identity) -> Option<String> {
+    some(identity.aliases.get("kaltura").unwrap_or(&identity.identifier))
 }
 
 /// A piece of a template.
@@ -256,14 +281,16 @@ fn piece(key: &str) -> Result<Piece, (String, String)> {
         "user_claim" => return Ok(Piece::Claim(|id| Principal::of_record(&id.user).to_string())),
         "groups" => return Ok(Piece::Words(|id| &id.groups)),
         "roles" => return Ok(Piece::Words(|id| &id.roles)),
-        "tenant" => return Ok(Piece::Field(|id| id.tenant.as_deref().and_then(some))),
+        "nuvla_id" => return Ok(Piece::Field(nuvla_id)),
+        "versal_id" => return Ok(Piece::Field(versal_id)),
+        "kaltura_id" => return Ok(Piece::Field(kaltura_id)),
         _ => {}
     }
     if let Some(field) = FIELDS.iter().find(|field| field.key == key) {
         return Ok(Piece::Field(field.value));
     }
     let mut known: Vec<_> = FIELDS.iter().map(|field| field.key).collect();
-    known.extend(["tenant", "user_claim"]);
+    known.extend(["kaltura_id", "nuvla_id", "user_claim", "versal_id"]);
     let remedy = match closest(key, &known) {
         Some(near) => format!("did you mean {{{near}}}?"),
         None => format!("known fields: {}", known.join(", ")),

@@ -146,10 +146,15 @@ impl Rule {
     pub fn decide(&self, facts: &Facts<'_>) -> Decision {
         match self {
             Self::Anyone => return Decision::Permit(Permit { session: None }),
-            Self::Optional => return Decision::Permit(Permit { session: facts.session.cloned() }),
+            Self::Optional => {
+                let session = facts.session.filter(|live| !live.may_only_choose()).cloned();
+                return Decision::Permit(Permit { session });
+            }
             Self::Authenticated | Self::Meets(_) => {}
         }
-        let Some(live) = facts.session else { return Decision::SignIn };
+        // One that is anonymous, or may only choose a tenant, is no login.
+        let signed_in = facts.session.filter(|live| live.is_signed_in());
+        let Some(live) = signed_in else { return Decision::SignIn };
         let conditions = match self {
             Self::Anyone | Self::Optional | Self::Authenticated => &[][..],
             // A table that named nothing usable lets nobody in.

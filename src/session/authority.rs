@@ -12,14 +12,16 @@ use super::command::{Caller, Command, Opening, Outcome, Peer, Refusal};
 use super::counters::Person;
 use super::follow::Follower;
 use super::identity::{Identity, claimable, group_claim, may_claim, user_claim};
+use super::limits::Turns;
 use super::live::Live;
 use super::lookup::Flights;
 use super::ports::{
     Account, Credentials, Directory, LoginError, Method, Proven, Store, StoreError,
 };
 use super::record::{Previous, Record};
-use super::throttle::{Denied, Throttle};
-use super::token::{SessionId, Token};
+use super::sealed::Widgets;
+use super::throttle::{Attempt, Denied, Throttle};
+use super::token::{Form, SessionId, Token};
 use crate::audit::{Audit, Event, Origin};
 use crate::clock::Clock;
 
@@ -59,6 +61,8 @@ pub struct Authority {
     pub(super) follower: Arc<Follower>,
     /// Reads of the store that are under way.
     pub(super) flights: Flights,
+    pub(super) turns: Turns,
+    pub(super) widgets: Widgets,
     pub(super) clock: Clock,
     pub(super) audit: Arc<Audit>,
     /// When the last session was opened.
@@ -89,6 +93,8 @@ impl Authority {
             shared,
             follower,
             flights: Flights::default(),
+            turns: Turns::new(),
+            widgets: Widgets::default(),
             throttle: Arc::new(Throttle::new(counters)),
             clock,
             audit,
@@ -106,7 +112,14 @@ impl Authority {
         command: Command,
         caller: &Caller,
     ) -> Result<Outcome, Refusal> {
+        if let Some(live) = &caller.session
+            && !live.is_signed_in()
+            && !command.needs_nobody()
+        {
+            return Err(Refusal::Forbidden);
+        }
         match command {
+            Command::ActFor(whom, terms) => self.act_for(&whom, &terms, caller).await,
             Command::EndOthers => self.end_others(caller).await,
             Command::EndSession(id) => self.end_one(id, caller).await,
             Command::Groups => {
@@ -123,24 +136,17 @@ impl Authority {
             Command::LoginAs { user, password, terms } => {
                 self.login(&self.login_of(&user, password, terms), caller).await
             }
-            Command::Logout => match &caller.session {
-                Some(live) => {
-                    let ended = self.end(live.id(), "logout", &origin(caller)).await?;
-                    Ok(Outcome::Ended(usize::from(ended)))
-                }
-                None => Ok(Outcome::Ended(0)),
-            },
+            Command::Logout => self.logout(caller).await,
             Command::Peers => self.peers(signed_in(caller)?),
             Command::RevokePartnerKeys(whom) => self.revoke_partner_keys(&whom, caller).await,
             Command::SwitchClaim { claim, extended, renew } => {
                 self.switch_claim(claim, extended, renew, caller).await
             }
-            Command::ActFor(..)
-            | Command::IssueKey { .. }
-            | Command::ListKeys
-            | Command::RevokeKey(_)
-            | Command::Scopes
-            | Command::StartSealed(..) => Err(Refusal::Unsupported),
+            Command::Scopes => self.scopes(caller),
+            Command::StartSealed(seal, terms) => self.start_sealed(&seal, &terms, caller).await,
+            Command::IssueKey { .. } | Command::ListKeys | Command::RevokeKey(_) => {
+                Err(Refusal::Unsupported)
+            }
         }
     }
 
@@ -151,47 +157,71 @@ impl Authority {
     ) -> Result<Outcome, Refusal> {
         let Opening { credentials, terms } = opening;
         let typed = credentials.identifier();
-        let person = match self.directory.by_login(typed) {
+        let proven = |account: &Arc<Account>| Some(Arc::clone(account));
+        let (method, account) = self.prove(credentials, typed, caller, proven).await?;
+        match self.open(&account, method, terms, caller).await {
+            Ok((live, token)) => Ok(Outcome::Opened(live, token)),
+            Err(refusal) => {
+                self.note_failure(typed, "store", caller);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// A place for an attempt to prove to be `person`, who was named `typed`.
+    pub(super) async fn attempt(
+        &self,
+        person: &Person,
+        typed: &str,
+        caller: &Caller,
+    ) -> Result<Attempt, Refusal> {
+        let denied = match self.throttle.attempt(person, caller.ip).await {
+            Ok(attempt) => return Ok(attempt),
+            Err(denied) => denied,
+        };
+        let (reason, refusal) = match denied {
+            Denied::Wait(retry_after) => ("throttled", Refusal::Throttled { retry_after }),
+            Denied::Busy => ("busy", Refusal::Busy),
+            Denied::Unavailable => ("store", Refusal::Unavailable),
+        };
+        self.note_failure(typed, reason, caller);
+        Err(refusal)
+    }
+
+    /// By which method `credentials` prove somebody, and what `accept` makes of them; whoever it does not
+    /// accept has proven nothing.
+    pub(super) async fn prove<T>(
+        &self,
+        credentials: &Credentials,
+        typed: &str,
+        caller: &Caller,
+        accept: impl FnOnce(&Arc<Account>) -> Option<T>,
+    ) -> Result<(&'static str, T), Refusal> {
+        let person = match self.directory.by_login(credentials.identifier()) {
             Some(account) => Person::known(&account.id),
             None => Person::typed(typed),
         };
-        let attempt = match self.throttle.attempt(&person, caller.ip).await {
-            Ok(attempt) => attempt,
-            Err(Denied::Wait(retry_after)) => {
-                self.note_failure(typed, "throttled", caller);
-                return Err(Refusal::Throttled { retry_after });
+        let attempt = self.attempt(&person, typed, caller).await?;
+        let proof = self.verify(credentials).await.and_then(|(method, account)| {
+            accept(&account).map(|accepted| (method, accepted)).ok_or(LoginError::Invalid)
+        });
+        match proof {
+            Ok(proof) => {
+                attempt.succeeded().await;
+                Ok(proof)
             }
-            Err(Denied::Busy) => {
-                self.note_failure(typed, "busy", caller);
-                return Err(Refusal::Busy);
-            }
-            Err(Denied::Unavailable) => {
-                self.note_failure(typed, "store", caller);
-                return Err(Refusal::Unavailable);
-            }
-        };
-        let (method, account) = match self.verify(credentials).await {
-            Ok(proof) => proof,
             Err(LoginError::Busy) => {
                 self.note_failure(typed, "busy", caller);
-                return Err(Refusal::Busy);
+                Err(Refusal::Busy)
             }
-            Err(LoginError::Unsupported) => return Err(Refusal::Unsupported),
+            Err(LoginError::Unsupported) => Err(Refusal::Unsupported),
             Err(LoginError::Invalid) => {
                 if let Err(error) = attempt.failed().await {
                     self.note_failure(typed, "store", caller);
                     return Err(unavailable(&error));
                 }
                 self.note_failure(typed, "invalid", caller);
-                return Err(Refusal::InvalidCredentials);
-            }
-        };
-        attempt.succeeded().await;
-        match self.open(&account, method, terms, caller).await {
-            Ok((live, token)) => Ok(Outcome::Opened(live, token)),
-            Err(refusal) => {
-                self.note_failure(typed, "store", caller);
-                Err(refusal)
+                Err(Refusal::InvalidCredentials)
             }
         }
     }
@@ -212,6 +242,17 @@ impl Authority {
             }
         }
         Err(LoginError::Unsupported)
+    }
+
+    /// Ends the session that asks, and with it those that share its parent.
+    async fn logout(self: &Arc<Self>, caller: &Caller) -> Result<Outcome, Refusal> {
+        let ids = match &caller.session {
+            // Nothing ends a key but its revocation.
+            Some(live) if live.record().form == Form::Key => Vec::new(),
+            Some(live) => live.record().parent.into_iter().chain([live.id()]).collect(),
+            None => Vec::new(),
+        };
+        self.end_these(&ids, "logout", &origin(caller)).await.map(Outcome::Ended)
     }
 
     async fn end_one(self: &Arc<Self>, id: SessionId, caller: &Caller) -> Result<Outcome, Refusal> {
@@ -273,6 +314,10 @@ impl Authority {
         caller: &Caller,
     ) -> Result<Outcome, Refusal> {
         let live = signed_in(caller)?;
+        // A token that proves itself cannot be replaced by another one.
+        if !matches!(live.record().form, Form::Own | Form::Sid) {
+            return Err(Refusal::Forbidden);
+        }
         let account = self.account(live)?;
         if !may_claim(&account, &claim, &*self.directory) {
             return Err(Refusal::ClaimNotAllowed(claim));
@@ -349,7 +394,7 @@ impl Authority {
         self.directory.by_id(&live.identity().user).ok_or(Refusal::NotSignedIn)
     }
 
-    fn note_failure(&self, identifier: &str, reason: &str, caller: &Caller) {
+    pub(super) fn note_failure(&self, identifier: &str, reason: &str, caller: &Caller) {
         let identifier = shorten(identifier, 128);
         self.audit.record(&origin(caller), &Event::LoginFailure { identifier, reason });
     }
@@ -386,7 +431,7 @@ impl Authority {
     }
 }
 
-fn signed_in(caller: &Caller) -> Result<&Arc<Live>, Refusal> {
+pub(super) fn signed_in(caller: &Caller) -> Result<&Arc<Live>, Refusal> {
     caller.session.as_ref().ok_or(Refusal::NotSignedIn)
 }
 

@@ -152,6 +152,11 @@ impl Cache {
         self.entries.pin().get(&id).map(|live| Arc::clone(live.pulse()))
     }
 
+    /// The entry of a session, also when it must not be trusted.
+    pub(super) fn entry(&self, id: SessionId) -> Option<Arc<Live>> {
+        self.entries.pin().get(&id).cloned()
+    }
+
     /// Calls `each` for every cached session.
     pub(super) fn visit(&self, mut each: impl FnMut(&Arc<Live>)) {
         for (_, live) in &self.entries.pin() {

@@ -16,11 +16,13 @@ use super::authority::{Authority, unavailable};
 use super::command::Refusal;
 use super::ports::Replaced;
 use super::record::Record;
-use super::token::SessionId;
+use super::token::{Form, SessionId};
 use crate::audit::{Event, Origin};
 
 /// How long a request waits for a change. A disk that hangs must not pile up requests.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the parent of sessions is kept at least once it has ended.
+const BURIED: Duration = Duration::from_secs(24 * 3600);
 /// Ends under way at once: they share commits of the store.
 const TOGETHER: usize = 256;
 
@@ -94,12 +96,48 @@ impl Authority {
     ) -> Result<bool, Refusal> {
         // When the store refuses, the session and its streams stay, and it is read again.
         let _doubt = self.cache.doubt(id);
-        let ended = self.store.end(id).await.map_err(|error| unavailable(&error))?;
+        let ended = self.put_down(id).await?;
         self.cache.stop(id);
         let Some(record) = ended else { return Ok(false) };
         let session = &id.to_string();
         self.audit.record(origin, &Event::SessionEnd { user: &record.user, session, reason });
         Ok(true)
+    }
+
+    /// Ends a session in the store.
+    async fn put_down(&self, id: SessionId) -> Result<Option<Record>, Refusal> {
+        let refused = |error| unavailable(&error);
+        if id.is_derived() {
+            let found = self.store.load(id).await.map_err(refused)?.map(|found| found.record);
+            let known = || self.cache.entry(id).map(|live| live.record().clone());
+            if let Some(record) = found.or_else(known).filter(Record::is_sealed) {
+                return self.bury(record).await;
+            }
+        }
+        self.store.end(id).await.map_err(refused)
+    }
+
+    /// Ends a session whose record must stay: its token, or that of a session which ends with it, would
+    /// open it again.
+    async fn bury(&self, record: Record) -> Result<Option<Record>, Refusal> {
+        if record.over {
+            return Ok(None);
+        }
+        let least = match record.form {
+            Form::Group => self.clock.now().plus(BURIED),
+            _ => record.expires,
+        };
+        let (mut tombstone, mut ended) = (record.tombstone(least), false);
+        loop {
+            let former = self.store.bury(tombstone.clone()).await;
+            let former = former.map_err(|error| unavailable(&error))?;
+            ended |= former.as_ref().is_none_or(|former| !former.over);
+            match former.filter(|former| former.expires > tombstone.expires) {
+                None => return Ok(ended.then_some(record)),
+                // It was prolonged meanwhile.
+                Some(former) => tombstone = former.tombstone(tombstone.expires),
+            }
+        }
     }
 
     /// Writes a record over its former generation: for tasks that are not dropped with a request.

@@ -182,6 +182,32 @@ impl Command {
     pub fn login(credentials: Credentials) -> Self {
         Self::Login(Opening { credentials, terms: Terms::default() })
     }
+
+    /// Whether a session that counts as nobody's may ask for it: an anonymous one, or one that may only
+    /// choose a tenant.
+    pub(super) fn needs_nobody(&self) -> bool {
+        match self {
+            Self::Inspect
+            | Self::ListMethods
+            | Self::LoginAs { .. }
+            | Self::Login(_)
+            | Self::Logout
+            | Self::Scopes
+            | Self::StartSealed(..) => true,
+            Self::ActFor(..)
+            | Self::EndOthers
+            | Self::EndSession(_)
+            | Self::Groups
+            | Self::IssueKey { .. }
+            | Self::IssuePartnerKey(_)
+            | Self::ListKeys
+            | Self::ListSessions
+            | Self::Peers
+            | Self::RevokeKey(_)
+            | Self::RevokePartnerKeys(_)
+            | Self::SwitchClaim { .. } => false,
+        }
+    }
 }
 
 /// Somebody who shares a group with the caller.

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 
 use super::identity::Identity;
 use super::ports::{Lease, Proof};
-use super::record::Record;
+use super::record::{Kind, Record};
 use super::token::{SessionId, Token};
 use crate::clock::UnixMs;
 
@@ -37,10 +37,12 @@ pub struct Pulse {
     idle_ms: AtomicU64,
     /// How long the session is proven to be going on.
     proof: ArcSwap<Proof>,
+    /// Of the session that this one ends with.
+    parent: Option<Arc<Self>>,
 }
 
 impl Pulse {
-    fn new(record: &Record, lease: &Lease) -> Self {
+    fn new(record: &Record, lease: &Lease, parent: Option<Arc<Self>>) -> Self {
         Self {
             over: AtomicBool::new(false),
             seen: AtomicU64::new(record.seen.0),
@@ -48,13 +50,16 @@ impl Pulse {
             expires: AtomicU64::new(record.expires.0),
             idle_ms: AtomicU64::new(record.idle_ms),
             proof: ArcSwap::new(Arc::clone(&lease.0)),
+            parent,
         }
     }
 
     /// Whether what runs under the session must stop at `now`: it has ended or expired, or nobody knows
     /// any more that it has not.
     pub fn is_cut(&self, now: UnixMs) -> bool {
-        self.is_over(now) || !self.proof.load().covers(now)
+        self.is_over(now)
+            || !self.proof.load().covers(now)
+            || self.parent.as_ref().is_some_and(|parent| parent.is_cut(now))
     }
 
     /// The session was read from the store and is going on.
@@ -73,9 +78,11 @@ impl Pulse {
         }
     }
 
-    /// Whether the session has ended or expired at `now`.
+    /// Whether the session, or the one that it ends with, has ended or expired at `now`.
     pub fn is_over(&self, now: UnixMs) -> bool {
-        self.over.load(Ordering::Acquire) || now >= self.ends()
+        self.over.load(Ordering::Acquire)
+            || now >= self.ends()
+            || self.parent.as_ref().is_some_and(|parent| parent.is_over(now))
     }
 
     /// When the session ends if nobody uses it from now on.
@@ -141,6 +148,8 @@ pub struct Live {
     pulse: Arc<Pulse>,
     /// For how long the record may be trusted.
     lease: Lease,
+    /// The session that this one ends with.
+    parent: Option<Arc<Self>>,
     /// Whether the cache may show it, one of the three values below (see `cache`).
     trust: AtomicU8,
     /// What others made of the identity, such as ready header values; see [`Live::rendering`].
@@ -160,10 +169,27 @@ impl Live {
                 pulse.adopt(&record);
                 pulse
             }
-            None => Arc::new(Pulse::new(&record, &lease)),
+            None => Arc::new(Pulse::new(&record, &lease, None)),
         };
         let trust = AtomicU8::new(READ);
-        Self { record, identity, epoch, pulse, lease, trust, rendering: OnceLock::new() }
+        let rendering = OnceLock::new();
+        Self { record, identity, epoch, pulse, lease, parent: None, trust, rendering }
+    }
+
+    /// A session that ends with its parent.
+    pub(super) fn under(
+        parent: Arc<Self>,
+        record: Record,
+        identity: Identity,
+        epoch: u64,
+        pulse: Option<Arc<Pulse>>,
+        lease: Lease,
+    ) -> Self {
+        let pulse = pulse.unwrap_or_else(|| {
+            Arc::new(Pulse::new(&record, &lease, Some(Arc::clone(parent.pulse()))))
+        });
+        let live = Self::new(record, identity, epoch, Some(pulse), lease);
+        Self { parent: Some(parent), ..live }
     }
 
     /// Public id.
@@ -191,12 +217,31 @@ impl Live {
         self.pulse.ends()
     }
 
+    /// Whether the session may do no more than choose a tenant (partner): list them, look at itself, and
+    /// log in again. For everything else it counts as none.
+    pub fn may_only_choose(&self) -> bool {
+        // A scope that a newer version wrote allows no more than the one that is known.
+        self.record.scope.is_some()
+    }
+
+    /// Whether the session counts as signed in: an anonymous one does not, nor one that may only choose a
+    /// tenant.
+    pub fn is_signed_in(&self) -> bool {
+        self.record.kind != Kind::Widget && !self.may_only_choose()
+    }
+
     pub(super) fn epoch(&self) -> u64 {
         self.epoch
     }
 
     pub(super) fn lease(&self) -> &Lease {
         &self.lease
+    }
+
+    /// Whether what is cached may be trusted at `now`, with what the session ends with.
+    pub(super) fn is_trusted(&self, now: UnixMs) -> bool {
+        let parent = |parent: &Arc<Self>| parent.is_confirmed() && parent.is_trusted(now);
+        self.lease.holds(now) && self.parent.as_ref().is_none_or(parent)
     }
 
     /// Whether a request or a stream runs under the session, besides the caller's and the cache's
@@ -256,7 +301,7 @@ mod tests {
     #[test]
     fn idle_and_absolute_ends_hold_under_use() {
         let (record, _) = sample("u1", UnixMs(0));
-        let pulse = Pulse::new(&record, &Lease::endless());
+        let pulse = Pulse::new(&record, &Lease::endless(), None);
         assert!(pulse.is_over(UnixMs(600_000)));
         for minute in 1..60 {
             let now = UnixMs(minute * 60_000);
@@ -269,7 +314,7 @@ mod tests {
     #[test]
     fn each_use_is_handed_out_once() {
         let (record, _) = sample("u1", UnixMs(0));
-        let pulse = Pulse::new(&record, &Lease::endless());
+        let pulse = Pulse::new(&record, &Lease::endless(), None);
         assert_eq!(pulse.unwritten(UnixMs(0), Duration::ZERO), None);
         pulse.note(UnixMs(2_000));
         pulse.note(UnixMs(2_100));
@@ -282,7 +327,7 @@ mod tests {
     #[test]
     fn a_use_is_handed_out_when_the_last_one_is_long_enough_ago() {
         let (record, _) = sample("u1", UnixMs(0));
-        let pulse = Pulse::new(&record, &Lease::endless());
+        let pulse = Pulse::new(&record, &Lease::endless(), None);
         let apart = Duration::from_secs(30);
         pulse.note(UnixMs(2_000));
         assert_eq!(pulse.unwritten(UnixMs(2_000), apart), None);
@@ -299,7 +344,7 @@ mod tests {
     #[test]
     fn a_session_in_question_is_cut_unless_it_is_proven() {
         let (record, _) = sample("u1", UnixMs(0));
-        let pulse = Pulse::new(&record, &Lease::endless());
+        let pulse = Pulse::new(&record, &Lease::endless(), None);
         pulse.question(UnixMs(1_000));
         pulse.question(UnixMs(2_000));
         assert!(!pulse.is_cut(UnixMs(999)), "the first question counts");

@@ -13,10 +13,9 @@ use tokio::sync::watch;
 use super::authority::{Authority, unavailable};
 use super::command::{Refusal, Worthless};
 use super::follow::GRACE;
-use super::identity::Identity;
 use super::live::Live;
-use super::ports::{Lease, Leased};
-use super::token::{SessionId, Token};
+use super::ports::{BoxFuture, Lease, Leased};
+use super::token::{Form, SessionId, Token};
 use crate::audit::Origin;
 use crate::clock::UnixMs;
 
@@ -32,34 +31,38 @@ pub enum Cached {
 }
 
 /// Reads that lost a race with an invalidation are repeated this often.
-const ATTEMPTS: usize = 4;
+pub(super) const ATTEMPTS: usize = 4;
 
 impl Authority {
     /// The hot path: no store call, no allocation, no lock. The caller notes the use, if it is one.
+    /// A session with limits is never found here: each of its uses is judged by [`Authority::used`].
     pub fn cached(&self, token: &Token, now: UnixMs) -> Cached {
+        match self.peek(token, now) {
+            Cached::Live(live) if live.record().limits.is_some() => Cached::Unknown,
+            found => found,
+        }
+    }
+
+    fn peek(&self, token: &Token, now: UnixMs) -> Cached {
         let Some(live) = self.cache.find(token.id()) else { return Cached::Unknown };
-        if !live.lease().holds(now) || live.epoch() != self.directory.epoch() {
+        if !live.is_trusted(now) || live.epoch() != self.directory.epoch() {
             return Cached::Unknown;
         }
         if !live.pulse().is_over(now) && live.opens(token, now) {
             return Cached::Live(live);
         }
-        // Another node may know of a later use, or of a newer secret, and word of it is on its way.
-        if self.shared { Cached::Unknown } else { Cached::Worthless }
+        // Another node may know of a later use, or of a newer secret, and word of it is on its way. Why
+        // a token of another form is worthless is a matter of its own.
+        if self.shared || token.form() != Form::Own { Cached::Unknown } else { Cached::Worthless }
     }
 
-    /// The live session that `token` opens, read from the store; `None` when it opens none.
+    /// The live session that `token` opens, read from the store; `None` when it opens none. Limits are
+    /// not looked at.
     ///
     /// # Errors
     /// [`Refusal::Unavailable`] when the store does not answer: that is not "no session".
     pub async fn load(self: &Arc<Self>, token: &Token) -> Result<Option<Arc<Live>>, Refusal> {
-        let (mut found, joined) = self.join(token.id()).await?;
-        // A read that was joined may have begun before this secret was given out: one that begins now
-        // tells for certain.
-        if joined && found.as_ref().is_some_and(|live| !self.is_opened(live, token)) {
-            found = self.join(token.id()).await?.0;
-        }
-        Ok(found.filter(|live| self.is_opened(live, token)))
+        self.find(token).await.map(Result::ok)
     }
 
     /// One use of the session that `token` opens, by a request from `ip` to `target` (path and query).
@@ -71,12 +74,46 @@ impl Authority {
         token: &Token,
         ip: Option<IpAddr>,
         target: &str,
-    ) -> Result<Result<Arc<Live>, Worthless>, Refusal> {
-        let _ = (ip, target);
-        if let Cached::Live(live) = self.cached(token, self.clock.now()) {
-            return Ok(Ok(live));
+    ) -> Result<Found, Refusal> {
+        let found = match self.peek(token, self.clock.now()) {
+            Cached::Live(live) => Ok(live),
+            Cached::Unknown | Cached::Worthless => self.find(token).await?,
+        };
+        match found {
+            Ok(live) if live.record().limits.is_some() => self.spend(live, ip, target).await,
+            found => Ok(found),
         }
-        Ok(self.load(token).await?.ok_or(Worthless::Invalid))
+    }
+
+    async fn find(self: &Arc<Self>, token: &Token) -> Result<Found, Refusal> {
+        match token.form() {
+            Form::Own | Form::Sid => self.stored(token).await,
+            Form::Ks => self.sealed(token).await,
+            Form::Key => self.of_key(token.id(), &token.hash()),
+            Form::Group => Ok(Err(Worthless::Invalid)),
+        }
+    }
+
+    /// The session in the store that `token` opens.
+    pub(super) async fn stored(self: &Arc<Self>, token: &Token) -> Result<Found, Refusal> {
+        let (mut found, joined) = self.join(token.id()).await?;
+        // A read that was joined may have begun before this secret was given out: one that begins now
+        // tells for certain.
+        if joined && found.as_ref().is_ok_and(|live| !self.is_opened(live, token)) {
+            found = self.join(token.id()).await?.0;
+        }
+        let now = self.clock.now();
+        Ok(found.and_then(|live| {
+            if !live.opens(token, now) {
+                Err(Worthless::Invalid)
+            } else if now >= live.ends() {
+                Err(Worthless::Expired)
+            } else if live.pulse().is_over(now) {
+                Err(Worthless::Ended)
+            } else {
+                Ok(live)
+            }
+        }))
     }
 
     /// Whether a session with this id is going on, whosever it is.
@@ -85,7 +122,7 @@ impl Authority {
     /// [`Refusal::Unavailable`] when the store does not answer.
     pub async fn is_going_on(self: &Arc<Self>, id: SessionId) -> Result<bool, Refusal> {
         let now = self.clock.now();
-        Ok(self.read(id).await?.is_some_and(|live| !live.pulse().is_over(now)))
+        Ok(self.read(id).await?.is_ok_and(|live| !live.pulse().is_over(now)))
     }
 
     fn is_opened(&self, live: &Live, token: &Token) -> bool {
@@ -99,8 +136,8 @@ impl Authority {
         self: &Arc<Self>,
         token: &Token,
     ) -> Result<Option<Arc<Live>>, Refusal> {
-        let live = self.fetch(token.id()).await?;
-        Ok(live.filter(|live| live.opens(token, self.clock.now())))
+        let found = self.fetch(token.id()).await?;
+        Ok(found.ok().filter(|live| live.opens(token, self.clock.now())))
     }
 
     /// As [`Authority::fetch`]; of those who ask for the same session at once, one asks the store.
@@ -129,25 +166,42 @@ impl Authority {
     }
 
     /// Derives and caches a session from the store.
-    async fn fetch(self: &Arc<Self>, id: SessionId) -> Result<Found, Refusal> {
+    pub(super) async fn fetch(self: &Arc<Self>, id: SessionId) -> Result<Found, Refusal> {
+        // No store keeps the session of a key.
+        if let Some(live) = self.cache.entry(id).filter(|live| live.record().form == Form::Key) {
+            return self.of_key(id, &live.record().secret);
+        }
         for _ in 0..ATTEMPTS {
             let (ticket, asked) = (self.cache.before_read(id), self.clock.now());
             let found = self.store.load(id).await.map_err(|error| unavailable(&error))?;
             let Some(Leased { record, lease }) = found else {
                 // Whoever ended it may have been another node.
                 self.cache.stop(id);
-                return Ok(None);
+                return Ok(Err(Worthless::Invalid));
+            };
+            let parent = match (record.over, record.parent) {
+                (true, _) => Err(Worthless::Ended),
+                (false, None) => Ok(None),
+                (false, Some(parent)) => self.parent(parent).await?.map(Some),
+            };
+            let Ok(parent) = parent else {
+                self.cache.stop(id);
+                return Ok(Err(Worthless::Ended));
             };
             let epoch = self.directory.epoch();
-            let Some(identity) = Identity::derive(&record, &*self.directory) else {
+            let Some(identity) = self.identify(&record) else {
                 self.end(id, "user-disabled", &Origin::default()).await?;
-                return Ok(None);
+                return Ok(Err(Worthless::Ended));
             };
             if self.cache.is_crowded() {
                 self.cache.sweep(self.clock.now());
             }
             let pulse = self.cache.pulse(id);
-            let live = Arc::new(Live::new(record, identity, epoch, pulse, lease));
+            let live = match parent {
+                None => Live::new(record, identity, epoch, pulse, lease),
+                Some(parent) => Live::under(parent, record, identity, epoch, pulse, lease),
+            };
+            let live = Arc::new(live);
             if self.cache.insert(&live, ticket) {
                 if live.lease().covers(self.clock.now()) {
                     live.pulse().prove(live.lease());
@@ -155,10 +209,26 @@ impl Authority {
                     // What was just read is as good a proof, for as long as one lasts.
                     live.pulse().prove(&Lease::until(asked.plus(GRACE)));
                 }
-                return Ok(Some(live));
+                return Ok(Ok(live));
             }
         }
         Err(Refusal::Conflict)
+    }
+
+    /// The session with which others end.
+    fn parent(self: &Arc<Self>, id: SessionId) -> BoxFuture<'_, Result<Found, Refusal>> {
+        Box::pin(async move {
+            let now = self.clock.now();
+            let cached = self.cache.find(id).filter(|live| live.is_trusted(now));
+            let found = match cached {
+                Some(live) => Ok(live),
+                None => self.join(id).await?.0,
+            };
+            Ok(found.and_then(|live| match live.pulse().is_over(self.clock.now()) {
+                true => Err(Worthless::Ended),
+                false => Ok(live),
+            }))
+        })
     }
 
     /// After a change of the directory: sessions of people who may not have one any more end now,
@@ -175,7 +245,8 @@ impl Authority {
             let all = self.store.of_user(&user).await.map_err(|error| unavailable(&error))?;
             over.extend(all.iter().map(|record| record.id));
         }
-        self.end_these(&over, "user-disabled", &Origin::default()).await
+        let keys = self.reconcile_keys();
+        Ok(keys + self.end_these(&over, "user-disabled", &Origin::default()).await?)
     }
 
     /// Writes the uses that were noted since the last call, one batch for all sessions, and drops
@@ -223,8 +294,8 @@ impl Authority {
     }
 }
 
-/// What a read of the store found.
-type Found = Option<Arc<Live>>;
+/// The session that was found, or why there is none.
+pub(super) type Found = Result<Arc<Live>, Worthless>;
 type Landing = Option<Result<Found, Refusal>>;
 
 /// Reads of the store that are under way, by the session that they read.
@@ -277,6 +348,7 @@ impl Drop for Pilot<'_> {
 mod tests {
     use super::*;
     use crate::clock::Clock;
+    use crate::session::identity::Identity;
     use crate::session::record::tests::sample;
     use crate::session::testing::{Shelf, authority_over};
 
@@ -293,7 +365,7 @@ mod tests {
         let Flight::Pilot(flight) = core.flights.join(token.id()) else { panic!() };
         let (found, ()) = tokio::join!(core.load(&token), async {
             tokio::task::yield_now().await;
-            flight.land(Ok(Some(Arc::new(former))));
+            flight.land(Ok(Ok(Arc::new(former))));
         });
         assert!(found.unwrap().is_some());
     }

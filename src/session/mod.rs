@@ -3,7 +3,9 @@
 //! Knows no HTTP, no TOML and no store client: it defines the ports that `store`, `login` and
 //! `directory` implement.
 
+mod act;
 mod authority;
+mod bearer;
 mod cache;
 mod change;
 mod claims;
@@ -12,13 +14,16 @@ mod counters;
 mod follow;
 mod identity;
 mod key;
+mod limits;
 mod live;
 mod lookup;
 mod open;
 mod partner_keys;
 mod ports;
 mod principal;
+mod reach;
 mod record;
+mod sealed;
 mod streams;
 mod table;
 #[cfg(test)]
@@ -47,7 +52,8 @@ pub use self::ports::{
 pub use self::principal::{
     AppToken, HashKind, Key, Member, NoPrincipal, PARTNER, Partner, Principal, Reach,
 };
-pub use self::record::{Kind, Limits, Previous, RECORD_VERSION, Record};
+pub use self::reach::ROLE;
+pub use self::record::{CHOOSE_TENANT, Kind, Limits, Previous, RECORD_VERSION, Record};
 pub use self::streams::{Entry, Streams};
 pub use self::table::{CounterTable, Stepped};
 pub use self::throttle::{Attempt, Denied, Throttle};

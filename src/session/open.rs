@@ -18,28 +18,47 @@ use super::token::{Form, SessionId, Token};
 use crate::audit::{Event, Origin};
 use crate::clock::{UnixMs, millis};
 
+/// Whether a session is one of those of which a user may have so many: not those that others make, nor
+/// those of partners and widgets.
+fn counts(record: &Record) -> bool {
+    record.actor.is_none() && !matches!(record.kind, Kind::Partner | Kind::Widget)
+}
+
 impl Authority {
     /// Opens a session; the one that the request carried ends, its id is never adopted.
     pub(super) async fn open(
         self: &Arc<Self>,
         account: &Account,
-        method: &'static str,
+        method: &str,
         terms: &Terms,
         caller: &Caller,
     ) -> Result<(Arc<Live>, Token), Refusal> {
+        let (record, token) = self.draft(account, method, terms, caller)?;
+        let former = caller.session.as_ref().map(|live| live.id());
+        self.hand_out(record, token, former, caller).await
+    }
+
+    /// The record of a new session, and the token that opens it.
+    pub(super) fn draft(
+        &self,
+        account: &Account,
+        method: &str,
+        terms: &Terms,
+        caller: &Caller,
+    ) -> Result<(Record, Token), Refusal> {
         let token = match terms.form {
             Form::Sid => Token::issue_sid(),
             _ => SessionId::issue().and_then(Token::issue),
         };
         let token = token.map_err(no_randomness)?;
-        let id = token.id();
         let now = self.clock.now();
         let record = Record {
             version: RECORD_VERSION,
             generation: 0,
-            id,
+            id: token.id(),
             secret: token.hash(),
             previous: None,
+            form: token.form(),
             kind: Kind::User,
             user: account.id.clone(),
             identifier: account.identifier.clone(),
@@ -60,11 +79,23 @@ impl Authority {
             parent: None,
             limits: None,
             role: None,
+            scope: None,
             admin: false,
             over: false,
             other: Map::new(),
         };
-        let (origin, former) = (origin(caller), caller.session.as_ref().map(|live| live.id()));
+        Ok((record, token))
+    }
+
+    /// Opens the session of `record` in place of `former`, and gives `token` out for it.
+    pub(super) async fn hand_out(
+        self: &Arc<Self>,
+        record: Record,
+        token: Token,
+        former: Option<SessionId>,
+        caller: &Caller,
+    ) -> Result<(Arc<Live>, Token), Refusal> {
+        let (origin, id) = (origin(caller), record.id);
         let opening = {
             let (core, origin) = (Arc::clone(self), origin.clone());
             async move { core.establish(record, token, former, &origin).await }
@@ -75,7 +106,7 @@ impl Authority {
 
     /// A time of creation that no other session of this process has: of the sessions of one moment it
     /// must be clear which is the oldest, and not the one just opened.
-    fn moment(&self, now: UnixMs) -> UnixMs {
+    pub(super) fn moment(&self, now: UnixMs) -> UnixMs {
         let next = |last: u64| last.saturating_add(1).max(now.0);
         let last =
             self.opened.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |at| Some(next(at)));
@@ -99,9 +130,14 @@ impl Authority {
                 return Err(refusal);
             }
         };
-        let Identity { user, identifier, session, method, .. } = settled.identity();
-        self.audit.record(origin, &Event::Login { user, identifier, session, method });
+        self.note_login(&settled, origin);
         Ok((settled, token))
+    }
+
+    pub(super) fn note_login(&self, live: &Live, origin: &Origin) {
+        let Identity { user, identifier, session, method, actor, .. } = live.identity();
+        let actor = actor.as_deref().unwrap_or_default();
+        self.audit.record(origin, &Event::Login { user, identifier, session, method, actor });
     }
 
     /// Makes the session usable and ends those that must go for it.
@@ -113,13 +149,16 @@ impl Authority {
     ) -> Result<Arc<Live>, Refusal> {
         // Ended by a login that came at the same time, when it is not there.
         let live = self.admit(token).await?.ok_or(Refusal::Conflict)?;
-        let all = self.store.of_user(&live.identity().user).await;
-        let all = all.map_err(|error| unavailable(&error))?;
-        let stay = all.iter().map(|record| record.id).filter(|id| Some(*id) != former);
-        let surplus: Vec<_> = stay.skip(self.settings.per_user).collect();
-        self.end_these(&surplus, "too-many-sessions", origin).await?;
-        if surplus.contains(&live.id()) {
-            return Err(Refusal::Conflict);
+        if counts(live.record()) {
+            let all = self.store.of_user(&live.record().user).await;
+            let all = all.map_err(|error| unavailable(&error))?;
+            let own = all.iter().filter(|record| counts(record)).map(|record| record.id);
+            let stay = own.filter(|id| Some(*id) != former);
+            let surplus: Vec<_> = stay.skip(self.settings.per_user).collect();
+            self.end_these(&surplus, "too-many-sessions", origin).await?;
+            if surplus.contains(&live.id()) {
+                return Err(Refusal::Conflict);
+            }
         }
         // Last, so that a login that fails costs nobody the session they have.
         if let Some(former) = former {

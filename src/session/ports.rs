@@ -169,13 +169,17 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Ends a session; the ended record when it was there. Durable when the future is done.
     fn end(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>>;
 
+    /// Writes the record of a session that has ended, which must be kept until it expires, over whatever
+    /// is there, in any generation; what was there. Otherwise as [`Store::end`].
+    fn bury(&self, record: Record) -> BoxFuture<'_, Result<Option<Record>, StoreError>>;
+
     /// Moves `seen` forward; unknown sessions are skipped.
     fn touch(&self, seen: Vec<(SessionId, UnixMs)>) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// The live sessions of a user, newest first.
+    /// The live sessions of a user that are listed (see [`Record::is_listed`]), newest first.
     fn of_user<'a>(&'a self, user: &'a str) -> BoxFuture<'a, Result<Vec<Record>, StoreError>>;
 
-    /// The live sessions of everybody, at most `limit`: for operators.
+    /// The live sessions of everybody that are listed, at most `limit`: for operators.
     fn list(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
 
     /// The stable ids of those who have sessions, each once: to compare them with the directory.

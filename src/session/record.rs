@@ -9,9 +9,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::token::{SecretHash, SessionId};
+use super::token::{Form, SecretHash, SessionId};
 use crate::clock::UnixMs;
 
+/// The idle limit of sessions that have none, in ms.
+pub(super) const NO_IDLE_LIMIT: u64 = u64::MAX;
+/// The scope of a session that may only choose a tenant (partner).
+pub const CHOOSE_TENANT: &str = "choose-tenant";
 /// The version that this program writes.
 pub const RECORD_VERSION: u32 = 1;
 
@@ -71,6 +75,9 @@ pub struct Record {
     /// The secret before the last claim switch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Previous>,
+    /// Form of its token.
+    #[serde(default, skip_serializing_if = "is_own")]
+    pub form: Form,
     /// Kind of principal.
     #[serde(default)]
     pub kind: Kind,
@@ -122,6 +129,9 @@ pub struct Record {
     /// Role within the tenant, if one was asked for and granted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
+    /// What it is confined to, such as [`CHOOSE_TENANT`]; `None`: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
     /// Whether it administrates its tenant.
     #[serde(default, skip_serializing_if = "is_false")]
     pub admin: bool,
@@ -138,6 +148,11 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_own(form: &Form) -> bool {
+    *form == Form::Own
+}
+
 fn one() -> u8 {
     1
 }
@@ -146,6 +161,34 @@ impl Record {
     /// When the session ends if nobody uses it from now on: the nearer of idle and absolute end.
     pub fn ends(&self) -> UnixMs {
         self.expires.min(self.seen.plus(Duration::from_millis(self.idle_ms)))
+    }
+
+    /// Whether it would open again at the next use if its record were gone: when it ends, the record
+    /// must stay. So is the parent of such sessions.
+    pub fn is_sealed(&self) -> bool {
+        matches!(self.form, Form::Ks | Form::Group)
+    }
+
+    /// Whether it is a session that somebody has: not one that is over, nor the parent of others.
+    pub fn is_listed(&self) -> bool {
+        !self.over && self.form != Form::Group
+    }
+
+    /// What is kept of it once it has ended, until `expires`. No change follows it: its generation is
+    /// the last one.
+    pub(super) fn tombstone(&self, expires: UnixMs) -> Self {
+        Self {
+            generation: u64::MAX,
+            previous: None,
+            identifier: String::new(),
+            agent: String::new(),
+            expires: self.expires.max(expires),
+            idle_ms: NO_IDLE_LIMIT,
+            privileges: Vec::new(),
+            limits: None,
+            over: true,
+            ..self.clone()
+        }
     }
 }
 
@@ -163,6 +206,7 @@ pub(crate) mod tests {
             id: token.id(),
             secret: token.hash(),
             previous: None,
+            form: Form::Own,
             kind: Kind::User,
             user: user.to_owned(),
             identifier: user.to_owned(),
@@ -183,6 +227,7 @@ pub(crate) mod tests {
             parent: None,
             limits: None,
             role: None,
+            scope: None,
             admin: false,
             over: false,
             other: Map::new(),

@@ -1,6 +1,7 @@
 //! Doubles for unit tests of the core and of dialects: a directory of one, a store that can be made to
 //! fail, a login method, and an authority over them.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Write;
@@ -187,7 +188,14 @@ impl Shelf {
 
 impl Store for Shelf {
     fn create(&self, record: Record) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.change(|all| drop(all.insert(record.id, record)))
+        let created = self.change(|all| match all.entry(record.id) {
+            Entry::Occupied(_) => Err(StoreError::Unavailable("the id is in use".to_owned())),
+            Entry::Vacant(none) => {
+                none.insert(record);
+                Ok(())
+            }
+        });
+        Box::pin(async move { created.await? })
     }
 
     fn load(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Leased>, StoreError>> {
@@ -200,7 +208,9 @@ impl Store for Shelf {
     fn replace(&self, record: Record) -> BoxFuture<'_, Result<Replaced, StoreError>> {
         self.change(|all| match all.get(&record.id) {
             None => Replaced::Gone,
-            Some(old) if old.generation + 1 != record.generation => Replaced::Conflict,
+            Some(old) if old.generation.checked_add(1) != Some(record.generation) => {
+                Replaced::Conflict
+            }
             Some(_) => {
                 all.insert(record.id, record);
                 Replaced::Done
@@ -210,6 +220,10 @@ impl Store for Shelf {
 
     fn end(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
         self.change(move |all| all.remove(&id))
+    }
+
+    fn bury(&self, record: Record) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        self.change(move |all| all.insert(record.id, record))
     }
 
     fn touch(&self, seen: Vec<(SessionId, UnixMs)>) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -226,19 +240,20 @@ impl Store for Shelf {
         let user = user.to_owned();
         self.with(move |all| {
             let mut own: Vec<_> =
-                all.values().filter(|record| record.user == user).cloned().collect();
+                all.values().filter(|r| r.user == user && r.is_listed()).cloned().collect();
             own.sort_by_key(|record| std::cmp::Reverse(record.created));
             own
         })
     }
 
     fn list(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        self.with(|all| all.values().take(limit).cloned().collect())
+        self.with(|all| all.values().filter(|r| r.is_listed()).take(limit).cloned().collect())
     }
 
     fn users(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
         self.with(|all| {
-            let users: BTreeSet<_> = all.values().map(|record| record.user.clone()).collect();
+            let listed = all.values().filter(|record| record.is_listed());
+            let users: BTreeSet<_> = listed.map(|record| record.user.clone()).collect();
             users.into_iter().collect()
         })
     }

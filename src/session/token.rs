@@ -40,6 +40,11 @@ impl SessionId {
         Self(Uuid::from_bytes(bytes))
     }
 
+    /// Whether it follows from something: see [`SessionId::derived`].
+    pub(super) fn is_derived(&self) -> bool {
+        self.0.get_version_num() == 8
+    }
+
     /// The id that follows from `parts`, for what proves itself and is not made here. It tells nothing
     /// of them: a UUID of version 8 (RFC 9562 section 5.8) made of their SHA-256.
     pub fn derived(kind: Form, parts: &[&[u8]]) -> Self {
@@ -116,7 +121,8 @@ impl<'de> Deserialize<'de> for SecretHash {
 }
 
 /// The forms that a token can have. The numbers are part of derived ids: never change them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[repr(u8)]
 pub enum Form {
     /// `<public id>.<secret>`.

@@ -45,12 +45,15 @@ where
     replacing_compares_generations(&*store).await;
     of_two_replacements_one_wins(&store).await;
     ending_is_final_and_repeatable(&store).await;
+    what_is_buried_stays_ended(&*store).await;
     touching_only_moves_forward(&*store).await;
     users_see_their_own_sessions_newest_first(&*store).await;
     let store = open(clock.clone()).await;
     a_list_is_bounded(&*store).await;
     let store = open(clock.clone()).await;
     what_has_expired_is_hidden(&*store, &clock).await;
+    let store = open(clock.clone()).await;
+    what_is_buried_is_kept_until_it_expires(&*store, &clock).await;
 }
 
 async fn what_is_created_is_loaded(store: &dyn Store) {
@@ -143,6 +146,50 @@ async fn ending_is_final_and_repeatable(store: &Arc<dyn Store>) {
     assert!(store.load(record.id).await.unwrap().is_none());
     assert!(store.of_user("ended").await.unwrap().is_empty());
     assert!(store.end(record.id).await.unwrap().is_none());
+}
+
+/// The record of a session that has ended and must be kept.
+fn tombstone(record: &Record) -> Record {
+    let mut tombstone = record.clone();
+    (tombstone.generation, tombstone.over, tombstone.idle_ms) = (u64::MAX, true, u64::MAX);
+    tombstone
+}
+
+async fn what_is_buried_stays_ended(store: &dyn Store) {
+    let record = session("buried", START);
+    store.create(record.clone()).await.unwrap();
+    let mut changed = record.clone();
+    changed.generation = 1;
+    assert_eq!(store.replace(changed.clone()).await.unwrap(), Replaced::Done);
+    let former = store.bury(tombstone(&record)).await.unwrap();
+    assert_eq!(former.map(|former| (former.generation, former.over)), Some((1, false)));
+    for generation in [0, 1, 2, u64::MAX] {
+        changed.generation = generation;
+        let replaced = store.replace(changed.clone()).await.unwrap();
+        assert_ne!(replaced, Replaced::Done, "generation {generation}");
+    }
+    assert!(store.create(record.clone()).await.is_err(), "its id is in use");
+    let found = store.load(record.id).await.unwrap().unwrap();
+    assert_eq!((found.over, found.generation), (true, u64::MAX));
+    assert!(store.of_user("buried").await.unwrap().is_empty());
+    let listed = store.list(usize::MAX).await.unwrap();
+    assert!(listed.iter().all(|listed| listed.id != record.id));
+    let again = store.bury(tombstone(&record)).await.unwrap();
+    assert!(again.is_some_and(|former| former.over), "it was there");
+    let unknown = tombstone(&session("buried", START));
+    assert!(store.bury(unknown.clone()).await.unwrap().is_none());
+    assert!(store.create(unknown).await.is_err());
+}
+
+/// Moves the clock.
+async fn what_is_buried_is_kept_until_it_expires(store: &dyn Store, clock: &Clock) {
+    let record = session("kept", clock.now());
+    store.create(record.clone()).await.unwrap();
+    store.bury(tombstone(&record)).await.unwrap();
+    // Far beyond the idle limit that the session had.
+    clock.advance(Duration::from_secs(3500));
+    assert!(store.load(record.id).await.unwrap().is_some_and(|found| found.over));
+    assert!(store.create(record).await.is_err());
 }
 
 async fn touching_only_moves_forward(store: &dyn Store) {

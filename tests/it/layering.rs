@@ -21,7 +21,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("log", &["section", "clock"]),
     ("admin", &["metrics", "clock"]),
     ("audit", &["clock"]),
-    ("session", &["clock", "audit", "metrics", "secret"]),
+    ("ks", &["secret"]),
+    ("session", &["clock", "audit", "metrics", "secret", "ks"]),
     ("tls", &["section", "secret", "clock"]),
     ("store", &["session", "section", "secret", "clock", "metrics", "tls"]),
     ("directory", &["session", "section", "secret"]),
@@ -30,7 +31,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("headers", &["session", "policy", "section"]),
     ("upstream", &["headers", "section", "secret", "metrics", "clock", "timer"]),
     ("pages", &["session"]),
-    ("api", &["session", "pages", "section", "secret", "clock"]),
+    ("api", &["session", "pages", "section", "secret", "clock", "ks"]),
     ("route", &["api", "section"]),
     (
         "serve",

@@ -20,6 +20,7 @@ pub(super) type Ack<T> = Sender<Result<T, StoreError>>;
 /// A change that somebody asks for.
 #[derive(Debug)]
 pub(super) enum Op {
+    Bury(Box<Record>, Ack<Option<Record>>),
     /// Counts of failed logins have changed: tell when they are written.
     Counted(Ack<()>),
     Create(Box<Record>, Ack<()>),
@@ -31,6 +32,7 @@ pub(super) enum Op {
 /// What to tell whom when the batch is written.
 #[derive(Debug)]
 pub(super) enum Answer {
+    Buried(Ack<Option<Record>>, Option<Arc<Record>>),
     Counted(Ack<()>),
     Created(SessionId, Ack<()>),
     Ended(SessionId, Ack<Option<Record>>, Option<Arc<Record>>),
@@ -76,6 +78,16 @@ impl Batch {
                 Ok(done) => self.answers.push(Answer::Replaced(ack, done)),
                 Err(error) => tell(ack, Err(error)),
             },
+            Op::Bury(record, ack) => {
+                let former = self.current(record.id, by.memory);
+                match self.put(*record) {
+                    Ok(()) => {
+                        self.added += usize::from(former.is_none());
+                        self.answers.push(Answer::Buried(ack, former));
+                    }
+                    Err(error) => tell(ack, Err(error)),
+                }
+            }
             Op::End(id, ack) => {
                 let ended = self.current(id, by.memory);
                 if ended.is_some() {
@@ -88,7 +100,9 @@ impl Batch {
 
     fn create(&mut self, record: Record, by: Bench<'_>) -> Result<SessionId, StoreError> {
         let id = record.id;
-        if self.current(id, by.memory).is_some() {
+        let former = self.current(id, by.memory);
+        // One that has expired may still be there, for it is swept later.
+        if former.as_ref().is_some_and(|former| former.ends() > by.now) {
             return Err(StoreError::Unavailable("the session id is in use".to_owned()));
         }
         if self.is_full(by) && !self.made_room {
@@ -96,11 +110,11 @@ impl Batch {
             self.made_room = true;
             self.sweep(by, Duration::ZERO, BATCH);
         }
-        if self.is_full(by) {
+        if former.is_none() && self.is_full(by) {
             return Err(StoreError::Full { limit: by.max_sessions });
         }
         self.put(record)?;
-        self.added += 1;
+        self.added += usize::from(former.is_none());
         Ok(id)
     }
 

@@ -140,7 +140,7 @@ impl Memory {
         let mut records: Vec<_> = ids
             .into_iter()
             .filter_map(|id| self.visible(id))
-            .filter(|record| record.ends() > now)
+            .filter(|record| record.ends() > now && record.is_listed())
             .map(Arc::unwrap_or_clone)
             .collect();
         records.sort_by_key(|record| (std::cmp::Reverse(record.created), record.id));
@@ -177,6 +177,7 @@ impl Memory {
             let found: Vec<_> = lock(shard)
                 .values()
                 .filter(|entry| entry.ending == 0 && entry.record.ends() > now)
+                .filter(|entry| entry.record.is_listed())
                 .take(limit.saturating_sub(records.len()))
                 .map(|entry| Arc::clone(&entry.record))
                 .collect();

@@ -175,6 +175,10 @@ impl Store for Embedded {
         })
     }
 
+    fn bury(&self, record: Record) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        Box::pin(self.change(|ack| Op::Bury(Box::new(record), ack)))
+    }
+
     /// Visible at once; on the disk with the next change, or within about a second.
     fn touch(&self, seen: Vec<(SessionId, UnixMs)>) -> BoxFuture<'_, Result<(), StoreError>> {
         let mut moved = seen;

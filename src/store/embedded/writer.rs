@@ -202,7 +202,9 @@ impl Writer {
                     self.owed.insert(id);
                 }
             }
-            Answer::Ended(_, ack, record) => tell(ack, Ok(record.map(Arc::unwrap_or_clone))),
+            Answer::Buried(ack, record) | Answer::Ended(_, ack, record) => {
+                tell(ack, Ok(record.map(Arc::unwrap_or_clone)));
+            }
             Answer::Replaced(ack, done) => tell(ack, Ok(done)),
         }
     }
@@ -212,6 +214,7 @@ impl Writer {
         let error = StoreError::Unavailable(why.to_owned());
         match answer {
             Answer::Counted(ack) | Answer::Created(_, ack) => tell(ack, Err(error)),
+            Answer::Buried(ack, _) => tell(ack, Err(error)),
             Answer::Ended(id, ack, _) => {
                 self.memory.unhide(id);
                 tell(ack, Err(error));
@@ -226,6 +229,7 @@ impl Writer {
         let error = error.unwrap_or_else(|| StoreError::Unavailable("it has failed".to_owned()));
         match op {
             Op::Counted(ack) | Op::Create(_, ack) => tell(ack, Err(error)),
+            Op::Bury(_, ack) => tell(ack, Err(error)),
             Op::End(id, ack) => {
                 self.memory.unhide(id);
                 tell(ack, Err(error));

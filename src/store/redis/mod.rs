@@ -134,6 +134,10 @@ impl Store for Redis {
         Box::pin(async move { self.inner.count(self.inner.end(id)).await })
     }
 
+    fn bury(&self, record: Record) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        Box::pin(async move { self.inner.count(self.inner.bury(record)).await })
+    }
+
     fn touch(&self, seen: Vec<(SessionId, UnixMs)>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move { self.inner.count(self.inner.touch(&seen)).await })
     }

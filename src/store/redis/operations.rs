@@ -15,7 +15,7 @@ use super::recent::Recent;
 use super::route::Router;
 use super::{script, value};
 use crate::clock::UnixMs;
-use crate::session::{Leased, Record, Replaced, SessionId, StoreError};
+use crate::session::{Lease, Leased, Record, Replaced, SessionId, StoreError};
 
 /// Sessions that are read, and uses that are written, in one go.
 pub(super) const BATCH: usize = 128;
@@ -69,6 +69,9 @@ impl Inner {
     }
 
     pub(super) async fn create(&self, record: &Record) -> Result<(), Failure> {
+        if self.recent.tombstone(record.id).is_some() {
+            return Err(Failure::Taken);
+        }
         let (keys, deadline) = (&self.common.keys, self.deadline());
         let (id, ours) = (record.id.to_string(), self.common.clock.now());
         // First in the index: a session that nobody can list could not be ended with the others.
@@ -84,8 +87,9 @@ impl Inner {
             Ok((Value::Okay, _)) => Ok(()),
             Ok(_) => Err(Failure::Taken),
             Err(failure) => {
-                // Nobody will hold its token: when it is there after all, it goes.
-                if failure.is_uncertain() {
+                // Nobody will hold its token: when it is there after all, it goes. A token that proves
+                // itself is held already.
+                if failure.is_uncertain() && !record.is_sealed() {
                     self.recent.add(record.id, true);
                 }
                 Err(failure)
@@ -96,7 +100,11 @@ impl Inner {
     pub(super) async fn load(&self, id: SessionId) -> Result<Option<Leased>, Failure> {
         if self.recent.contains(id) {
             self.settle(id).await?;
-            return Ok(None);
+            let tombstone = self.recent.tombstone(id);
+            return Ok(tombstone.map(|record| Leased {
+                record: Arc::unwrap_or_clone(record),
+                lease: Lease::ended(),
+            }));
         }
         let key = self.common.keys.session(id);
         let get = |_: &Up| script::get(&key);
@@ -154,6 +162,26 @@ impl Inner {
         Ok(Some(record))
     }
 
+    pub(super) async fn bury(&self, record: Record) -> Result<Option<Record>, Failure> {
+        let record = Arc::new(record);
+        let (id, now) = (record.id, self.common.clock.now());
+        let key = self.common.keys.session(id);
+        let bury = |up: &Up| {
+            let value = value::write(&record, up.ahead).unwrap_or_default();
+            script::bury(&key, &value, &record, now)
+        };
+        let outcome = self.router.change(&key, true, self.deadline(), bury).await;
+        match &outcome {
+            Ok(_) => self.recent.bury(&record, true),
+            Err(failure) if failure.is_uncertain() => self.recent.bury(&record, false),
+            Err(_) => {}
+        }
+        let (found, up) = outcome?;
+        let former = self.record(id, found, &up);
+        self.prune(&record.user, vec![id.to_string()]).await;
+        Ok(former)
+    }
+
     /// Takes entries out of a user's index; what stays for a fault is taken out at the next read.
     async fn prune(&self, user: &str, members: Vec<String>) {
         let index = self.common.keys.user(user);
@@ -169,15 +197,20 @@ impl Inner {
 
     /// Who is told that a session has ended is told so for good: not by the first server alone.
     async fn settle(&self, id: SessionId) -> Result<(), Failure> {
-        if self.recent.is_unsure(id) {
-            self.end(id).await?;
+        if self.recent.is_unsure(id) { self.repeat(id).await } else { Ok(()) }
+    }
+
+    /// Ends once more what was ended here.
+    async fn repeat(&self, id: SessionId) -> Result<(), Failure> {
+        match self.recent.tombstone(id) {
+            Some(record) => self.bury(Arc::unwrap_or_clone(record)).await.map(drop),
+            None => self.end(id).await.map(drop),
         }
-        Ok(())
     }
 
     async fn end_again(&self) {
         for id in self.recent.all() {
-            if let Err(failure) = self.end(id).await {
+            if let Err(failure) = self.repeat(id).await {
                 tracing::debug!(%failure, "sessions that have ended are not looked after yet");
                 return;
             }
@@ -230,7 +263,11 @@ impl Inner {
         let settled = up.theirs(now).0.saturating_sub(SETTLED) as f64;
         for ((id, added), record) in entries.into_iter().zip(self.load_all(&ids).await?) {
             match record {
-                Some(record) if record.user == user && record.ends() > now => live.push(record),
+                Some(record)
+                    if record.user == user && record.ends() > now && record.is_listed() =>
+                {
+                    live.push(record);
+                }
                 None if added < settled => dead.push(id.to_string()),
                 _ => {}
             }
@@ -253,7 +290,7 @@ impl Inner {
             let ids: Vec<_> =
                 keys.iter().filter_map(|key| self.common.keys.session_of(key)).collect();
             let found = self.load_all(&ids).await?.into_iter().flatten();
-            records.extend(found.filter(|record| record.ends() > now));
+            records.extend(found.filter(|record| record.ends() > now && record.is_listed()));
         }
         // A scan may name a key twice.
         records.sort_by_key(|record| record.id);

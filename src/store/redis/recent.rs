@@ -4,13 +4,13 @@
 //! Replication is asynchronous: a failover, or a restart from an older snapshot, can bring back what was
 //! ended just before it.
 
-use std::collections::{HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::session::SessionId;
+use crate::session::{Record, SessionId};
 
 /// How long an end is remembered: longer than a failover takes.
 const MEMORY: Duration = Duration::from_secs(300);
@@ -24,7 +24,8 @@ pub(super) struct Recent(Mutex<Ends>);
 #[derive(Debug, Default)]
 struct Ends {
     order: VecDeque<(Instant, SessionId)>,
-    ids: HashSet<SessionId>,
+    /// With the record that must be there, if one must.
+    ids: HashMap<SessionId, Option<Arc<Record>>>,
     /// Those of which it is not known that they are on enough servers.
     unsure: HashSet<SessionId>,
 }
@@ -32,6 +33,15 @@ struct Ends {
 impl Recent {
     /// This session was ended for `sure`, or may have been.
     pub(super) fn add(&self, id: SessionId, sure: bool) {
+        self.remember(id, None, sure);
+    }
+
+    /// As [`Recent::add`], for a session whose record must stay.
+    pub(super) fn bury(&self, record: &Arc<Record>, sure: bool) {
+        self.remember(record.id, Some(Arc::clone(record)), sure);
+    }
+
+    fn remember(&self, id: SessionId, tombstone: Option<Arc<Record>>, sure: bool) {
         let mut ends = self.lock();
         if sure {
             ends.unsure.remove(&id);
@@ -46,14 +56,19 @@ impl Recent {
             ends.ids.remove(&old);
             ends.unsure.remove(&old);
         }
-        if ends.ids.insert(id) {
+        if ends.ids.insert(id, tombstone).is_none() {
             ends.order.push_back((now, id));
         }
     }
 
     /// Whether the session was ended here.
     pub(super) fn contains(&self, id: SessionId) -> bool {
-        self.lock().ids.contains(&id)
+        self.lock().ids.contains_key(&id)
+    }
+
+    /// The record that must be there of a session that was ended here, if one must.
+    pub(super) fn tombstone(&self, id: SessionId) -> Option<Arc<Record>> {
+        self.lock().ids.get(&id).cloned().flatten()
     }
 
     /// Whether a failover might bring the session back that was, or may have been, ended here.

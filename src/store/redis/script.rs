@@ -114,6 +114,13 @@ pub(super) fn end(key: &str) -> Cmd {
     command
 }
 
+/// Writes a value over whatever is there and answers with that.
+pub(super) fn bury(key: &str, value: &[u8], record: &Record, now: UnixMs) -> Cmd {
+    let mut command = cmd("SET");
+    command.arg(key).arg(value).arg("PX").arg(left(record.ends(), now)).arg("GET");
+    command
+}
+
 /// As [`end`], for a session that is not known to have ended on enough servers.
 pub(super) fn end_again(key: &str) -> Cmd {
     script(END, key)

@@ -1,0 +1,85 @@
+//! Partners that open sessions for their users, and the partners that somebody administrates.
+
+use std::sync::Arc;
+
+use super::authority::{Authority, signed_in};
+use super::command::{Caller, Outcome, Refusal, Terms, Whom};
+use super::live::Live;
+use super::ports::Account;
+use super::principal::{Partner, Principal, Reach};
+use super::record::Kind;
+use super::token::Form;
+
+/// By whose right a session is opened for somebody.
+#[derive(Debug)]
+enum By {
+    /// A partner, for whom it reaches.
+    Partner(Arc<Partner>),
+    /// Somebody by a key, for themselves.
+    User(String),
+}
+
+impl Authority {
+    /// Opens a session for somebody else. The caller's goes on.
+    pub(super) async fn act_for(
+        self: &Arc<Self>,
+        whom: &Whom,
+        terms: &Terms,
+        caller: &Caller,
+    ) -> Result<Outcome, Refusal> {
+        let live = signed_in(caller)?;
+        let by = self.by(live)?;
+        let account = self.whom(whom);
+        let account = match &by {
+            By::Partner(partner) => {
+                let reached = |account: &Arc<Account>| {
+                    partner.reach == Reach::Everybody || partner.members.contains_key(&account.id)
+                };
+                account.filter(reached).ok_or(Refusal::Missing("user"))?
+            }
+            By::User(id) => {
+                account.filter(|account| account.id == *id).ok_or(Refusal::Forbidden)?
+            }
+        };
+        let method = live.record().method.clone();
+        let (mut record, token) = self.draft(&account, &method, terms, caller)?;
+        match by {
+            By::Partner(partner) => {
+                record.actor = Some(Principal::Partner(partner.id.clone()).to_string());
+                record.tenant = Some(partner.id.clone());
+            }
+            By::User(id) => record.actor = Some(Principal::User(id).to_string()),
+        }
+        let (live, token) = self.hand_out(record, token, None, caller).await?;
+        Ok(Outcome::Opened(live, token))
+    }
+
+    fn by(&self, live: &Live) -> Result<By, Refusal> {
+        let record = live.record();
+        match Principal::of_record(&record.user) {
+            // What a KS may do is said by its privileges, unless it is an admin's.
+            Principal::Partner(id)
+                if record.kind == Kind::Partner && (record.form != Form::Ks || record.admin) =>
+            {
+                self.partner(&id).map(By::Partner).ok_or(Refusal::Forbidden)
+            }
+            // A session that could make others would have no end.
+            Principal::User(id) if record.form == Form::Key => Ok(By::User(id)),
+            _ => Err(Refusal::Forbidden),
+        }
+    }
+
+    /// The partners in which the caller is a member who administrates it, sorted by id.
+    pub(super) fn scopes(&self, caller: &Caller) -> Result<Outcome, Refusal> {
+        let live = signed_in(caller)?;
+        let Principal::User(id) = Principal::of_record(&live.record().user) else {
+            return Ok(Outcome::Scopes(Vec::new()));
+        };
+        let mut partners = self.directory.partners_of(&id);
+        let administrates = |partner: &Arc<Partner>| {
+            !partner.disabled && partner.members.get(&id).is_some_and(|member| member.admin)
+        };
+        partners.retain(administrates);
+        Ok(Outcome::Scopes(partners))
+    }
+}

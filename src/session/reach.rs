@@ -1,0 +1,154 @@
+//! Whom a partner may make sessions for, and who its sessions are right now.
+//!
+//! Asked when a session is made, and again whenever the directory has changed.
+
+use std::sync::Arc;
+
+use super::authority::Authority;
+use super::identity::Identity;
+use super::ports::{Account, Directory};
+use super::principal::{Member, Partner, Principal, Reach};
+use super::record::{Kind, Record};
+use super::token::Form;
+
+/// Prefix of the role that a session has within its tenant.
+pub const ROLE: &str = "role/";
+/// The dialect whose ids of users are those of partners.
+pub(super) const PARTNERS_DIALECT: &str = "kaltura";
+/// Longest id of a guest, in bytes.
+const GUEST: usize = 100;
+
+impl Authority {
+    /// The partner with this id, if it may be used.
+    pub(super) fn partner(&self, id: &str) -> Option<Arc<Partner>> {
+        self.directory.partner(id).filter(|partner| !partner.disabled)
+    }
+
+    /// Who a session is; `None` when its user may not have one any more, or its partner may not give it.
+    pub(super) fn identify(&self, record: &Record) -> Option<Identity> {
+        if record.form == Form::Group {
+            return Some(Identity::default());
+        }
+        let partner = match &record.tenant {
+            Some(tenant) => Some(self.partner(tenant)?),
+            None => None,
+        };
+        if record.kind == Kind::Widget {
+            return partner.filter(|partner| partner.widgets).map(|_| anonymous(record));
+        }
+        if let Some(partner) = partner
+            && !partner.allows(record)
+        {
+            return None;
+        }
+        let mut identity = Identity::derive(record, &*self.directory)?;
+        identity.roles.extend(record.role.iter().map(|role| format!("{ROLE}{role}")));
+        Some(identity)
+    }
+}
+
+/// A widget is nobody.
+fn anonymous(record: &Record) -> Identity {
+    Identity {
+        session: record.id.to_string(),
+        method: record.method.clone(),
+        tenant: record.tenant.clone(),
+        privileges: record.privileges.clone(),
+        kind: record.kind,
+        ..Identity::default()
+    }
+}
+
+impl Partner {
+    /// Whether it may (still) give this session.
+    fn allows(&self, record: &Record) -> bool {
+        let (reached, member) = match Principal::of_record(&record.user) {
+            Principal::User(id) => {
+                let member = self.members.get(&id);
+                (member.is_some() || self.reach == Reach::Everybody, member)
+            }
+            Principal::Guest { partner, .. } => {
+                (partner == self.id && self.reach == Reach::Guests, None)
+            }
+            Principal::Partner(id) => (id == self.id, None),
+            // Only a key is of a group, and none of a partner's.
+            Principal::Group(_) => (false, None),
+        };
+        reached && record.role.as_deref().is_none_or(|role| self.grants(role, member))
+    }
+
+    /// Whether `setrole` may name this role.
+    pub(super) fn grants(&self, role: &str, member: Option<&Member>) -> bool {
+        let own = member.is_some_and(|member| !member.role.is_empty() && member.role == role);
+        own || self.roles.iter().any(|granted| granted == role)
+    }
+}
+
+/// A user of a partner.
+#[derive(Clone, Debug)]
+pub(super) struct Subject {
+    pub(super) principal: Principal,
+    /// Of a person whom the partner lists.
+    pub(super) member: Option<Member>,
+}
+
+impl Subject {
+    /// The partner itself.
+    pub(super) fn partner(partner: &Partner) -> Self {
+        Self { principal: Principal::Partner(partner.id.clone()), member: None }
+    }
+
+    pub(super) fn person(partner: &Partner, account: &Account) -> Self {
+        let member = partner.members.get(&account.id).cloned();
+        Self { principal: Principal::User(account.id.clone()), member }
+    }
+
+    /// Whom the partner calls `id`, if it may make sessions for them; empty: itself.
+    pub(super) fn find(partner: &Partner, id: &str, directory: &dyn Directory) -> Option<Self> {
+        if id.is_empty() {
+            return Some(Self::partner(partner));
+        }
+        if let Some(account) = member(partner, id, directory) {
+            return (!account.disabled).then(|| Self::person(partner, &account));
+        }
+        let known = directory.by_alias(PARTNERS_DIALECT, id).or_else(|| {
+            // An e-mail address names nobody here.
+            directory.by_login(id).filter(|account| account.identifier == id)
+        });
+        match (partner.reach, known) {
+            (Reach::Everybody, Some(account)) if !account.disabled => {
+                Some(Self::person(partner, &account))
+            }
+            (Reach::Guests, None) if is_guest(id) => {
+                let (partner, user) = (partner.id.clone(), id.to_owned());
+                let principal = Principal::Guest { partner, user };
+                Some(Self { principal, member: None })
+            }
+            _ => None,
+        }
+    }
+
+    /// What the partner calls a user of the directory, as [`Subject::find`] reads it.
+    pub(super) fn name(partner: &Partner, account: &Account) -> String {
+        let alias = partner.members.get(&account.id).map(|member| &member.alias);
+        let alias = alias.filter(|alias| !alias.is_empty());
+        let alias = alias.or_else(|| account.aliases.get(PARTNERS_DIALECT));
+        alias.unwrap_or(&account.identifier).clone()
+    }
+}
+
+/// The member whom a partner calls `id`.
+pub(super) fn member(
+    partner: &Partner,
+    id: &str,
+    directory: &dyn Directory,
+) -> Option<Arc<Account>> {
+    let accounts = partner.members.keys().filter_map(|user| directory.by_id(user));
+    let mut named = accounts.filter(|account| Subject::name(partner, account) == id);
+    // Two who share a name are told apart by nothing.
+    named.next().filter(|_| named.next().is_none())
+}
+
+fn is_guest(id: &str) -> bool {
+    id.len() <= GUEST && !id.chars().any(char::is_control)
+}
