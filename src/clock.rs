@@ -4,6 +4,7 @@
 //! machine's wall clock neither extends nor cuts a session, while a suspended machine still ages them.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -53,6 +54,23 @@ impl UnixMs {
             at.second(),
             at.millisecond()
         )
+    }
+}
+
+/// The text is no time that this program knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a time of RFC 3339 since 1970")]
+pub struct NoTime;
+
+impl FromStr for UnixMs {
+    type Err = NoTime;
+
+    /// Reads RFC 3339; what is finer than a millisecond is cut.
+    fn from_str(text: &str) -> Result<Self, NoTime> {
+        let format = &time::format_description::well_known::Rfc3339;
+        let at = time::OffsetDateTime::parse(text, format).map_err(|_| NoTime)?;
+        let ms = at.unix_timestamp_nanos() / 1_000_000;
+        u64::try_from(ms).map(Self).map_err(|_| NoTime)
     }
 }
 

@@ -5,8 +5,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, TableLike, Value};
+use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, Value};
 
+mod keys;
+
+pub use self::keys::{NewPartner, add_key, add_partner, find_owner, remove_key};
 use super::file;
 use super::read::{fresh_id, line_rule, login_rule, name_rule, read};
 use super::snapshot::{Snapshot, fold};
@@ -41,6 +44,14 @@ pub enum EditError {
         /// A name that was perhaps meant.
         near: Option<String>,
     },
+    /// No partner has this id.
+    #[error("there is no partner `{id}`{}; add it with `portcullis partner add {id}`", meant(.near))]
+    UnknownPartner {
+        /// As asked for.
+        id: String,
+        /// An id that was perhaps meant.
+        near: Option<String>,
+    },
     /// The name is in use.
     #[error("`{0}` exists already: choose another name")]
     Taken(String),
@@ -57,7 +68,7 @@ pub enum EditError {
     /// The password hash is none that can be checked.
     #[error("the password hash {0}")]
     Hash(String),
-    /// The file writes users or groups in another way than `[[user]]` and `[[group]]`.
+    /// The file writes a list in another way than as `[[user]]` tables and the like.
     #[error("write `{0} = [...]` as `[[{0}]]` tables first")]
     Layout(&'static str),
     /// The operating system gives no randomness for an id.
@@ -86,6 +97,8 @@ pub struct NewUser {
     pub groups: Vec<String>,
     /// Password hash as `crate::secret::PasswordHash` reads it; none: no login by password.
     pub password: Option<Secret>,
+    /// What other APIs call this user: dialect and id.
+    pub aliases: Vec<(String, String)>,
 }
 
 /// A group to add.
@@ -130,6 +143,11 @@ pub fn add_user(file: &Path, user: &NewUser) -> Result<String, EditError> {
             table.insert("password", text(hash.expose()));
         }
         table.insert("groups", list(&user.groups));
+        if !user.aliases.is_empty() {
+            let pairs = user.aliases.iter().map(|(dialect, id)| (dialect.as_str(), id.as_str()));
+            let aliases: InlineTable = pairs.collect();
+            table.insert("aliases", Item::Value(Value::InlineTable(aliases)));
+        }
         append(document, "user", table)?;
         Ok(true)
     })?;
@@ -291,11 +309,12 @@ fn user_table<'a>(
     let found = now.by_name(name).and_then(|account| {
         tables(document, "user").into_iter().find(|user| holds(*user, "id", &account.id))
     });
-    found.ok_or_else(|| {
-        let folded = fold(name);
-        let near = closest(&folded, &now.names()).map(str::to_owned);
-        EditError::UnknownUser { name: name.to_owned(), near }
-    })
+    found.ok_or_else(|| unknown_user(now, name))
+}
+
+fn unknown_user(now: &Snapshot, name: &str) -> EditError {
+    let near = closest(&fold(name), &now.names()).map(str::to_owned);
+    EditError::UnknownUser { name: name.to_owned(), near }
 }
 
 /// Sets a value in place: what stands around it, such as a comment behind it, stays.

@@ -1,10 +1,12 @@
-//! People and groups from `users.toml`: an immutable snapshot that is swapped when the file changes.
+//! People, groups, partners and keys from `users.toml`: an immutable snapshot that is swapped when the file changes.
 //!
 //! Answers the session core's questions from memory; checks no password and opens no session.
 //! Calls that touch the file block: never make them on a worker.
 
 pub mod edit;
 mod file;
+mod keys;
+mod partners;
 mod read;
 mod snapshot;
 
@@ -20,7 +22,7 @@ use self::read::{fresh_id, read};
 use self::snapshot::Snapshot;
 use crate::secret::{Costs, Secret, hash_password, random, sha256};
 use crate::section::{Problem, Section};
-use crate::session::{Account, Directory, Group};
+use crate::session::{Account, Directory, Group, Key, Partner, Principal, SecretHash};
 
 /// Login name of the user that is made at the first start.
 const FIRST_USER: &str = "admin";
@@ -148,14 +150,9 @@ impl Users {
             Err(refused) => return Err(state.refuse(None, refused)),
         };
         let hash = sha256(text.as_bytes());
-        if hash == state.used {
+        if hash == state.used && self.now.load().is_current() {
             state.refused = None;
             return Ok(Reload::Unchanged);
-        }
-        if let Some((Some(known), refused)) = &state.refused
-            && *known == hash
-        {
-            return Err(Refused { repeated: true, ..refused.clone() });
         }
         self.adopt(text).map_err(|refused| state.refuse(Some(hash), refused))?;
         *state = State { used: hash, refused: None };
@@ -179,14 +176,9 @@ impl Users {
         Ok(())
     }
 
-    /// The account that another API knows under `alias`.
-    pub fn by_alias(&self, dialect: &str, alias: &str) -> Option<Arc<Account>> {
-        self.now.load().by_alias(dialect, alias).cloned()
-    }
-
-    /// The alias of a user in another API.
-    pub fn alias(&self, id: &str, dialect: &str) -> Option<String> {
-        self.now.load().alias(id, dialect).map(str::to_owned)
+    /// All keys, oldest first.
+    pub fn keys(&self) -> Vec<Arc<Key>> {
+        self.now.load().all_keys()
     }
 }
 
@@ -282,6 +274,41 @@ impl Directory for Users {
 
     fn members(&self, group: &str) -> Vec<Arc<Account>> {
         self.now.load().members(group).to_vec()
+    }
+
+    fn by_alias(&self, dialect: &str, alias: &str) -> Option<Arc<Account>> {
+        self.now.load().by_alias(dialect, alias).cloned()
+    }
+
+    fn partner(&self, id: &str) -> Option<Arc<Partner>> {
+        self.now.load().partner(id).cloned()
+    }
+
+    fn partners_of(&self, user: &str) -> Vec<Arc<Partner>> {
+        self.now.load().partners_of(user).to_vec()
+    }
+
+    fn key(&self, id: &str) -> Option<Arc<Key>> {
+        self.now.load().key(id).cloned()
+    }
+
+    fn key_by_hash(&self, hash: &SecretHash) -> Option<Arc<Key>> {
+        self.now.load().key_by_hash(hash).cloned()
+    }
+
+    fn keys_of(&self, owner: &Principal) -> Vec<Arc<Key>> {
+        self.now.load().keys_of(owner).to_vec()
+    }
+
+    fn add_key(&self, key: &Key) -> Result<(), String> {
+        edit::add_key(&self.file, key).map_err(|error| error.to_string())?;
+        self.reload().map(drop).map_err(|refused| refused.to_string())
+    }
+
+    fn remove_key(&self, id: &str) -> Result<bool, String> {
+        let removed = edit::remove_key(&self.file, id).map_err(|error| error.to_string())?;
+        self.reload().map_err(|refused| refused.to_string())?;
+        Ok(removed)
     }
 
     fn rehash(&self, id: &str, old: &Secret, new: &Secret) -> Result<(), String> {

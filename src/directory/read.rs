@@ -6,13 +6,22 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::snapshot::{Aliases, Snapshot, cycles, fold};
+use super::keys::{Owners, read_keys};
+use super::partners::{People, read_partners};
+use super::snapshot::{Snapshot, cycles, fold};
 use crate::secret::{PasswordHash, Secret, random};
 use crate::section::{Placed, Problem, Problems, Section, closest};
 use crate::session::{Account, Group};
 
 /// Entries that all lists of sub-groups may have together: bounds memory.
 const BELOW: usize = 1_000_000;
+
+/// What a text must be like.
+type Rule = fn(&str) -> Result<(), &'static str>;
+
+/// The APIs that call people by ids of their own, and what such an id is like.
+const DIALECTS: [(&str, Rule); 3] =
+    [("kaltura", login_rule), ("nuvla", name_rule), ("versal", number_rule)];
 
 struct User {
     id: Option<Placed<String>>,
@@ -35,18 +44,22 @@ struct Declared {
 pub(super) fn read(file: &Path, text: String) -> Result<Snapshot, Vec<Problem>> {
     let problems = Problems::default();
     let mut root = Section::parse(file, text, &problems);
-    root.refuse(
-        "partner",
-        "`[[partner]]` is not supported by this version",
-        "remove the table, or use a version whose documentation lists it",
-    );
     let declared: Vec<_> = root.tables("group").into_iter().filter_map(read_group).collect();
     let users: Vec<_> = root.tables("user").into_iter().map(read_user).collect();
     let groups = check_groups(&root, declared);
     let people = check_users(&root, users, &groups);
+    let named = People::new(&people);
+    let mut watched = Vec::new();
+    let partners = read_partners(&mut root, &named, &mut watched);
+    let owners = Owners { people: &named, groups: &groups, partners: &partners };
+    let keys = read_keys(&mut root, &owners);
     drop(root);
     let found = problems.list();
-    if found.is_empty() { Ok(Snapshot::new(people, groups)) } else { Err(found) }
+    if found.is_empty() {
+        Ok(Snapshot::new(people, groups, partners, keys).watching(watched))
+    } else {
+        Err(found)
+    }
 }
 
 fn read_group(mut section: Section) -> Option<Declared> {
@@ -66,8 +79,30 @@ fn read_user(mut section: Section) -> User {
         password: password(&mut section),
         groups: section.texts("groups"),
         disabled: section.flag("disabled", false),
-        aliases: section.table("aliases").pairs(),
+        aliases: aliases(&mut section),
     }
+}
+
+/// What other APIs call somebody, by dialect.
+fn aliases(section: &mut Section) -> Vec<(Placed<String>, String)> {
+    let mut table = section.table("aliases");
+    let aliases = table.pairs();
+    for (dialect, alias) in &aliases {
+        let Some((_, rule)) = DIALECTS.iter().find(|(name, _)| *name == dialect.value) else {
+            let names = DIALECTS.map(|(name, _)| name);
+            let remedy = match closest(&dialect.value, &names) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("use {}", names.join(", ")),
+            };
+            table.problem_at(dialect, format!("there is no API `{}`", dialect.value), remedy);
+            continue;
+        };
+        if let Err(remedy) = rule(alias) {
+            let what = format!("the alias `{}` cannot be {alias:?}", dialect.value);
+            table.problem_at(dialect, what, remedy);
+        }
+    }
+    aliases
 }
 
 /// A random id (UUID version 4), empty when the operating system gives no randomness.
@@ -79,11 +114,11 @@ pub(super) fn fresh_id() -> String {
 }
 
 /// A required string that keeps `rule`; `None` when that is reported.
-fn checked(
+pub(super) fn checked(
     section: &mut Section,
     key: &'static str,
     example: &str,
-    rule: fn(&str) -> Result<(), &'static str>,
+    rule: Rule,
 ) -> Option<Placed<String>> {
     let usable = section.is_text(key);
     let text = section.required(key, example);
@@ -119,6 +154,14 @@ pub(super) fn login_rule(name: &str) -> Result<(), &'static str> {
     }
 }
 
+/// Signed 64-bit integers, written in one way only.
+pub(super) fn number_rule(text: &str) -> Result<(), &'static str> {
+    match text.parse::<i64>() {
+        Ok(number) if number.to_string() == text => Ok(()),
+        _ => Err("use a whole number of 64 bits, such as \"1234\" or \"-5\""),
+    }
+}
+
 /// Text for people: one line.
 pub(super) fn line_rule(text: &str) -> Result<(), &'static str> {
     if text.len() <= 512 && !text.contains(char::is_control) {
@@ -128,7 +171,7 @@ pub(super) fn line_rule(text: &str) -> Result<(), &'static str> {
     }
 }
 
-fn line(section: &mut Section, key: &'static str) -> String {
+pub(super) fn line(section: &mut Section, key: &'static str) -> String {
     let Some(text) = section.text(key) else { return String::new() };
     if let Err(remedy) = line_rule(&text.value) {
         section.problem_at(&text, format!("`{key}` cannot be {:?}", text.value), remedy);
@@ -223,7 +266,7 @@ fn check_users(
     root: &Section,
     users: Vec<User>,
     groups: &BTreeMap<String, Arc<Group>>,
-) -> Vec<(Account, Aliases)> {
+) -> Vec<Account> {
     let names: Vec<&str> = groups.keys().map(String::as_str).collect();
     let (mut ids, mut logins, mut taken) = (HashMap::new(), HashMap::new(), HashMap::new());
     let mut people = Vec::with_capacity(users.len());
@@ -252,22 +295,18 @@ fn check_users(
                 format!("give this user another, such as \"{}\"", fresh_id()),
             );
         }
+        let aliases = user.aliases.into_iter().map(|(dialect, alias)| (dialect.value, alias));
         let account = Account {
             id: id.value.clone(),
             identifier: name.value.clone(),
             name: user.display_name,
             email: user.email,
             groups: names_of(&user.groups),
-            aliases: user
-                .aliases
-                .iter()
-                .map(|(d, alias)| (d.value.clone(), alias.clone()))
-                .collect(),
+            aliases: aliases.collect(),
             disabled: user.disabled,
             password: user.password,
         };
-        let aliases = user.aliases.into_iter().map(|(dialect, alias)| (dialect.value, alias));
-        people.push((account, aliases.collect()));
+        people.push(account);
     }
     people
 }

@@ -1,17 +1,15 @@
-//! People and groups at one moment, indexed for every question that the core asks.
+//! People, groups, partners and keys at one moment, indexed for every question that the core asks.
 //!
 //! Immutable. Expects content that `read` has checked.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::session::{Account, Group};
+use crate::section::SecretSource;
+use crate::session::{Account, Group, Key, Partner, Principal, SecretHash};
 
 /// Longest identifier that is looked up, in bytes.
 const IDENTIFIER_LENGTH: usize = 512;
-
-/// Dialect to alias, of one user.
-pub(super) type Aliases = BTreeMap<String, String>;
 
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
@@ -22,9 +20,17 @@ pub(super) struct Snapshot {
     groups: BTreeMap<String, Arc<Group>>,
     below: HashMap<String, Vec<String>>,
     members: HashMap<String, Vec<Arc<Account>>>,
-    aliases: BTreeMap<String, Aliases>,
     /// Dialect, alias, account.
     by_alias: HashMap<String, HashMap<String, Arc<Account>>>,
+    partners: BTreeMap<String, Arc<Partner>>,
+    /// Stable id of a user, partners in the order of their ids.
+    partners_of: HashMap<String, Vec<Arc<Partner>>>,
+    keys: BTreeMap<String, Arc<Key>>,
+    key_by_hash: HashMap<SecretHash, Arc<Key>>,
+    /// Oldest first.
+    keys_of: HashMap<Principal, Vec<Arc<Key>>>,
+    /// Secrets that were read from files of their own.
+    watched: Vec<SecretSource>,
 }
 
 /// The form in which login names and e-mail addresses are compared: trimmed, ASCII in lower case.
@@ -36,18 +42,17 @@ pub(super) fn fold(name: &str) -> String {
 
 impl Snapshot {
     pub(super) fn new(
-        people: Vec<(Account, Aliases)>,
+        people: Vec<Account>,
         groups: BTreeMap<String, Arc<Group>>,
+        partners: BTreeMap<String, Partner>,
+        keys: Vec<Key>,
     ) -> Self {
         let mut new = Self { below: below(&groups), groups, ..Self::default() };
-        for (account, aliases) in people {
+        for account in people {
             let account = Arc::new(account);
-            for (dialect, alias) in &aliases {
+            for (dialect, alias) in &account.aliases {
                 let of_dialect = new.by_alias.entry(dialect.clone()).or_default();
                 of_dialect.insert(alias.clone(), Arc::clone(&account));
-            }
-            if !aliases.is_empty() {
-                new.aliases.insert(account.id.clone(), aliases);
             }
             for group in &account.groups {
                 new.members.entry(group.clone()).or_default().push(Arc::clone(&account));
@@ -61,7 +66,35 @@ impl Snapshot {
             new.by_name.insert(fold(&account.identifier), Arc::clone(&account));
             new.by_id.insert(account.id.clone(), account);
         }
+        for (id, partner) in partners {
+            let partner = Arc::new(partner);
+            for user in partner.members.keys() {
+                new.partners_of.entry(user.clone()).or_default().push(Arc::clone(&partner));
+            }
+            new.partners.insert(id, partner);
+        }
+        new.add_keys(keys);
         new
+    }
+
+    /// The same, with secrets whose files are looked at again.
+    pub(super) fn watching(self, watched: Vec<SecretSource>) -> Self {
+        Self { watched, ..self }
+    }
+
+    /// Whether every secret file holds what was read from it. Reads the files.
+    pub(super) fn is_current(&self) -> bool {
+        self.watched.iter().all(SecretSource::is_current)
+    }
+
+    fn add_keys(&mut self, mut keys: Vec<Key>) {
+        keys.sort_by_key(|key| key.created);
+        for key in keys {
+            let key = Arc::new(key);
+            self.key_by_hash.insert(key.hash, Arc::clone(&key));
+            self.keys_of.entry(key.owner.clone()).or_default().push(Arc::clone(&key));
+            self.keys.insert(key.id.clone(), key);
+        }
     }
 
     /// The account with this login name; otherwise the one that has this e-mail address alone.
@@ -85,8 +118,35 @@ impl Snapshot {
         self.by_alias.get(dialect)?.get(alias)
     }
 
-    pub(super) fn alias(&self, id: &str, dialect: &str) -> Option<&str> {
-        self.aliases.get(id)?.get(dialect).map(String::as_str)
+    pub(super) fn partner(&self, id: &str) -> Option<&Arc<Partner>> {
+        self.partners.get(id)
+    }
+
+    pub(super) fn partner_ids(&self) -> Vec<&str> {
+        self.partners.keys().map(String::as_str).collect()
+    }
+
+    pub(super) fn partners_of(&self, user: &str) -> &[Arc<Partner>] {
+        self.partners_of.get(user).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn key(&self, id: &str) -> Option<&Arc<Key>> {
+        self.keys.get(id)
+    }
+
+    pub(super) fn key_by_hash(&self, hash: &SecretHash) -> Option<&Arc<Key>> {
+        self.key_by_hash.get(hash)
+    }
+
+    pub(super) fn keys_of(&self, owner: &Principal) -> &[Arc<Key>] {
+        self.keys_of.get(owner).map_or(&[], Vec::as_slice)
+    }
+
+    /// All keys, oldest first.
+    pub(super) fn all_keys(&self) -> Vec<Arc<Key>> {
+        let mut keys: Vec<_> = self.keys.values().cloned().collect();
+        keys.sort_by_key(|key| key.created);
+        keys
     }
 
     pub(super) fn group(&self, name: &str) -> Option<&Arc<Group>> {
@@ -126,7 +186,7 @@ impl Snapshot {
                 (&own.name, &own.description, &own.parents)
                     == (&theirs.name, &theirs.description, &theirs.parents)
             });
-        same_people && same_groups && self.aliases == other.aliases
+        same_people && same_groups && self.partners == other.partners && self.keys == other.keys
     }
 }
 

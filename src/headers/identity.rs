@@ -75,9 +75,16 @@ fn list(items: &[String]) -> Option<String> {
 fn nuvla_id(identity: &Identity) -> Option<String> {
     match identity.aliases.get("nuvla") {
         Some(alias) => some(alias),
-        None if identity.user.is_empty() => None,
-        None => some(&user_claim(&identity.user)),
+        None => owner(identity),
     }
+}
+
+/// The claim of the session's owner to be themselves.
+fn owner(identity: &Identity) -> Option<String> {
+    if identity.user.is_empty() {
+        return None;
+    }
+    some(&Principal::of_record(&identity.user).to_string())
 }
 
 /// What Versal calls the user, if it knows them.

@@ -11,13 +11,14 @@ use super::change::deliver;
 use super::command::{Caller, Command, Opening, Outcome, Peer, Refusal};
 use super::counters::Person;
 use super::follow::Follower;
-use super::identity::{Identity, claimable, group_claim, may_claim, user_claim};
+use super::identity::{Identity, claimable, group_claim, may_claim};
 use super::limits::Turns;
 use super::live::Live;
 use super::lookup::Flights;
 use super::ports::{
     Account, Credentials, Directory, LoginError, Method, Proven, Store, StoreError,
 };
+use super::principal::Principal;
 use super::record::{Previous, Record};
 use super::sealed::Widgets;
 use super::throttle::{Attempt, Denied, Throttle};
@@ -120,6 +121,7 @@ impl Authority {
         }
         match command {
             Command::ActFor(whom, terms) => self.act_for(&whom, &terms, caller).await,
+            Command::Describe(id) => self.describe(&id, caller),
             Command::EndOthers => self.end_others(caller).await,
             Command::EndSession(id) => self.end_one(id, caller).await,
             Command::Groups => {
@@ -401,7 +403,7 @@ impl Authority {
 
     /// The claims that the holder of `identity` may switch to, themselves first.
     pub fn claims(&self, identity: &Identity) -> Vec<String> {
-        let mut claims = vec![user_claim(&identity.user)];
+        let mut claims = vec![Principal::of_record(&identity.user).to_string()];
         let mut add = |name: &String| {
             let claim = group_claim(name);
             if self.directory.group(name).is_some() && !claims.contains(&claim) {

@@ -234,6 +234,13 @@ pub struct Account {
     pub password: Option<Secret>,
 }
 
+impl Account {
+    /// What partners call this person unless they say otherwise: the alias `kaltura`, or the login name.
+    pub fn puser(&self) -> &str {
+        self.aliases.get("kaltura").unwrap_or(&self.identifier)
+    }
+}
+
 /// A group as the directory knows it.
 #[derive(Clone, Debug, Default)]
 pub struct Group {

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::identity::{GROUP, USER};
+use super::ports::Account;
 use super::token::SecretHash;
 use crate::clock::UnixMs;
 use crate::secret::Secret;
@@ -117,7 +118,7 @@ impl Key {
 }
 
 /// A partner (tenant): an organisation that makes sessions for its users.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Partner {
     /// Stable id; for the Kaltura dialect a positive decimal number.
     pub id: String,
@@ -177,6 +178,13 @@ pub struct Member {
     pub privileges: Option<String>,
 }
 
+impl Member {
+    /// What the partner calls this member, whose account is `account` (Kaltura: the puser id).
+    pub fn puser<'a>(&'a self, account: &'a Account) -> &'a str {
+        if self.alias.is_empty() { account.puser() } else { &self.alias }
+    }
+}
+
 /// How the hash of an app token is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HashKind {
@@ -192,7 +200,7 @@ pub enum HashKind {
 }
 
 /// A secret of a partner for its apps: they prove to have it by a hash over it and their session.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppToken {
     /// Public id.
     pub id: String,
@@ -200,7 +208,7 @@ pub struct AppToken {
     pub token: Secret,
     /// How the hash is made.
     pub hash: HashKind,
-    /// The user that its sessions are for; empty: whom the app names.
+    /// Stable id of the user that its sessions are for; empty: whom the app names.
     pub user: String,
     /// Whether its sessions are admin sessions.
     pub admin: bool,

@@ -36,12 +36,14 @@ impl Authority {
         if record.kind == Kind::Widget {
             return partner.filter(|partner| partner.widgets).map(|_| anonymous(record));
         }
-        if let Some(partner) = partner
-            && !partner.allows(record)
-        {
+        if partner.as_ref().is_some_and(|partner| !partner.allows(record)) {
             return None;
         }
         let mut identity = Identity::derive(record, &*self.directory)?;
+        let member = partner.as_ref().and_then(|partner| partner.members.get(&identity.user));
+        if let Some(member) = member.filter(|member| !member.alias.is_empty()) {
+            identity.aliases.insert(PARTNERS_DIALECT.to_owned(), member.alias.clone());
+        }
         identity.roles.extend(record.role.iter().map(|role| format!("{ROLE}{role}")));
         Some(identity)
     }
@@ -128,12 +130,17 @@ impl Subject {
         }
     }
 
+    /// The person with this stable id, if the partner may make sessions for them.
+    pub(super) fn by_id(partner: &Partner, id: &str, directory: &dyn Directory) -> Option<Self> {
+        let account = directory.by_id(id).filter(|account| !account.disabled)?;
+        let subject = Self::person(partner, &account);
+        (subject.member.is_some() || partner.reach == Reach::Everybody).then_some(subject)
+    }
+
     /// What the partner calls a user of the directory, as [`Subject::find`] reads it.
     pub(super) fn name(partner: &Partner, account: &Account) -> String {
-        let alias = partner.members.get(&account.id).map(|member| &member.alias);
-        let alias = alias.filter(|alias| !alias.is_empty());
-        let alias = alias.or_else(|| account.aliases.get(PARTNERS_DIALECT));
-        alias.unwrap_or(&account.identifier).clone()
+        let member = partner.members.get(&account.id);
+        member.map_or(account.puser(), |member| member.puser(account)).to_owned()
     }
 }
 

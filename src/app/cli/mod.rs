@@ -3,6 +3,7 @@
 mod ask;
 mod bans;
 mod explain;
+mod keys;
 mod sessions;
 mod users;
 
@@ -60,6 +61,12 @@ enum Command {
     /// Groups in the users file.
     #[command(subcommand)]
     Group(users::GroupCommand),
+    /// API keys and partner keys in the users file.
+    #[command(subcommand)]
+    Key(keys::KeyCommand),
+    /// Partners in the users file.
+    #[command(subcommand)]
+    Partner(keys::PartnerCommand),
     /// Sessions of the running gateway, or of its store when none runs here.
     #[command(subcommand)]
     Session(sessions::SessionCommand),
@@ -109,6 +116,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Explain(question) => explain::explain(&file, &question),
         Command::HashPassword => hash(&file),
         Command::Group(command) => users::group(&file, command),
+        Command::Key(command) => keys::key(&file, command),
+        Command::Partner(command) => keys::partner(&file, command),
         Command::Session(command) => sessions::session(&file, &command),
         Command::User(command) => users::user(&file, command),
     };

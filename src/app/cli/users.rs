@@ -25,6 +25,9 @@ pub(super) enum UserCommand {
         /// A group (repeatable).
         #[arg(long = "group")]
         groups: Vec<String>,
+        /// What another API calls them, such as kaltura=ada (repeatable).
+        #[arg(long = "alias", value_name = "API=ID", value_parser = alias)]
+        aliases: Vec<(String, String)>,
         /// Make a random password and print it once.
         #[arg(long)]
         generate: bool,
@@ -70,11 +73,17 @@ pub(super) fn user(file: &Path, command: UserCommand) -> Result<(), Error> {
     let config = Config::load(file)?;
     let users = &config.directory.file;
     match command {
-        UserCommand::Add { name, email, display_name, groups, generate } => {
+        UserCommand::Add { name, email, display_name, groups, aliases, generate } => {
             let password = if generate { generated_password()? } else { new_password()? };
             let hash = hash_password(&password, &config.login.costs()).map_err(Error::new)?;
-            let user =
-                NewUser { name: name.clone(), email, display_name, groups, password: Some(hash) };
+            let user = NewUser {
+                name: name.clone(),
+                email,
+                display_name,
+                groups,
+                password: Some(hash),
+                aliases,
+            };
             let id = edit::add_user(users, &user).map_err(Error::new)?;
             println!("added {name} with the id {id}");
             if generate {
@@ -111,4 +120,10 @@ pub(super) fn group(file: &Path, command: GroupCommand) -> Result<(), Error> {
     edit::add_group(&config.directory.file, &group).map_err(Error::new)?;
     println!("added the group {name}");
     Ok(())
+}
+
+fn alias(text: &str) -> Result<(String, String), String> {
+    let halves = text.split_once('=').filter(|(api, id)| !api.is_empty() && !id.is_empty());
+    let (api, id) = halves.ok_or("write it as API=ID, such as kaltura=ada")?;
+    Ok((api.to_owned(), id.to_owned()))
 }

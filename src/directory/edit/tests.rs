@@ -23,6 +23,7 @@ fn a_user_is_added_behind_the_others() {
         display_name: Some("Dávid".to_owned()),
         groups: vec!["ops".to_owned(), "board".to_owned()],
         password: Some(hash("secret")),
+        aliases: Vec::new(),
     };
     let id = add_user(&place.file, &new).unwrap();
     let text = place.text();
@@ -172,4 +173,75 @@ fn a_writer_waits_for_another_process() {
     let users = place.open();
     assert!(users.by_login("carla").is_some(), "nothing of the other is lost");
     assert!(users.by_login("bob").unwrap().disabled);
+}
+
+fn new_key(owner: &str) -> crate::session::Key {
+    let secret = crate::session::KeySecret::issue().unwrap();
+    crate::session::Key {
+        id: crate::session::SessionId::issue().unwrap().to_string(),
+        name: "for \"tests\"".to_owned(),
+        owner: owner.parse().unwrap(),
+        hash: secret.hash(),
+        created: crate::clock::UnixMs(1_769_853_600_500),
+        expires: Some(crate::clock::UnixMs(1_896_044_400_000)),
+    }
+}
+
+#[test]
+fn keys_and_partners_come_and_go_and_the_rest_stays() {
+    let place = Place::with(FILE);
+    let users = place.open();
+    let secret = Secret::new("0123456789abcdef0123456789abcdef".to_owned());
+    let (name, email) = (Some("Acme".to_owned()), Some("it@acme.example".to_owned()));
+    let partner = NewPartner { id: "100".to_owned(), name, email, secret };
+    add_partner(&place.file, &partner).unwrap();
+    let with_partner = place.text();
+    assert!(matches!(add_partner(&place.file, &partner), Err(EditError::Taken(_))));
+    let keys = ["user/u1", "group/staff", "partner/100"].map(new_key);
+    for key in &keys {
+        users.add_key(key).unwrap();
+        assert_eq!(*users.key(&key.id).unwrap(), *key);
+        assert_eq!(users.keys_of(&key.owner).len(), 1);
+    }
+    assert_eq!(users.partner("100").unwrap().admin_secrets.len(), 1);
+    assert!(matches!(add_key(&place.file, &keys[0]), Err(EditError::Taken(_))));
+    for key in &keys {
+        assert!(users.remove_key(&key.id).unwrap());
+        assert!(users.key(&key.id).is_none());
+        assert!(!users.remove_key(&key.id).unwrap());
+    }
+    assert_eq!(place.text(), with_partner);
+    assert!(with_partner.starts_with("# our people") && with_partner.contains("# the boss"));
+    assert!(with_partner.ends_with("# the end\n"));
+}
+
+#[test]
+fn keys_of_nobody_are_refused() {
+    let place = Place::with(FILE);
+    for (owner, expected) in [
+        ("user/alice", "no user `alice`"),
+        ("group/staf", "did you mean `staff`?"),
+        ("partner/7", "portcullis partner add 7"),
+        ("partner/7/eve", "keys belong to"),
+    ] {
+        let error = add_key(&place.file, &new_key(owner)).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let owner = find_owner(&place.file, &"user/alice".parse().unwrap()).unwrap();
+    assert_eq!(owner.to_string(), "user/u1");
+    assert_eq!(place.text(), FILE);
+}
+
+#[test]
+fn aliases_of_a_new_user_are_checked() {
+    let place = Place::with(FILE);
+    let with = |dialect: &str, id: &str| NewUser {
+        aliases: vec![(dialect.to_owned(), id.to_owned())],
+        ..user("erin")
+    };
+    let error = add_user(&place.file, &with("versal", "x")).unwrap_err().to_string();
+    assert!(error.contains("64 bits"), "{error}");
+    assert_eq!(place.text(), FILE);
+    let id = add_user(&place.file, &with("versal", "-7")).unwrap();
+    assert_eq!(place.open().by_alias("versal", "-7").unwrap().id, id);
 }

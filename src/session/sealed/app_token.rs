@@ -92,15 +92,22 @@ impl Authority {
         user: &str,
         terms: &KsTerms,
     ) -> Option<Draft> {
-        let name = if token.user.is_empty() { user } else { &token.user };
+        let (subject, name) = match token.user.as_str() {
+            "" => (Subject::find(&partner, user, &*self.directory)?, user.to_owned()),
+            id => {
+                let account = self.directory.by_id(id)?;
+                let name = Subject::name(&partner, &account);
+                (Subject::by_id(&partner, id, &*self.directory)?, name)
+            }
+        };
         let asked = if token.privileges.is_empty() { &terms.privileges } else { &token.privileges };
         let grants = Grants::asked(asked)?.of_app_token(&token.id);
         let now = self.clock.now();
         let left = token.expires.map_or(Duration::MAX, |end| end.since(now));
         let expires = end(terms.lifetime, &[token.lifetime, partner.lifetime, left], now)?;
         let draft = Draft {
-            subject: Some(Subject::find(&partner, name, &*self.directory)?),
-            name: name.to_owned(),
+            subject: Some(subject),
+            name,
             partner,
             admin: token.admin,
             grants,
