@@ -22,6 +22,7 @@ mod floods;
 mod flow;
 mod layering;
 mod nuvla;
+mod openapi;
 mod operator;
 mod outages;
 
