@@ -88,6 +88,7 @@ pub enum Event<'a> {
         /// Public id of the session.
         session: &'a str,
         /// Why: `logout`, `ended-by-user`, `ended-by-operator`, `new-login`, `user-disabled`,
+        /// `key-revoked`, `maker-gone` (its key or partner is gone),
         /// `too-many-sessions`, `abandoned` (whoever signed in had gone).
         reason: &'a str,
     },

@@ -249,6 +249,7 @@ impl From<&Refusal> for Fault {
             Refusal::NotFound => (StatusCode::NOT_FOUND, "session-not-found"),
             Refusal::NotSignedIn => (StatusCode::UNAUTHORIZED, "not-signed-in"),
             Refusal::Throttled { .. } => (StatusCode::TOO_MANY_REQUESTS, "login-throttled"),
+            Refusal::TooMany(_) => (StatusCode::CONFLICT, "too-many"),
             Refusal::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "session-store-unavailable"),
             Refusal::Unsupported => (StatusCode::BAD_REQUEST, "login-method-not-enabled"),
         };

@@ -37,6 +37,11 @@ pub(super) enum Order {
     },
     /// End all sessions.
     RevokeAll,
+    /// Revoke a key, and end the sessions that were made with it.
+    RevokeKey {
+        /// Id, with or without `credential/`.
+        id: String,
+    },
     /// End one session.
     RevokeOne {
         /// Public id.
@@ -188,6 +193,10 @@ async fn obey(
     let origin = Origin::default();
     match order {
         Order::Bans => bans::list(authority, users).await.map(|bans| Answer::Bans { bans }),
+        Order::RevokeKey { id } => match authority.revoke(id).await.map_err(words)? {
+            true => Ok(Answer::Revoked { count: 1 }),
+            false => Err(format!("there is no key \"{id}\": see portcullis key list")),
+        },
         Order::LiftBans { user, network } => {
             let lifted = bans::lift(authority, users, user.as_deref(), network.as_deref()).await;
             lifted.map(|count| Answer::Lifted { count })

@@ -3,6 +3,7 @@
 //! A method says who somebody is; it never opens a session, and sees people only through the
 //! `session::Directory` port.
 
+mod api_key;
 mod choice;
 mod password;
 mod pool;
@@ -10,6 +11,7 @@ mod pool;
 use std::io;
 use std::sync::Arc;
 
+pub use self::api_key::ApiKey;
 pub use self::choice::check_new_password;
 pub use self::password::Password;
 
@@ -21,14 +23,14 @@ use crate::session::{Directory, Method};
 /// A kind of login method.
 #[derive(Debug)]
 pub struct Kind {
-    /// Name in configuration (`[login.<name>]`), records and lists of methods.
+    /// Name in configuration (`[login.<name>]`).
     pub name: &'static str,
     /// Reads the method's table; `None` when the method is off.
     pub read: fn(&mut Section) -> Option<Arc<dyn Plan>>,
 }
 
 /// All kinds, in the order in which they are tried and shown.
-pub static KINDS: &[&Kind] = &[&password::KIND];
+pub static KINDS: &[&Kind] = &[&password::KIND, &api_key::KIND];
 
 /// What methods work with.
 #[derive(Clone, Debug)]
@@ -111,13 +113,14 @@ mod tests {
     fn passwords_are_on_by_default() {
         let (settings, problems) = read("");
         assert!(problems.is_empty(), "{problems:?}");
-        assert_eq!(settings.methods.len(), 1);
+        assert_eq!(settings.methods.len(), 2, "with API keys");
         assert_eq!(settings.costs(), Costs::default());
     }
 
     #[test]
     fn no_method_at_all_is_a_problem() {
-        let (settings, problems) = read("[login.password]\nenabled = false\n");
+        let (settings, problems) =
+            read("[login.password]\nenabled = false\n[login.api_key]\nenabled = false\n");
         assert!(settings.methods.is_empty());
         assert!(problems[0].starts_with("c.toml:1:8: no login method is on"), "{problems:?}");
     }

@@ -50,6 +50,9 @@ impl Authority {
             }
             By::User(id) => record.actor = Some(Principal::User(id).to_string()),
         }
+        // It ends with the key that it was made with.
+        record.key.clone_from(&live.record().key);
+        record.expires = self.with_key(&record, record.expires);
         let (live, token) = self.hand_out(record, token, None, caller).await?;
         Ok(Outcome::Opened(live, token))
     }

@@ -7,33 +7,26 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::cache::Cache;
-use super::change::deliver;
-use super::command::{Caller, Command, Opening, Outcome, Peer, Refusal};
+use super::command::{Caller, Command, Opening, Outcome, Refusal};
 use super::counters::Person;
 use super::follow::Follower;
-use super::identity::{Identity, claimable, group_claim, may_claim};
+use super::identity::{Identity, claimable, group_claim};
 use super::limits::Turns;
 use super::live::Live;
 use super::lookup::Flights;
 use super::ports::{
     Account, Credentials, Directory, LoginError, Method, Proven, Store, StoreError,
 };
-use super::principal::Principal;
-use super::record::{Previous, Record};
+use super::record::Record;
 use super::sealed::Widgets;
 use super::throttle::{Attempt, Denied, Throttle};
-use super::token::{Form, SessionId, Token};
+use super::token::{Form, SessionId};
 use crate::audit::{Audit, Event, Origin};
 use crate::clock::Clock;
 
 #[cfg(test)]
 mod tests;
 
-/// How long the secret before a claim switch is honoured, for requests in flight.
-const GRACE: Duration = Duration::from_secs(5);
-/// How often, and how far apart, a claim switch of which nothing is known is taken back.
-const UNDO_TRIES: usize = 60;
-const UNDO_PAUSE: Duration = Duration::from_millis(500);
 /// Bytes of a User-Agent that a record keeps.
 pub(super) const AGENT_LENGTH: usize = 256;
 
@@ -68,7 +61,7 @@ pub struct Authority {
     pub(super) audit: Arc<Audit>,
     /// When the last session was opened.
     pub(super) opened: AtomicU64,
-    methods: Vec<Box<dyn Method>>,
+    pub(super) methods: Vec<Box<dyn Method>>,
     throttle: Arc<Throttle>,
 }
 
@@ -128,7 +121,9 @@ impl Authority {
                 let account = self.account(signed_in(caller)?)?;
                 Ok(Outcome::Groups(claimable(&account, &*self.directory)))
             }
+            Command::IssueKey { name, lifetime } => self.issue_key(&name, lifetime, caller).await,
             Command::Inspect => Ok(Outcome::Session(Arc::clone(signed_in(caller)?))),
+            Command::ListKeys => self.list_keys(caller),
             Command::ListMethods => {
                 Ok(Outcome::Methods(self.methods.iter().map(|method| method.name()).collect()))
             }
@@ -140,15 +135,13 @@ impl Authority {
             }
             Command::Logout => self.logout(caller).await,
             Command::Peers => self.peers(signed_in(caller)?),
+            Command::RevokeKey(id) => self.revoke_key(&id, caller).await,
             Command::RevokePartnerKeys(whom) => self.revoke_partner_keys(&whom, caller).await,
             Command::SwitchClaim { claim, extended, renew } => {
                 self.switch_claim(claim, extended, renew, caller).await
             }
             Command::Scopes => self.scopes(caller),
             Command::StartSealed(seal, terms) => self.start_sealed(&seal, &terms, caller).await,
-            Command::IssueKey { .. } | Command::ListKeys | Command::RevokeKey(_) => {
-                Err(Refusal::Unsupported)
-            }
         }
     }
 
@@ -157,6 +150,9 @@ impl Authority {
         opening: &Opening,
         caller: &Caller,
     ) -> Result<Outcome, Refusal> {
+        if matches!(opening.credentials, Credentials::ApiKey { .. }) {
+            return self.login_by_key(opening, caller).await;
+        }
         let Opening { credentials, terms } = opening;
         let typed = credentials.identifier();
         let proven = |account: &Arc<Account>| Some(Arc::clone(account));
@@ -207,6 +203,17 @@ impl Authority {
         let proof = self.verify(credentials).await.and_then(|(method, account)| {
             accept(&account).map(|accepted| (method, accepted)).ok_or(LoginError::Invalid)
         });
+        self.settle(attempt, proof, typed, caller).await
+    }
+
+    /// Counts how an attempt ended.
+    pub(super) async fn settle<T>(
+        &self,
+        attempt: Attempt,
+        proof: Result<T, LoginError>,
+        typed: &str,
+        caller: &Caller,
+    ) -> Result<T, Refusal> {
         match proof {
             Ok(proof) => {
                 attempt.succeeded().await;
@@ -307,93 +314,8 @@ impl Authority {
         Ok(Outcome::Peers(peers))
     }
 
-    /// New claim, new secret, same absolute end. Compare-and-set: two switches never mix.
-    async fn switch_claim(
-        self: &Arc<Self>,
-        claim: String,
-        extended: bool,
-        renew: bool,
-        caller: &Caller,
-    ) -> Result<Outcome, Refusal> {
-        let live = signed_in(caller)?;
-        // A token that proves itself cannot be replaced by another one.
-        if !matches!(live.record().form, Form::Own | Form::Sid) {
-            return Err(Refusal::Forbidden);
-        }
-        let account = self.account(live)?;
-        if !may_claim(&account, &claim, &*self.directory) {
-            return Err(Refusal::ClaimNotAllowed(claim));
-        }
-        let token = Token::issue(live.id()).map_err(no_randomness)?;
-        let former = live.record().clone();
-        let mut record = former.clone();
-        let until = self.clock.now().plus(GRACE);
-        record.previous = Some(Previous { hash: record.secret, until });
-        record.secret = token.hash();
-        record.generation += 1;
-        record.seen = live.pulse().seen();
-        record.extended = extended;
-        record.claim = claim;
-        if renew {
-            let whole = former.expires.since(former.created);
-            record.expires = former.expires.max(self.clock.now().plus(whole));
-        }
-        // Who never got the new secret must be able to go on with the one they have.
-        let mut back = former.clone();
-        back.generation = record.generation + 1;
-        let again = back.clone();
-        let (core, origin) = (Arc::clone(self), origin(caller));
-        let change = async move {
-            if let Err(refusal) = core.replace_now(record).await {
-                if refusal == Refusal::Unavailable {
-                    core.switch_back_later(again);
-                }
-                return Err(refusal);
-            }
-            let live = match core.admit(&token).await {
-                Ok(live) => live.ok_or(Refusal::NotSignedIn)?,
-                Err(refusal) => {
-                    core.switch_back(again).await;
-                    return Err(refusal);
-                }
-            };
-            let event = Event::ClaimSwitch {
-                user: &live.identity().user,
-                session: &live.identity().session,
-                from: &former.claim,
-                to: &live.record().claim,
-            };
-            core.audit.record(&origin, &event);
-            Ok((live, token))
-        };
-        let core = Arc::clone(self);
-        let undo = async move { core.switch_back(back).await };
-        deliver(change, undo).await.map(|(live, token)| Outcome::Switched(live, token))
-    }
-
-    /// Whether a switch was made is not known: if it was, who asked for it must not be left with a
-    /// secret that has just ended.
-    fn switch_back_later(self: &Arc<Self>, back: Record) {
-        let core = Arc::clone(self);
-        tokio::spawn(async move {
-            for _ in 0..UNDO_TRIES {
-                tokio::time::sleep(UNDO_PAUSE).await;
-                if core.replace_now(back.clone()).await != Err(Refusal::Unavailable) {
-                    return;
-                }
-            }
-            tracing::warn!(session = %back.id, "a claim switch may have ended a session");
-        });
-    }
-
-    async fn switch_back(&self, back: Record) {
-        if let Err(refusal) = self.replace_now(back).await {
-            tracing::debug!(%refusal, "a claim switch that reached nobody is not taken back");
-        }
-    }
-
-    fn account(&self, live: &Live) -> Result<Arc<Account>, Refusal> {
-        self.directory.by_id(&live.identity().user).ok_or(Refusal::NotSignedIn)
+    pub(super) fn account(&self, live: &Live) -> Result<Arc<Account>, Refusal> {
+        account_of(&live.identity().user, &*self.directory).ok_or(Refusal::NotSignedIn)
     }
 
     pub(super) fn note_failure(&self, identifier: &str, reason: &str, caller: &Caller) {
@@ -403,7 +325,7 @@ impl Authority {
 
     /// The claims that the holder of `identity` may switch to, themselves first.
     pub fn claims(&self, identity: &Identity) -> Vec<String> {
-        let mut claims = vec![Principal::of_record(&identity.user).to_string()];
+        let mut claims = vec![own_claim(&identity.user)];
         let mut add = |name: &String| {
             let claim = group_claim(name);
             if self.directory.group(name).is_some() && !claims.contains(&claim) {

@@ -94,6 +94,7 @@ fn session(key: &Key, id: SessionId, now: UnixMs) -> Record {
         level: 1,
         authenticated: now,
         actor: None,
+        key: Some(key.id.clone()),
         ip: None,
         agent: String::new(),
         created: key.created,

@@ -313,6 +313,9 @@ pub enum Refusal {
     /// The command needs a session.
     #[error("sign in first")]
     NotSignedIn,
+    /// There are as many of something as there may be: the text says of what.
+    #[error("there are too many {0}: remove one first")]
+    TooMany(&'static str),
     /// Too many failures.
     #[error("too many failed attempts; wait {} s", retry_after.as_millis().div_ceil(1000))]
     Throttled {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ports::{Account, Directory};
+use super::principal::{Partner, Principal, Reach};
 use super::record::{Kind, Record};
 
 /// Prefix of a claim to be oneself.
@@ -23,6 +24,11 @@ pub fn group_claim(name: &str) -> String {
     format!("{GROUP}{name}")
 }
 
+/// The claim of a user, group, partner or guest, whom a record or identity names `user`, to be themselves.
+pub fn own_claim(user: &str) -> String {
+    Principal::of_record(user).to_string()
+}
+
 /// A validated identity, as policy and headers see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
@@ -38,7 +44,7 @@ pub struct Identity {
     pub groups: Vec<String>,
     /// Roles that follow from the active claim.
     pub roles: Vec<String>,
-    /// Active claim, `user/<id>` or `group/<name>`.
+    /// Active claim, `user/<id>` or `group/<name>`; of a partner or a guest, its own.
     pub claim: String,
     /// Public id of the session.
     pub session: String,
@@ -61,15 +67,16 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Derives the identity of a session; `None` when its user may not have one any more.
+    /// Derives the identity of a session; `None` when its user may not have one any more, or what it was
+    /// made with (a key, a partner) is gone.
     ///
     /// An active claim that the user has lost falls back to being themselves.
     pub fn derive(record: &Record, directory: &dyn Directory) -> Option<Self> {
-        let account = directory.by_id(&record.user).filter(|account| !account.disabled)?;
+        let account = account_of(&record.user, directory).filter(|_| stands(record, directory))?;
         let claim = if may_claim(&account, &record.claim, directory) {
             record.claim.clone()
         } else {
-            user_claim(&account.id)
+            own_claim(&account.id)
         };
         let mut roles = vec![claim.clone()];
         if let (true, Some(group)) = (record.extended, claim.strip_prefix(GROUP)) {
@@ -86,7 +93,7 @@ impl Identity {
             session: record.id.to_string(),
             method: record.method.clone(),
             actor: record.actor.clone(),
-            tenant: record.tenant.clone(),
+            tenant: record.tenant.clone().or_else(|| tenant_of(&record.user)),
             privileges: record.privileges.clone(),
             role: record.role.clone(),
             admin: record.admin,
@@ -96,11 +103,65 @@ impl Identity {
     }
 }
 
+/// The account of whomever a record names `user`; `None` when there is none, or it is disabled.
+///
+/// Of a group, a partner or a guest it is made up: its id is what the record says, and a group is in
+/// itself, so that it may act as what is below it.
+pub fn account_of(user: &str, directory: &dyn Directory) -> Option<Arc<Account>> {
+    let made_up = |identifier: &str| Account {
+        id: user.to_owned(),
+        identifier: identifier.to_owned(),
+        ..Account::default()
+    };
+    let account = match Principal::of_record(user) {
+        Principal::User(id) => return directory.by_id(&id).filter(|account| !account.disabled),
+        Principal::Group(name) => {
+            let group = directory.group(&name)?;
+            let description = group.description.clone();
+            Account { name: description, groups: vec![name.clone()], ..made_up(&name) }
+        }
+        Principal::Partner(id) => {
+            let partner = active(&id, directory)?;
+            let (name, email) = (partner.name.clone(), partner.email.clone());
+            Account { name, email, ..made_up(&id) }
+        }
+        Principal::Guest { partner, user } => {
+            active(&partner, directory).filter(|partner| partner.reach == Reach::Guests)?;
+            made_up(&user)
+        }
+    };
+    Some(Arc::new(account))
+}
+
+fn active(partner: &str, directory: &dyn Directory) -> Option<Arc<Partner>> {
+    directory.partner(partner).filter(|partner| !partner.disabled)
+}
+
+/// The tenant that a partner and its guests belong to.
+fn tenant_of(user: &str) -> Option<String> {
+    match Principal::of_record(user) {
+        Principal::Guest { partner, .. } | Principal::Partner(partner) => Some(partner),
+        Principal::Group(_) | Principal::User(_) => None,
+    }
+}
+
+/// Whether what a session was made with is still there, whosever it is: the key, which must live as long
+/// as the session, whoever acts, and the tenant.
+fn stands(record: &Record, directory: &dyn Directory) -> bool {
+    let key = record.key.as_deref().is_none_or(|id| {
+        let key = directory.key(id);
+        key.is_some_and(|key| key.expires.is_none_or(|end| record.expires <= end))
+    });
+    let actor = record.actor.as_deref().and_then(|actor| actor.parse::<Principal>().ok());
+    key && actor.is_none_or(|actor| account_of(&actor.record(), directory).is_some())
+        && record.tenant.as_deref().is_none_or(|tenant| active(tenant, directory).is_some())
+}
+
 /// Whether `account` may act under `claim`: as themselves, as a group that lists them, or as a group
-/// below one of those.
+/// below one of those. The account may be one that [`account_of`] made up.
 pub fn may_claim(account: &Account, claim: &str, directory: &dyn Directory) -> bool {
-    if let Some(id) = claim.strip_prefix(USER) {
-        return id == account.id;
+    if claim == own_claim(&account.id) {
+        return true;
     }
     let Some(group) = claim.strip_prefix(GROUP) else { return false };
     if account.groups.iter().any(|name| name == group) {

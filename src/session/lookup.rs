@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::authority::{Authority, unavailable};
 use super::command::{Refusal, Worthless};
 use super::follow::GRACE;
+use super::identity::account_of;
 use super::live::Live;
 use super::ports::{BoxFuture, Lease, Leased};
 use super::token::{Form, SessionId, Token};
@@ -231,22 +232,31 @@ impl Authority {
         })
     }
 
-    /// After a change of the directory: sessions of people who may not have one any more end now,
-    /// with their open streams; the others are derived anew at their next request.
+    /// After a change of the directory: sessions of people, groups and partners who may not have one any
+    /// more end now, with their open streams, and so do those in use here whose key was revoked; the
+    /// others are derived anew at their next request.
     ///
     /// # Errors
     /// [`Refusal::Unavailable`] when the store does not answer; the sessions are refused all the same.
     pub async fn reconcile(self: &Arc<Self>) -> Result<usize, Refusal> {
         let mut over = Vec::new();
         for user in self.store.users().await.map_err(|error| unavailable(&error))? {
-            if self.directory.by_id(&user).is_some_and(|account| !account.disabled) {
+            if account_of(&user, &*self.directory).is_some() {
                 continue;
             }
             let all = self.store.of_user(&user).await.map_err(|error| unavailable(&error))?;
             over.extend(all.iter().map(|record| record.id));
         }
         let keys = self.reconcile_keys();
-        Ok(keys + self.end_these(&over, "user-disabled", &Origin::default()).await?)
+        let ended = self.end_these(&over, "user-disabled", &Origin::default()).await?;
+        // What else a session was made with: those in use here end now, others at their next use.
+        let mut over = Vec::new();
+        self.cache.visit(|live| {
+            if live.record().form != Form::Key && self.identify(live.record()).is_none() {
+                over.push(live.id());
+            }
+        });
+        Ok(keys + ended + self.end_these(&over, "maker-gone", &Origin::default()).await?)
     }
 
     /// Writes the uses that were noted since the last call, one batch for all sessions, and drops

@@ -15,6 +15,7 @@ mod describe;
 mod follow;
 mod identity;
 mod key;
+mod keys;
 mod limits;
 mod live;
 mod lookup;
@@ -26,6 +27,7 @@ mod reach;
 mod record;
 mod sealed;
 mod streams;
+mod switch;
 mod table;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -41,9 +43,11 @@ pub use self::counters::{
     Count, Counted, CounterKey, Counters, Network, NotAName, Person, Settled, Step,
 };
 pub use self::identity::{
-    GROUP, GroupNode, Identity, USER, claimable, group_claim, may_claim, user_claim,
+    GROUP, GroupNode, Identity, USER, account_of, claimable, group_claim, may_claim, own_claim,
+    user_claim,
 };
 pub use self::key::{KeySecret, NEW_SECRET_LENGTH};
+pub use self::keys::{CREDENTIAL, KEYS};
 pub use self::live::{Live, Pulse};
 pub use self::lookup::Cached;
 pub use self::ports::{

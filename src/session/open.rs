@@ -10,7 +10,7 @@ use serde_json::Map;
 use super::authority::{AGENT_LENGTH, Authority, no_randomness, origin, shorten, unavailable};
 use super::change::deliver;
 use super::command::{Caller, Refusal, Terms};
-use super::identity::{Identity, user_claim};
+use super::identity::{Identity, own_claim};
 use super::live::Live;
 use super::ports::Account;
 use super::record::{Kind, RECORD_VERSION, Record};
@@ -62,13 +62,14 @@ impl Authority {
             kind: Kind::User,
             user: account.id.clone(),
             identifier: account.identifier.clone(),
-            claim: user_claim(&account.id),
+            claim: own_claim(&account.id),
             extended: false,
             tenant: None,
             method: method.to_owned(),
             level: 1,
             authenticated: now,
             actor: None,
+            key: None,
             ip: caller.ip,
             agent: shorten(&caller.agent, AGENT_LENGTH).to_owned(),
             created: self.moment(now),
@@ -152,7 +153,9 @@ impl Authority {
         if counts(live.record()) {
             let all = self.store.of_user(&live.record().user).await;
             let all = all.map_err(|error| unavailable(&error))?;
-            let own = all.iter().filter(|record| counts(record)).map(|record| record.id);
+            // A program with a key does not push a person out, nor the other way round.
+            let alike = |record: &&Record| counts(record) && record.kind == live.record().kind;
+            let own = all.iter().filter(alike).map(|record| record.id);
             let stay = own.filter(|id| Some(*id) != former);
             let surplus: Vec<_> = stay.skip(self.settings.per_user).collect();
             self.end_these(&surplus, "too-many-sessions", origin).await?;

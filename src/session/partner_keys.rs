@@ -59,7 +59,7 @@ impl Authority {
 
     /// Revokes the keys that were made for the partner of the caller in the name of one of its users.
     pub(super) async fn revoke_partner_keys(
-        &self,
+        self: &Arc<Self>,
         whom: &Whom,
         caller: &Caller,
     ) -> Result<Outcome, Refusal> {
@@ -122,13 +122,18 @@ impl Authority {
         Ok(Outcome::KeyIssued(key, secret.written()))
     }
 
-    /// Removes a key; whether it was there.
-    pub(super) async fn drop_key(&self, key: &Key, caller: &Caller) -> Result<bool, Refusal> {
+    /// Removes a key, and ends the sessions that were made with it; whether it was there.
+    pub(super) async fn drop_key(
+        self: &Arc<Self>,
+        key: &Key,
+        caller: &Caller,
+    ) -> Result<bool, Refusal> {
         let (directory, id) = (Arc::clone(&self.directory), key.id.clone());
         let removed = tokio::task::spawn_blocking(move || directory.remove_key(&id)).await;
         let removed = settled(removed)?;
         let event = Event::KeyRevoked { key: &key.id, owner: &key.owner.to_string() };
         self.audit.record(&origin(caller), &event);
+        self.end_made_with(key, caller).await?;
         Ok(removed)
     }
 }

@@ -103,6 +103,9 @@ pub struct Record {
     /// Who acts for the user, if somebody else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
+    /// Id of the key that it was made with: it ends with that key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// Address at login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip: Option<IpAddr>,
@@ -217,6 +220,7 @@ pub(crate) mod tests {
             level: 1,
             authenticated: now,
             actor: None,
+            key: None,
             ip: None,
             agent: String::new(),
             created: now,

@@ -17,6 +17,7 @@ use super::ports::{
     Account, BoxFuture, Credentials, Directory, Group, Lease, Leased, LoginError, Method, Proven,
     Replaced, Store, StoreError,
 };
+use super::principal::{Key, Principal};
 use super::record::Record;
 use super::table::CounterTable;
 use super::token::SessionId;
@@ -29,20 +30,24 @@ pub(crate) use super::record::tests::sample;
 
 /// `u1` is in `staff`; `ops` is below `staff`, `night` below `ops`, and `staff` below `night`: a loop.
 #[derive(Debug)]
-pub(crate) struct People(Mutex<Account>);
+pub(crate) struct People {
+    account: Mutex<Account>,
+    keys: Mutex<Vec<Arc<Key>>>,
+}
 
 impl People {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Account {
+        let account = Account {
             id: "u1".to_owned(),
             identifier: "alice".to_owned(),
             groups: vec!["staff".to_owned()],
             ..Account::default()
-        }))
+        };
+        Self { account: Mutex::new(account), keys: Mutex::default() }
     }
 
     pub(crate) fn change(&self, with: impl FnOnce(&mut Account)) {
-        with(&mut self.0.lock().unwrap());
+        with(&mut self.account.lock().unwrap());
     }
 }
 
@@ -56,7 +61,7 @@ impl Directory for People {
     }
 
     fn by_id(&self, id: &str) -> Option<Arc<Account>> {
-        (id == "u1").then(|| Arc::new(self.0.lock().unwrap().clone()))
+        (id == "u1").then(|| Arc::new(self.account.lock().unwrap().clone()))
     }
 
     fn by_alias(&self, dialect: &str, alias: &str) -> Option<Arc<Account>> {
@@ -88,6 +93,26 @@ impl Directory for People {
 
     fn members(&self, _group: &str) -> Vec<Arc<Account>> {
         self.by_id("u1").into_iter().collect()
+    }
+
+    fn key(&self, id: &str) -> Option<Arc<Key>> {
+        self.keys.lock().unwrap().iter().find(|key| key.id == id).cloned()
+    }
+
+    fn keys_of(&self, owner: &Principal) -> Vec<Arc<Key>> {
+        self.keys.lock().unwrap().iter().filter(|key| key.owner == *owner).cloned().collect()
+    }
+
+    fn add_key(&self, key: &Key) -> Result<(), String> {
+        self.keys.lock().unwrap().push(Arc::new(key.clone()));
+        Ok(())
+    }
+
+    fn remove_key(&self, id: &str) -> Result<bool, String> {
+        let mut keys = self.keys.lock().unwrap();
+        let before = keys.len();
+        keys.retain(|key| key.id != id);
+        Ok(keys.len() < before)
     }
 
     fn rehash(&self, _id: &str, _old: &Secret, _new: &Secret) -> Result<(), String> {

@@ -20,6 +20,7 @@ mod durability;
 mod faults;
 mod floods;
 mod flow;
+mod keys;
 mod layering;
 mod nuvla;
 mod openapi;

@@ -226,6 +226,7 @@ fn problem(refusal: &Refusal, retry_after: u64) -> Option<LoginProblem> {
         | Refusal::Missing(_)
         | Refusal::NotFound
         | Refusal::NotSignedIn
+        | Refusal::TooMany(_)
         | Refusal::Unsupported => None,
     }
 }

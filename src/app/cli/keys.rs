@@ -7,16 +7,15 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::Error;
+use super::ask::ask;
+use crate::app::orders::{Answer, Order};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::directory::Users;
 use crate::directory::edit::{self, NewPartner};
 use crate::secret::{Secret, random};
 use crate::section::parse_duration;
-use crate::session::{Key, KeySecret, Principal, SessionId};
-
-/// Prefix of the ids of keys, as Nuvla writes them.
-const CREDENTIAL: &str = "credential/";
+use crate::session::{CREDENTIAL, Key, KeySecret, Principal, SessionId};
 
 /// Partners.
 #[derive(Debug, Subcommand)]
@@ -133,9 +132,10 @@ pub(super) fn key(file: &Path, command: KeyCommand) -> Result<(), Error> {
             list(&config, owner(user, group, partner).as_ref(), json)
         }
         KeyCommand::Revoke { id } => {
-            let id = id.strip_prefix(CREDENTIAL).unwrap_or(&id);
-            if !edit::remove_key(&config.directory.file, id).map_err(Error::new)? {
-                return Err(Error::new(format!("there is no key {id}: see portcullis key list")));
+            let id = id.strip_prefix(CREDENTIAL).unwrap_or(&id).to_owned();
+            match ask(&config, &Order::RevokeKey { id: id.clone() })? {
+                Answer::Revoked { .. } => {}
+                answer => return Err(Error::new(format!("not an answer to this: {answer:?}"))),
             }
             println!("revoked {CREDENTIAL}{id}");
             Ok(())

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::secret::Secret;
-use crate::session::Cached;
+use crate::session::switch::GRACE;
 use crate::session::testing::World;
+use crate::session::{Cached, Token};
 
 /// Waits for a condition that other tasks bring about.
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {

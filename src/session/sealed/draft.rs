@@ -90,6 +90,7 @@ impl Draft {
             level: 1,
             authenticated: place.now,
             actor: (self.acts && kind == Kind::User).then(|| partner.to_string()),
+            key: None,
             ip: place.ip,
             agent: place.agent.to_owned(),
             created: place.created,

@@ -78,6 +78,7 @@ fn parent(
         level: 1,
         authenticated: now,
         actor: None,
+        key: None,
         ip: None,
         agent: String::new(),
         created: now,
