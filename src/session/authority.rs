@@ -7,10 +7,10 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::cache::Cache;
-use super::command::{Caller, Command, Opening, Outcome, Refusal};
+use super::command::{Caller, Command, Opening, Outcome, Peer, Refusal};
 use super::counters::Person;
 use super::follow::Follower;
-use super::identity::{Identity, claimable, group_claim};
+use super::identity::{Identity, account_of, claimable, group_claim, own_claim};
 use super::limits::Turns;
 use super::live::Live;
 use super::lookup::Flights;

@@ -191,7 +191,6 @@ impl Command {
         match self {
             Self::Inspect
             | Self::ListMethods
-            | Self::LoginAs { .. }
             | Self::Login(_)
             | Self::LoginAs { .. }
             | Self::Logout
