@@ -97,6 +97,7 @@ system_packages() {
     fi
     command -v node >/dev/null || missing+=(nodejs)
     command -v npm >/dev/null || missing+=(npm)
+    command -v curl >/dev/null || missing+=(curl)
     [ "${#missing[@]}" = 0 ] || apt_install "${missing[@]}"
 }
 
@@ -116,17 +117,19 @@ python_env() {
     printf '%s' "$want" >"$ENV_DIR/python/.made-from"
 }
 
-node_env() {
-    local want
-    want=$(cksum <tests/browser/package.json)
-    fresh "$ENV_DIR/node" "$want" && return
-    say "making the Node environment"
-    rm -rf "$ENV_DIR/node"
-    mkdir -p "$ENV_DIR/node"
-    cp tests/browser/package.json "$ENV_DIR/node/"
-    retry npm install --prefix "$ENV_DIR/node" --no-audit --no-fund --no-package-lock \
-        --ignore-scripts || die "could not install tests/browser/package.json"
-    printf '%s' "$want" >"$ENV_DIR/node/.made-from"
+# node_packages NAME FOLDER: the packages of tests/FOLDER in a folder of their own, by its lock file when
+# it has one.
+node_packages() {
+    local folder="$ENV_DIR/$1" from="tests/$2" how=(install --no-package-lock) want
+    want=$(cat "$from"/package*.json | cksum)
+    fresh "$folder" "$want" && return
+    say "making the Node environment for $from"
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    cp "$from"/package*.json "$folder/"
+    [ ! -e "$from/package-lock.json" ] || how=(ci)
+    retry npm "${how[@]}" --prefix "$folder" --no-audit --no-fund --ignore-scripts || die "could not install $from/package.json"
+    printf '%s' "$want" >"$folder/.made-from"
 }
 
 # Debian's redis-tools holds the server, too, under the name of another tool: redis-server adds only
@@ -155,15 +158,17 @@ setup() {
     system_packages
     redis_server
     python_env
-    node_env
+    node_packages node browser
+    node_packages clients clients
     exec 9>&-
     PORTCULLIS_TEST_PYTHON="$ENV_DIR/python/bin/python"
     PORTCULLIS_TEST_NODE="$(command -v node)"
     PORTCULLIS_TEST_NODE_MODULES="$ENV_DIR/node/node_modules"
+    PORTCULLIS_TEST_CLIENT_MODULES="$ENV_DIR/clients/node_modules"
     PORTCULLIS_TEST_CHROMIUM="$(find_chromium)"
     PORTCULLIS_TEST_REDIS="$(find_redis || printf '%s' "$ENV_DIR/redis/redis-server")"
     export PORTCULLIS_TEST_PYTHON PORTCULLIS_TEST_NODE PORTCULLIS_TEST_NODE_MODULES \
-        PORTCULLIS_TEST_CHROMIUM PORTCULLIS_TEST_REDIS
+        PORTCULLIS_TEST_CLIENT_MODULES PORTCULLIS_TEST_CHROMIUM PORTCULLIS_TEST_REDIS
 }
 
 run() {

@@ -181,7 +181,11 @@ impl Browser {
             (Route::Sessions, true) => self.sessions(ask, core).await,
             (Route::Sessions, false) => self.end_others_json(ask, core).await,
             (Route::Static(name), _) => asset(name),
-            (Route::Switch, _) if Media::of(ask) == Media::Json => {
+            // A browser says that it sends a form.
+            (Route::Switch, _)
+                if Media::of(ask) == Media::Json
+                    || !ask.headers.contains_key(header::CONTENT_TYPE) =>
+            {
                 self.switch_json(ask, core).await
             }
             (Route::Switch, _) => self.switch_form(ask, core).await,

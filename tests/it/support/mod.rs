@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "a tool box: some tools wait for their test")]
 
 pub(crate) mod client;
+pub(crate) mod clients;
 pub(crate) mod gateway;
 pub(crate) mod h2raw;
 pub(crate) mod html;
@@ -19,6 +20,7 @@ pub(crate) mod tls;
 pub(crate) mod tools;
 pub(crate) mod upstream;
 pub(crate) mod wire;
+pub(crate) mod world;
 
 pub(crate) use client::Client;
 pub(crate) use gateway::Gateway;

@@ -42,6 +42,10 @@ pub(crate) fn node_modules() -> PathBuf {
     tool("PORTCULLIS_TEST_NODE_MODULES", "node/node_modules")
 }
 
+pub(crate) fn client_modules() -> PathBuf {
+    tool("PORTCULLIS_TEST_CLIENT_MODULES", "clients/node_modules")
+}
+
 pub(crate) fn chromium() -> PathBuf {
     tool("PORTCULLIS_TEST_CHROMIUM", "/usr/bin/chromium")
 }
@@ -65,6 +69,28 @@ pub(crate) fn run_python(script: &str, args: &[&str], limit: Duration) -> Finish
     Proc::start(script, dir.path(), command).finish(limit)
 }
 
+/// Holds `docs/api/openapi.yaml` against the gateway at `origin`, as `tests/openapi` says. The whole
+/// report outlives the run, in `test-artifacts` of the target folder.
+pub(crate) fn run_schemathesis(origin: &str, env: &[(&str, &str)], limit: Duration) -> Finished {
+    let dir = tempfile::tempdir().unwrap();
+    let artifacts = target().join("test-artifacts");
+    fs::create_dir_all(&artifacts).unwrap();
+    let mut command = Command::new(python().with_file_name("schemathesis"));
+    command
+        .current_dir(dir.path())
+        .env("PYTHONPATH", source("openapi"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("SCHEMATHESIS_HOOKS", "hooks")
+        .envs(env.iter().copied())
+        .arg("--config-file")
+        .arg(source("openapi").join("schemathesis.toml"))
+        .arg("run")
+        .arg(source("../docs/api/openapi.yaml"))
+        .args(["--url", origin, "--no-color", "--report-junit-path"])
+        .arg(artifacts.join("openapi.xml"));
+    Proc::start("schemathesis", dir.path(), command).finish(limit)
+}
+
 /// Runs `tests/browser/SCRIPT ARGS` to its end. The script finds the browser and its library by
 /// the environment; its screenshots of failures outlive the run, in `test-artifacts` of the target
 /// folder.
@@ -82,6 +108,21 @@ pub(crate) fn run_browser(script: &str, args: &[&str], limit: Duration) -> Finis
         .arg(script)
         .args(args);
     Proc::start(script, dir.path(), command).finish(limit)
+}
+
+/// A driver of a client library, `tests/clients/SCRIPT`, that trusts `authority` (a PEM file).
+pub(crate) fn client_command(script: &str, authority: &Path, home: &Path) -> Command {
+    let by_python = Path::new(script).extension().is_some_and(|kind| kind == "py");
+    let mut command = Command::new(if by_python { python() } else { node() });
+    command
+        .current_dir(source("clients"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("REQUESTS_CA_BUNDLE", authority)
+        .env("NODE_EXTRA_CA_CERTS", authority)
+        .env("PORTCULLIS_TEST_CLIENT_MODULES", client_modules())
+        .env("HOME", home)
+        .arg(script);
+    command
 }
 
 /// A real application on a port of its own. Dropping it kills it.
