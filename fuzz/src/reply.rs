@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use http_body::Body as _;
-use portcullis::headers::{Client as From, Forwarding, Rules, Stamped, Trust};
+use portcullis::headers::{Client as From, Extras, Forwarding, Rules, Stamped, Trust};
 use portcullis::policy::{Decision, Facts, Rule};
 use portcullis::section::{Problems, Section};
 use portcullis::timer::Timer;
@@ -229,7 +229,7 @@ fn stamped(method: &Method) -> Stamped<RequestBody> {
     };
     let mut parts = Request::new(()).into_parts().0;
     parts.method = method.clone();
-    rules.stamp(&permit, Box::new(parts), RequestBody::empty(), forwarding).unwrap()
+    rules.stamp(&permit, Box::new(parts), RequestBody::empty(), forwarding, Extras::default()).unwrap()
 }
 
 fn model(data: &[u8], to_head: bool) -> Model {

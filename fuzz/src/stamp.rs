@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Version};
-use portcullis::headers::{Client, Forwarding, Rules, Trust};
+use portcullis::headers::{Client, Extras, Forwarding, Rules, Trust};
 use portcullis::policy::{Decision, Facts, Permit, Rule};
 use portcullis::section::{Problems, Section};
 use portcullis::session::Live;
@@ -139,7 +139,7 @@ fn stamp(rules: &Rules, given: &HeaderMap, permit: &Permit, websocket: bool) -> 
         websocket,
     };
     let parts = Box::new(request.into_parts().0);
-    let stamped = rules.stamp(permit, parts, (), forwarding).expect("the identity is small");
+    let stamped = rules.stamp(permit, parts, (), forwarding, Extras::default()).expect("the identity is small");
     let mut lines = Vec::new();
     stamped.write_fields(&mut lines);
     let map = stamped.into_request().headers().clone();

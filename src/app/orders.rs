@@ -37,6 +37,11 @@ pub(super) enum Order {
     },
     /// End all sessions.
     RevokeAll,
+    /// Revoke a key, and end the sessions that were made with it.
+    RevokeKey {
+        /// Id, with or without `credential/`.
+        id: String,
+    },
     /// End one session.
     RevokeOne {
         /// Public id.
@@ -133,6 +138,8 @@ pub(super) struct Details {
     pub(super) level: u8,
     pub(super) authenticated: String,
     pub(super) actor: Option<String>,
+    /// Id of the key that it was made with.
+    pub(super) key: Option<String>,
     pub(super) agent: String,
     /// The absolute end; `ends` is the nearer of this and the idle end.
     pub(super) expires: String,
@@ -154,6 +161,7 @@ impl From<&Record> for Details {
             level: record.level,
             authenticated: record.authenticated.rfc3339(),
             actor: record.actor.clone(),
+            key: record.key.clone(),
             agent: record.agent.clone(),
             expires: record.expires.rfc3339(),
             idle_seconds: record.idle_ms / 1000,
@@ -188,6 +196,10 @@ async fn obey(
     let origin = Origin::default();
     match order {
         Order::Bans => bans::list(authority, users).await.map(|bans| Answer::Bans { bans }),
+        Order::RevokeKey { id } => match authority.revoke(id).await.map_err(words)? {
+            true => Ok(Answer::Revoked { count: 1 }),
+            false => Err(format!("there is no key \"{id}\": see portcullis key list")),
+        },
         Order::LiftBans { user, network } => {
             let lifted = bans::lift(authority, users, user.as_deref(), network.as_deref()).await;
             lifted.map(|count| Answer::Lifted { count })

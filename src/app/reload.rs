@@ -11,6 +11,7 @@ use crate::directory;
 use crate::metrics::Reload;
 use crate::secret::sha256;
 use crate::section::Problem;
+use crate::session::Directory as _;
 use crate::tls;
 
 /// What was seen last.
@@ -18,8 +19,9 @@ pub(super) struct Reloader {
     config: Option<[u8; 32]>,
     /// The problems of the certificates that were reported last.
     certificates: Vec<Problem>,
-    /// Whether sessions are still to be compared with a changed directory.
-    reconcile: bool,
+    /// The epoch of the directory with which sessions were compared last. The gateway itself writes
+    /// keys and hashes, and may take up other changes with them.
+    reconciled: u64,
     /// Whether what workers rendered while they took up a new configuration is still to be dropped.
     renderings: bool,
     checks: HealthChecks,
@@ -33,7 +35,8 @@ impl Reloader {
             gateway.metrics.reload_accepted(what);
         }
         let config = digest(gateway);
-        Self { config, certificates: Vec::new(), reconcile: false, renderings: false, checks }
+        let reconciled = gateway.users.epoch();
+        Self { config, certificates: Vec::new(), reconciled, renderings: false, checks }
     }
 
     /// Looks at every file.
@@ -109,16 +112,16 @@ impl Reloader {
             Ok(Ok(directory::Reload::Changed)) => {
                 gateway.metrics.reload_accepted(Reload::Directory);
                 tracing::info!("the users were read again");
-                self.reconcile = true;
             }
             Ok(Err(refused)) if refused.repeated => {}
             Ok(Err(refused)) => refuse(gateway, Reload::Directory, &refused.problems),
             Err(error) => tracing::error!(%error, "reading the users"),
         }
-        if self.reconcile {
+        let epoch = gateway.users.epoch();
+        if epoch != self.reconciled {
             match gateway.authority.reconcile().await {
                 Ok(ended) => {
-                    self.reconcile = false;
+                    self.reconciled = epoch;
                     if ended > 0 {
                         tracing::info!(ended, "sessions of disabled or removed users have ended");
                     }

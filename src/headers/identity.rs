@@ -3,14 +3,15 @@
 //! A header that is in the list is also removed from every client's request: there is no second list.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::header::{HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
+use super::nuvla::{self, AuthnInfo, Extras};
 use super::stamped::lines;
 use crate::section::{Section, closest};
-use crate::session::{Identity, Live, Principal};
+use crate::session::{Identity, Live, NUVLA, Principal};
 
 /// Bound on the bytes of all identity headers together: apps commonly refuse heads over 16 KiB.
 const LIMIT: usize = 12 * 1024;
@@ -57,7 +58,7 @@ const FIELDS: &[Field] = &[
 ];
 
 /// Names that are ours whatever is configured.
-const RESERVED: [&str; 1] = ["x-auth-assertion"];
+const RESERVED: [&str; 2] = [nuvla::NAME, "x-auth-assertion"];
 
 fn some(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| coded(text, CODED))
@@ -79,8 +80,7 @@ fn coded(text: &str, set: &'static AsciiSet) -> String {
 
 /// One word of a text whose words are told apart by spaces.
 fn word(text: &str) -> String {
-    const WORD: &AsciiSet = &CODED.add(b' ');
-    utf8_percent_encode(text, WORD).to_string()
+    utf8_percent_encode(text, nuvla::WORD).to_string()
 }
 
 fn list(items: &[String]) -> Option<String> {
@@ -91,18 +91,7 @@ fn list(items: &[String]) -> Option<String> {
 
 /// What Nuvla calls the user: `user/<stable id>` when it has no name of its own for them.
 fn nuvla_id(identity: &Identity) -> Option<String> {
-    match identity.aliases.get("nuvla") {
-        Some(alias) => some(alias),
-        None => owner(identity),
-    }
-}
-
-/// The claim of the session's owner to be themselves.
-fn owner(identity: &Identity) -> Option<String> {
-    if identity.user.is_empty() {
-        return None;
-    }
-    some(&Principal::of_record(&identity.user).to_string())
+    some(&identity.user_claim_in(NUVLA))
 }
 
 /// What Versal calls the user, if it knows them.
@@ -119,7 +108,8 @@ fn kaltura_id(identity: &Identity) -> Option<String> {
 #[derive(Debug)]
 enum Piece {
     Text(String),
-    Claim,
+    /// A claim, as one word.
+    Claim(fn(&Identity) -> String),
     Words(fn(&Identity) -> &[String]),
     Field(fn(&Identity) -> Option<String>),
     Word(fn(&Identity) -> Option<String>),
@@ -141,7 +131,9 @@ impl Source {
         for piece in pieces {
             match piece {
                 Piece::Text(text) => out.push_str(text),
-                Piece::Claim => out.push_str(&owner(identity)?.replace(' ', "%20")),
+                Piece::Claim(claim) => {
+                    out.push_str(&word(&claim(identity)));
+                }
                 Piece::Words(items) => {
                     for (index, item) in items(identity).iter().enumerate() {
                         let gap = if index > 0 { " " } else { "" };
@@ -174,6 +166,16 @@ pub(super) struct Rendered {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// The same as lines of HTTP/1.1.
     pub(super) lines: Vec<u8>,
+    /// Made when the first app asks for it; `None` when a template makes that header.
+    pub(super) nuvla: OnceLock<Option<AuthnInfo>>,
+}
+
+impl Rendered {
+    fn authn_info(&self, identity: &Identity) -> Option<&AuthnInfo> {
+        let templated = self.headers.iter().any(|(name, _)| name == nuvla::NAME);
+        let render = || if templated { None } else { AuthnInfo::render(identity) };
+        self.nuvla.get_or_init(render).as_ref()
+    }
 }
 
 impl IdentityHeaders {
@@ -229,14 +231,17 @@ impl IdentityHeaders {
     }
 
     /// The headers of `live`, rendered once for as long as the session does not change.
-    pub(super) fn rendered(&self, live: &Live) -> Result<Arc<Rendered>, Oversize> {
+    pub(super) fn rendered(&self, live: &Live, extras: Extras) -> Result<Arc<Rendered>, Oversize> {
         let kept = live.rendering(|identity| Arc::new(self.render(identity)));
         let rendered = match kept.filter(|kept| Arc::ptr_eq(&kept.mark, &self.mark)) {
             Some(kept) => Arc::clone(kept),
             // A reload is under way: the session's entry is replaced within a second or two.
             None => Arc::new(self.render(live.identity())),
         };
-        let bytes = rendered.lines.len();
+        let mut bytes = rendered.lines.len();
+        if extras.nuvla_authn_info {
+            bytes += rendered.authn_info(live.identity()).map_or(0, |info| info.line.len());
+        }
         if bytes > LIMIT { Err(Oversize { bytes }) } else { Ok(rendered) }
     }
 
@@ -256,7 +261,7 @@ impl IdentityHeaders {
             })
             .collect();
         let lines = lines(&headers);
-        Rendered { mark: Arc::clone(&self.mark), headers, lines }
+        Rendered { mark: Arc::clone(&self.mark), headers, lines, nuvla: OnceLock::new() }
     }
 }
 
@@ -297,7 +302,8 @@ fn template(text: &str) -> Result<Vec<Piece>, (String, String)> {
 
 fn piece(key: &str) -> Result<Piece, (String, String)> {
     match key {
-        "user_claim" => return Ok(Piece::Claim),
+        "active_claim" => return Ok(Piece::Claim(|id| id.claim.clone())),
+        "user_claim" => return Ok(Piece::Claim(|id| Principal::of_record(&id.user).to_string())),
         "groups" => return Ok(Piece::Words(|id| &id.groups)),
         "roles" => return Ok(Piece::Words(|id| &id.roles)),
         "nuvla_id" => return Ok(Piece::Word(nuvla_id)),

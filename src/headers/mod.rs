@@ -5,6 +5,7 @@
 
 mod forwarded;
 mod identity;
+mod nuvla;
 mod stamped;
 
 use http::Response;
@@ -16,6 +17,7 @@ use crate::section::Section;
 
 pub use self::forwarded::{Client, Forwarding, Trust};
 pub use self::identity::{IdentityHeaders, Oversize};
+pub use self::nuvla::Extras;
 pub use self::stamped::Stamped;
 
 /// What is removed and what is added.
@@ -33,7 +35,7 @@ impl Rules {
         Self { identity, guarded }
     }
 
-    /// Makes the request fit for the app behind: see the module's text.
+    /// Makes the request fit for the app behind, which asks for `extras`: see the module's text.
     ///
     /// # Errors
     /// When the identity does not fit into the bound on its headers.
@@ -43,11 +45,12 @@ impl Rules {
         mut parts: Box<Parts>,
         body: B,
         forwarding: Forwarding,
+        extras: Extras,
     ) -> Result<Stamped<B>, Oversize> {
         let headers = &mut parts.headers;
         remove(headers, |name| is_hop_by_hop(name) || self.is_forged(name));
-        let identity = permit.session().map(|live| self.identity.rendered(live)).transpose()?;
-        Ok(Stamped::new(parts, body, forwarding, identity))
+        let identity = permit.session().map(|live| self.identity.rendered(live, extras));
+        Ok(Stamped::new(parts, body, forwarding, identity.transpose()?, extras))
     }
 
     /// Whether a client's header of this name means another thing to an app than the client may say.

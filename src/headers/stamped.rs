@@ -11,6 +11,7 @@ use http::{Method, Request, Uri};
 
 use super::forwarded::Forwarding;
 use super::identity::Rendered;
+use super::nuvla::{AuthnInfo, Extras};
 
 /// A request that may go upstream: only [`super::Rules::stamp`] makes one.
 #[derive(Debug)]
@@ -26,6 +27,14 @@ pub struct Stamped<B> {
 struct Added {
     forwarding: Forwarding,
     identity: Option<Arc<Rendered>>,
+    extras: Extras,
+}
+
+impl Added {
+    fn authn_info(&self) -> Option<&AuthnInfo> {
+        let asked = self.identity.as_ref().filter(|_| self.extras.nuvla_authn_info)?;
+        asked.nuvla.get()?.as_ref()
+    }
 }
 
 impl<B> Stamped<B> {
@@ -35,8 +44,9 @@ impl<B> Stamped<B> {
         body: B,
         forwarding: Forwarding,
         identity: Option<Arc<Rendered>>,
+        extras: Extras,
     ) -> Self {
-        Self { parts, body, added: Box::new(Added { forwarding, identity }) }
+        Self { parts, body, added: Box::new(Added { forwarding, identity, extras }) }
     }
 
     /// The method.
@@ -83,13 +93,19 @@ impl<B> Stamped<B> {
         if let Some(identity) = &self.added.identity {
             out.extend_from_slice(&identity.lines);
         }
+        if let Some(info) = self.added.authn_info() {
+            out.extend_from_slice(&info.line);
+        }
     }
 
     /// The request with all of its headers in one map: for HTTP/2, and to look at.
     pub fn into_request(self) -> Box<Request<B>> {
         let Self { mut parts, body, added } = self;
-        let Added { forwarding, identity } = *added;
         let headers = &mut parts.headers;
+        if let Some(AuthnInfo { header: (name, value), .. }) = added.authn_info() {
+            headers.insert(name.clone(), value.clone());
+        }
+        let Added { forwarding, identity, .. } = *added;
         forwarding.add(headers);
         for (name, value) in identity.iter().flat_map(|identity| &identity.headers) {
             headers.insert(name.clone(), value.clone());

@@ -18,20 +18,21 @@ pub use self::assets::{CSP, script, stylesheet};
 pub use self::device::device_name;
 pub use self::model::{
     AccountNotice, AccountPage, Action, ClaimChoice, ContinuePage, Current, ErrorPage, HeaderRow,
-    LoggedOutPage, LoginPage, LoginProblem, LoginReason, LogoutPage, LoopCause, LoopPage,
-    SessionRow, WhoamiPage,
+    KeyPage, KeyRow, LoggedOutPage, LoginPage, LoginProblem, LoginReason, LogoutPage, LoopCause,
+    LoopPage, SessionRow, WhoamiPage,
 };
 pub use self::wording::header_meaning;
 
 /// Every template, under the name that `{% extends %}` uses.
 ///
 /// The names end in `.html`: that is what switches escaping on.
-const TEMPLATES: [(&str, &str); 9] = [
+const TEMPLATES: [(&str, &str); 10] = [
     ("layout.html", include_str!("layout.html")),
     ("login.html", include_str!("login.html")),
     ("logout.html", include_str!("logout.html")),
     ("logged_out.html", include_str!("logged_out.html")),
     ("account.html", include_str!("account.html")),
+    ("key.html", include_str!("key.html")),
     ("error.html", include_str!("error.html")),
     ("loop.html", include_str!("loop.html")),
     ("whoami.html", include_str!("whoami.html")),
@@ -125,6 +126,12 @@ impl Pages {
     #[must_use]
     pub fn account(&self, page: &AccountPage<'_>) -> String {
         self.render("account.html", page)
+    }
+
+    /// A new API key with its secret.
+    #[must_use]
+    pub fn key(&self, page: &KeyPage<'_>) -> String {
+        self.render("key.html", page)
     }
 
     /// Any refusal or failure that a person meets.

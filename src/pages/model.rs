@@ -122,6 +122,10 @@ pub struct AccountPage<'a> {
     pub sessions: Vec<SessionRow<'a>>,
     /// How many sessions were left out of `sessions`.
     pub sessions_left_out: usize,
+    /// Keys that act under the active claim, oldest first.
+    pub keys: Vec<KeyRow<'a>>,
+    /// Whether this session may make and revoke keys.
+    pub may_make_keys: bool,
     /// When this session ends at the latest.
     pub expires: i64,
     /// After how many seconds without use it ends earlier.
@@ -144,6 +148,12 @@ pub enum AccountNotice {
     NotFound,
     /// The claim is not one of the user's.
     NotAllowed,
+    /// A key was revoked.
+    KeyRevoked,
+    /// The key to revoke was not there any more.
+    KeyNotFound,
+    /// There are as many keys as there may be.
+    TooManyKeys,
 }
 
 /// One claim that the user may act as.
@@ -174,6 +184,34 @@ pub struct SessionRow<'a> {
     pub last_seen: i64,
     /// It is the session of this request.
     pub current: bool,
+}
+
+/// One API key.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct KeyRow<'a> {
+    /// Public id, posted back as `id`.
+    pub id: &'a str,
+    /// What it is for, may be empty.
+    pub name: &'a str,
+    /// When it was made.
+    pub created: i64,
+    /// When it ends, if ever.
+    pub expires: Option<i64>,
+}
+
+/// A new API key: the one page that shows its secret.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct KeyPage<'a> {
+    /// Id with its prefix.
+    pub id: &'a str,
+    /// The secret.
+    pub secret: &'a str,
+    /// What it is for, may be empty.
+    pub name: &'a str,
+    /// The claim that it acts under.
+    pub owner: &'a str,
+    /// When it ends, if ever.
+    pub expires: Option<i64>,
 }
 
 /// A refusal or failure.

@@ -33,6 +33,10 @@ fn every_page(pages: &Pages, s: &str) -> Vec<(String, String)> {
         all.push((format!("logged-out-{everywhere}"), pages.logged_out(&page)));
     }
     all.extend(accounts(pages, s));
+    for expires in [None, Some(1)] {
+        let page = KeyPage { id: s, secret: s, name: s, owner: s, expires };
+        all.push((format!("key-{expires:?}"), pages.key(&page)));
+    }
     all.extend(errors(pages, s));
     all.extend(loops(pages, s));
     for signed_in in [false, true] {
@@ -107,6 +111,11 @@ fn accounts(pages: &Pages, s: &str) -> Vec<(String, String)> {
         claims: vec![claim("user/own", None, 0), claim(s, Some(s), 1), claim(s, None, 200)],
         sessions: vec![session(true), session(false)],
         sessions_left_out: 7,
+        keys: vec![
+            KeyRow { id: s, name: s, created: 1, expires: Some(2) },
+            KeyRow { id: "k", name: "", created: 1, expires: None },
+        ],
+        may_make_keys: true,
         expires: 5_000,
         idle_limit: Some(600),
         notice: None,
@@ -118,6 +127,9 @@ fn accounts(pages: &Pages, s: &str) -> Vec<(String, String)> {
         AccountNotice::OthersEnded,
         AccountNotice::NotFound,
         AccountNotice::NotAllowed,
+        AccountNotice::KeyRevoked,
+        AccountNotice::KeyNotFound,
+        AccountNotice::TooManyKeys,
     ] {
         let page = AccountPage { notice: Some(notice), ..full.clone() };
         all.push((format!("account-{notice:?}"), pages.account(&page)));
@@ -248,7 +260,7 @@ fn every_template_renders() {
     }
     let titles = |part: &str| all.iter().filter(|(name, _)| name.starts_with(part)).count();
     assert!(
-        ["login", "logout", "account", "error", "loop", "whoami", "continue"]
+        ["login", "logout", "account", "key", "error", "loop", "whoami", "continue"]
             .iter()
             .all(|part| titles(part) > 0)
     );

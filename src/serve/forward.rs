@@ -95,7 +95,9 @@ pub(super) fn prepare(
         version: exchange.version,
         websocket,
     };
-    let stamped = site.table.headers.stamp(&permit, parts, body, forwarding).map_err(|error| {
+    let extras = upstream.settings.extras;
+    let stamped = site.table.headers.stamp(&permit, parts, body, forwarding, extras);
+    let stamped = stamped.map_err(|error| {
         tracing::warn!(%error, request = exchange.request_id(), "identity-too-large");
         let detail = "Your groups and roles do not fit into the request to the app.";
         fault(StatusCode::BAD_GATEWAY, "identity-too-large", detail)

@@ -51,7 +51,12 @@ impl Authority {
                 record.actor = Some(Principal::Partner(partner.id.clone()).to_string());
                 record.tenant = Some(partner.id.clone());
             }
-            By::User(id) => record.actor = Some(Principal::User(id).to_string()),
+            By::User(id) => {
+                record.actor = Some(Principal::User(id).to_string());
+                // It ends with the key.
+                record.key = Some(live.record().identifier.clone());
+                record.expires = self.with_key(&record, record.expires);
+            }
         }
         // It ends with the key that it was made with.
         record.key.clone_from(&live.record().key);

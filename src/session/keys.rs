@@ -130,6 +130,18 @@ impl Authority {
         Ok(Outcome::Ended(usize::from(removed)))
     }
 
+    /// Revokes a key for an operator; whether there was one.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`] when the directory cannot be written, or sessions cannot be ended now: those
+    /// of a key that is gone are refused all the same.
+    pub async fn revoke(self: &Arc<Self>, id: &str) -> Result<bool, Refusal> {
+        match self.directory.key(bare(id)) {
+            Some(key) => self.drop_key(&key, &Caller::default()).await,
+            None => Ok(false),
+        }
+    }
+
     /// Ends the sessions that were made with a key: its owner's, and what else is in use here.
     pub(super) async fn end_made_with(
         self: &Arc<Self>,

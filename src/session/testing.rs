@@ -17,7 +17,7 @@ use super::ports::{
     Account, BoxFuture, Credentials, Directory, Group, Lease, Leased, LoginError, Method, Proven,
     Replaced, Store, StoreError, Watcher,
 };
-use super::principal::{Key, Partner};
+use super::principal::{Key, Partner, Principal};
 use super::record::Record;
 use super::table::CounterTable;
 use super::token::{SecretHash, SessionId};
@@ -137,6 +137,23 @@ impl Directory for People {
 
     fn key_by_hash(&self, hash: &SecretHash) -> Option<Arc<Key>> {
         self.keys.lock().unwrap().iter().find(|key| key.hash.matches(hash)).cloned()
+    }
+
+    fn keys_of(&self, owner: &Principal) -> Vec<Arc<Key>> {
+        self.keys.lock().unwrap().iter().filter(|key| key.owner == *owner).cloned().collect()
+    }
+
+    fn add_key(&self, key: &Key) -> Result<(), String> {
+        self.put_key(key.clone());
+        Ok(())
+    }
+
+    fn remove_key(&self, id: &str) -> Result<bool, String> {
+        let mut keys = self.keys.lock().unwrap();
+        let before = keys.len();
+        keys.retain(|key| key.id != id);
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        Ok(keys.len() < before)
     }
 
     fn rehash(&self, _id: &str, _old: &Secret, _new: &Secret) -> Result<(), String> {

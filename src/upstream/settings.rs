@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::headers::Extras;
 use crate::section::Section;
 
 /// How to speak with an address.
@@ -72,6 +73,8 @@ pub struct Settings {
     pub eject_for: Duration,
     /// Active health check.
     pub health: Option<Health>,
+    /// What it is told besides the usual identity headers.
+    pub extras: Extras,
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -101,6 +104,7 @@ impl Settings {
             max_failures: u32::try_from(section.count("max_failures", 3, 1..=1000)).unwrap_or(3),
             eject_for: section.duration("eject_for", 10 * SECOND, SECOND / 10..=HOUR),
             health: None,
+            extras: Extras::read(section),
         };
         if let Some(text) = section.text("protocol") {
             settings.protocol = match text.value.as_str() {

@@ -21,10 +21,12 @@ mod faults;
 mod floods;
 mod flow;
 mod kaltura;
+mod keys;
 mod layering;
+mod nuvla;
+mod openapi;
 mod operator;
 mod outages;
-
 mod raw;
 mod slow;
 mod storms;
@@ -32,3 +34,4 @@ mod streams;
 mod support;
 mod tickets;
 mod upstreams;
+mod versal;

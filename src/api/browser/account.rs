@@ -8,11 +8,11 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::form::{Form, SwitchBody};
-use super::{Browser, Media, json, shown, signed_in, unexpected};
+use super::{Browser, Media, json, keys, shown, signed_in, unexpected};
 use crate::api::{Ask, Carrier, Core, Fault, Reply};
 use crate::pages::{AccountNotice, AccountPage, ClaimChoice, SessionRow};
 use crate::session::{
-    Command, GroupNode, Identity, Outcome, Record, Refusal, SessionId, group_claim, user_claim,
+    Command, GroupNode, Identity, Outcome, Record, Refusal, SessionId, group_claim, own_claim,
 };
 
 /// Sessions that the page lists.
@@ -42,6 +42,8 @@ impl Browser {
         let (identity, record) = (live.identity(), live.record());
         let claims = claims(identity, &forest, core);
         let text = Texts::of(&records, live.id());
+        // Partners and the like have none: the page does without.
+        let keys = keys::list(ask, core).await.unwrap_or_default();
         let page = AccountPage {
             now: seconds(ask.now),
             name: shown(identity),
@@ -54,6 +56,8 @@ impl Browser {
             claims: claims.iter().map(choice).collect(),
             sessions: text.0.iter().map(Text::row).collect(),
             sessions_left_out: records.len().saturating_sub(text.0.len()),
+            keys: keys.iter().map(|key| keys::shown_row(key)).collect(),
+            may_make_keys: keys::may_make(identity),
             expires: seconds(record.expires.seconds()),
             idle_limit: Some(record.idle_ms / 1000).filter(|limit| *limit > 0),
             notice: notice(query.text("notice")),
@@ -61,7 +65,7 @@ impl Browser {
         Ok(Reply::page(StatusCode::OK, self.pages.account(&page)))
     }
 
-    fn back(&self, notice: &str) -> Reply {
+    pub(super) fn back(&self, notice: &str) -> Reply {
         Reply::see_other(&format!("{}/account?notice={notice}", self.mount))
     }
 
@@ -185,23 +189,26 @@ async fn end_others(ask: &Ask<'_>, core: Core<'_>) -> Result<usize, Fault> {
 
 fn notice(name: &str) -> Option<AccountNotice> {
     Some(match name {
+        "key-not-found" => AccountNotice::KeyNotFound,
+        "key-revoked" => AccountNotice::KeyRevoked,
         "not-allowed" => AccountNotice::NotAllowed,
         "not-found" => AccountNotice::NotFound,
         "others-ended" => AccountNotice::OthersEnded,
         "session-ended" => AccountNotice::SessionEnded,
         "switched" => AccountNotice::Switched,
+        "too-many-keys" => AccountNotice::TooManyKeys,
         _ => return None,
     })
 }
 
 /// Page times are signed.
-fn seconds(at: u64) -> i64 {
+pub(super) fn seconds(at: u64) -> i64 {
     i64::try_from(at).unwrap_or(i64::MAX)
 }
 
 /// What to choose from, in the order of the tree; a group that is reached twice is listed once.
 fn claims(identity: &Identity, forest: &[GroupNode], core: Core<'_>) -> Vec<Claim> {
-    let own = user_claim(&identity.user);
+    let own = own_claim(&identity.user);
     let label = shown(identity).to_owned();
     let mut list = vec![Claim { claim: own.clone(), label, parent: None, depth: 0 }];
     let mut known = HashSet::from([own]);

@@ -168,6 +168,26 @@ impl SwitchBody {
     }
 }
 
+/// A key to make, by JSON.
+#[derive(Deserialize)]
+pub(super) struct KeyBody {
+    /// What it is for.
+    #[serde(default)]
+    pub(super) name: String,
+    /// How long it lives, such as `90d`.
+    #[serde(default)]
+    pub(super) expires: Option<String>,
+}
+
+impl KeyBody {
+    /// Reads `{"name": ..., "expires": ...}`; further keys are left alone.
+    pub(super) fn read(ask: &Ask<'_>) -> Result<Self, Fault> {
+        let body: Self = json(ask, "an object with, if wanted, the strings `name` and `expires`")?;
+        bounded(&body.name, FIELD, "`name`")?;
+        Ok(body)
+    }
+}
+
 fn json<T: DeserializeOwned>(ask: &Ask<'_>, shape: &str) -> Result<T, Fault> {
     if Media::of(ask) != Media::Json {
         return Err(unsupported("application/json"));

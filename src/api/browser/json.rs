@@ -72,7 +72,7 @@ fn row(record: &Record, current: SessionId) -> Value {
     Value::Object(row)
 }
 
-fn moment(body: &mut Map<String, Value>, key: &str, at: UnixMs) {
+pub(super) fn moment(body: &mut Map<String, Value>, key: &str, at: UnixMs) {
     body.insert(key.to_owned(), json!(at.rfc3339()));
     body.insert(format!("{key}_unix"), json!(at.seconds()));
 }

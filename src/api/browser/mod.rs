@@ -1,7 +1,8 @@
 //! The browser dialect: pages for people and JSON for their scripts, mounted at `/auth`.
 //!
 //! The reference for other dialects. Decodes into [`Command`](crate::session::Command)s and words
-//! outcomes; has no session rules, and never puts a token into a body or a URL.
+//! outcomes; has no session rules, and never puts a token into a body or a URL. The secret of a new API
+//! key is the one secret that a body holds.
 //!
 //! | below the mount | methods | answer |
 //! |---|---|---|
@@ -16,6 +17,9 @@
 //! | `/sessions` | GET, DELETE | 200 the own sessions; 200 `{ended}`: all others ended |
 //! | `/sessions/<id>` | DELETE | 204; 404 |
 //! | `/sessions/end`, `/sessions/end-others` | POST form `id`; POST | 303 to `/account` |
+//! | `/keys` | GET, POST JSON `{name, expires}` | 200 the keys of the active claim; 201 the new one with its secret |
+//! | `/keys/<id>` | DELETE | 204; 404 |
+//! | `/keys/create`, `/keys/revoke` | POST form `name`, `expires`; POST form `id` | page with the secret; 303 to `/account` |
 //! | `/static/<hash>.css`, `.js` | GET | what the pages load, cached for good |
 //!
 //! HEAD is answered like GET. `next` is a state id that this gateway made, or a path of the own
@@ -25,6 +29,7 @@
 mod account;
 mod form;
 mod json;
+mod keys;
 mod refuse;
 mod returns;
 mod sign_in;
@@ -157,12 +162,17 @@ impl Browser {
             (Route::EndOthers, _) => self.end_others_form(ask, core).await,
             (Route::EndSession, _) => self.end_form(ask, core).await,
             (Route::Home, _) => Ok(Reply::see_other(&self.at("/account"))),
+            (Route::Keys, true) => self.keys(ask, core).await,
+            (Route::Keys, false) => self.issue_json(ask, core).await,
             (Route::LoggedOut, _) => Ok(self.logged_out(ask)),
             (Route::Login, true) => self.login_page(ask),
             (Route::Login, false) => self.login(ask, core).await,
             (Route::Logout, true) => self.logout_page(ask),
             (Route::Logout, false) => self.logout(ask, core).await,
+            (Route::NewKey, _) => self.issue_form(ask, core).await,
             (Route::One(id), _) => self.end_json(id, ask, core).await,
+            (Route::OneKey(id), _) => self.revoke_json(id, ask, core).await,
+            (Route::RevokeKey, _) => self.revoke_form(ask, core).await,
             (Route::Session, true) => self.who(ask, core).await,
             (Route::Session, false) if *ask.method == Method::POST => {
                 self.login_json(ask, core).await
@@ -171,7 +181,11 @@ impl Browser {
             (Route::Sessions, true) => self.sessions(ask, core).await,
             (Route::Sessions, false) => self.end_others_json(ask, core).await,
             (Route::Static(name), _) => asset(name),
-            (Route::Switch, _) if Media::of(ask) == Media::Json => {
+            // A browser says that it sends a form.
+            (Route::Switch, _)
+                if Media::of(ask) == Media::Json
+                    || !ask.headers.contains_key(header::CONTENT_TYPE) =>
+            {
                 self.switch_json(ask, core).await
             }
             (Route::Switch, _) => self.switch_form(ask, core).await,
@@ -230,10 +244,14 @@ enum Route<'a> {
     EndOthers,
     EndSession,
     Home,
+    Keys,
     LoggedOut,
     Login,
     Logout,
+    NewKey,
     One(&'a str),
+    OneKey(&'a str),
+    RevokeKey,
     Session,
     Sessions,
     Static(&'a str),
@@ -246,6 +264,9 @@ impl<'a> Route<'a> {
             "/" => Self::Home,
             "/account" => Self::Account,
             "/continue" => Self::Continue,
+            "/keys" => Self::Keys,
+            "/keys/create" => Self::NewKey,
+            "/keys/revoke" => Self::RevokeKey,
             "/logged-out" => Self::LoggedOut,
             "/login" => Self::Login,
             "/logout" => Self::Logout,
@@ -254,10 +275,12 @@ impl<'a> Route<'a> {
             "/sessions/end" => Self::EndSession,
             "/sessions/end-others" => Self::EndOthers,
             "/switch" => Self::Switch,
-            _ => match path.strip_prefix("/static/") {
-                Some(name) => Self::Static(name),
-                None => Self::One(path.strip_prefix("/sessions/")?),
-            },
+            _ => {
+                let below = |folder: &str| path.strip_prefix(folder);
+                let key = || below("/keys/").map(Self::OneKey);
+                let one = || below("/sessions/").map(Self::One);
+                return below("/static/").map(Self::Static).or_else(key).or_else(one);
+            }
         })
     }
 
@@ -267,9 +290,12 @@ impl<'a> Route<'a> {
             Self::Account | Self::Continue | Self::Home | Self::LoggedOut | Self::Static(_) => {
                 "GET, HEAD"
             }
-            Self::EndOthers | Self::EndSession | Self::Switch => "POST",
+            Self::EndOthers | Self::EndSession | Self::NewKey | Self::RevokeKey | Self::Switch => {
+                "POST"
+            }
+            Self::Keys => "GET, HEAD, POST",
             Self::Login | Self::Logout => "GET, HEAD, POST",
-            Self::One(_) => "DELETE",
+            Self::One(_) | Self::OneKey(_) => "DELETE",
             Self::Session => "GET, HEAD, POST, DELETE",
             Self::Sessions => "GET, HEAD, DELETE",
         }
@@ -277,7 +303,7 @@ impl<'a> Route<'a> {
 
     /// Whether only programs use it: its failures are never pages or redirects.
     fn is_for_programs(self) -> bool {
-        matches!(self, Self::One(_) | Self::Session | Self::Sessions)
+        matches!(self, Self::Keys | Self::One(_) | Self::OneKey(_) | Self::Session | Self::Sessions)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The dialect against a real core: every route, who may use it, and what an answer gives away.
 
 mod account;
+mod keys;
 mod refusals;
 mod safety;
 mod sign_in;

@@ -14,12 +14,12 @@ use super::refuse::Failure;
 use super::resource::{ACTIONS, collection, session};
 use super::{Nuvla, named, own_change};
 use crate::api::{Ask, Carrier, Core, Reply};
-use crate::session::{Command, NUVLA, Outcome, Refusal, SessionId, user_claim_in};
+use crate::session::{Command, Form, NUVLA, Outcome, Refusal, SessionId, user_claim_in};
 
 impl Nuvla {
     /// GET and PUT `/session`: whatever is asked for, it is the own session.
     pub(super) fn search(&self, ask: &Ask<'_>, body: &Body) -> Result<Reply, Failure> {
-        let window = body.window(ask.query)?;
+        let window = body.window(ask.query);
         let own = ask.caller.session.iter().map(|live| session(live)).collect();
         Ok(collection("session", "group/nuvla-anon", own, window, &["add"]))
     }
@@ -44,12 +44,14 @@ impl Nuvla {
         ask: &Ask<'_>,
         core: Core<'_>,
     ) -> Result<Reply, Failure> {
-        if named(ask, id).is_none() {
-            return Err(not_mine(id, core).await);
-        }
+        let Some(live) = named(ask, id) else { return Err(not_mine(id, core).await) };
         own_change(ask)?;
-        core.execute(Command::Logout, &ask.caller).await?;
         let id = format!("session/{id}");
+        if live.record().form == Form::Key {
+            let message = "the session of a key ends when the key is revoked";
+            return Err(Failure::new(StatusCode::FORBIDDEN, "not-allowed", message).about(id));
+        }
+        core.execute(Command::Logout, &ask.caller).await?;
         let message = format!("{id} deleted");
         let body = json!({ "status": 200, "message": message, "resource-id": id });
         Ok(Reply::json(StatusCode::OK, &body).carrying(Carrier::Revoke))

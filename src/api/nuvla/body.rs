@@ -10,6 +10,7 @@ use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName};
 use percent_encoding::percent_decode;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use url::form_urlencoded;
 
 use super::refuse::Failure;
 use crate::api::Ask;
@@ -82,15 +83,16 @@ impl Body {
         })
     }
 
-    /// Where a search begins (from 1) and ends, by its form and its query.
-    pub(super) fn window(&self, query: Option<&str>) -> Result<(usize, usize), Failure> {
-        let query = Fields::parse(query.unwrap_or_default().as_bytes())?;
-        let form = self.fields()?;
+    /// Where a search begins (from 1) and ends, by its form and its query. Of a search nothing is
+    /// refused: what cannot be meant has no effect.
+    pub(super) fn window(&self, query: Option<&str>) -> (usize, usize) {
+        let form = if self.is_form() { &*self.bytes } else { b"" };
+        let query = query.unwrap_or_default().as_bytes();
         let number = |name: &str| {
-            let text = form.get(name).or_else(|| query.get(name))?;
-            text.parse::<usize>().ok()
+            let mut fields = [form, query].into_iter().flat_map(form_urlencoded::parse);
+            fields.find(|(known, _)| known == name)?.1.parse::<usize>().ok()
         };
-        Ok((number("first").unwrap_or(1).max(1), number("last").unwrap_or(usize::MAX)))
+        (number("first").unwrap_or(1).max(1), number("last").unwrap_or(usize::MAX))
     }
 
     /// The fields of a form; none of any other body.
@@ -100,7 +102,7 @@ impl Body {
     }
 }
 
-/// The fields of a form or a query. Any may be secret.
+/// The fields of a form. Any may be secret.
 #[derive(Debug, Default)]
 pub(super) struct Fields(pub(super) Vec<(String, Secret)>);
 

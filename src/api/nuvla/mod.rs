@@ -91,10 +91,10 @@ impl<'a> Route<'a> {
         })
     }
 
-    /// As the Allow header lists them (RFC 9110 section 10.2.1).
+    /// As the Allow header lists them (RFC 9110 section 10.2.1); of an action the usual one.
     fn methods(self) -> &'static str {
         match self {
-            Self::Action(..) => "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+            Self::Action(..) => "POST, OPTIONS",
             Self::Entry => "GET, HEAD, OPTIONS",
             Self::Session(_) => "GET, HEAD, DELETE, OPTIONS",
             Self::Sessions => "GET, HEAD, PUT, POST, OPTIONS",
@@ -110,7 +110,9 @@ impl Nuvla {
             let allow = HeaderValue::from_static(route.methods());
             return Ok(Reply::empty(StatusCode::NO_CONTENT).with(header::ALLOW, allow));
         }
-        if !route.methods().split(", ").any(|method| method == ask.method.as_str()) {
+        let mut methods = route.methods().split(", ");
+        let takes_any = matches!(route, Route::Action(..));
+        if !takes_any && !methods.any(|method| method == ask.method.as_str()) {
             return Err(self.wrong_method(ask, route));
         }
         let body = Body::read(ask)?;

@@ -108,7 +108,7 @@ pub(super) async fn one(id: &str, core: Core<'_>) -> Result<Reply, Failure> {
 
 /// GET and PUT `/session-template`.
 pub(super) async fn all(ask: &Ask<'_>, body: &Body, core: Core<'_>) -> Result<Reply, Failure> {
-    let window = body.window(ask.query)?;
+    let window = body.window(ask.query);
     let resources = enabled(core).await?;
     let resources: Vec<_> =
         resources.into_iter().map(|(order, template)| template.resource(order)).collect();

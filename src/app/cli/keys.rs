@@ -7,6 +7,8 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::Error;
+use super::ask::ask;
+use crate::app::orders::{Answer, Order};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::directory::Users;
@@ -130,9 +132,10 @@ pub(super) fn key(file: &Path, command: KeyCommand) -> Result<(), Error> {
             list(&config, owner(user, group, partner).as_ref(), json)
         }
         KeyCommand::Revoke { id } => {
-            let id = id.strip_prefix(CREDENTIAL).unwrap_or(&id);
-            if !edit::remove_key(&config.directory.file, id).map_err(Error::new)? {
-                return Err(Error::new(format!("there is no key {id}: see portcullis key list")));
+            let id = id.strip_prefix(CREDENTIAL).unwrap_or(&id).to_owned();
+            match ask(&config, &Order::RevokeKey { id: id.clone() })? {
+                Answer::Revoked { .. } => {}
+                answer => return Err(Error::new(format!("not an answer to this: {answer:?}"))),
             }
             println!("revoked {CREDENTIAL}{id}");
             Ok(())

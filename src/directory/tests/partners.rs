@@ -231,3 +231,20 @@ hash = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
     }
     assert_eq!(found.len(), 32, "{found:#?}");
 }
+
+#[test]
+fn the_example_of_the_documentation_is_sound() {
+    let page = include_str!("../../../docs/directory.md");
+    let example = page.split("```toml").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(problems(example), Vec::<String>::new());
+    let users = Place::with(example).open();
+    let acme = users.partner("102").unwrap();
+    assert_eq!((acme.members.len(), acme.app_tokens.len(), users.keys().len()), (2, 1, 1));
+    // What is commented out is sound as well.
+    let hash = "$2b$04$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+    let opened =
+        example.replace("\n# disabled", "\ndisabled").replace("\n# privileges", "\nprivileges");
+    let opened =
+        opened.replace("# password = \"$argon2id$...\"", &format!("password = \"{hash}\""));
+    assert_eq!(problems(&opened), Vec::<String>::new());
+}

@@ -12,6 +12,14 @@ pub(super) fn all(pages: &Pages) -> Vec<(&'static str, String)> {
     all.push(("logout", pages.logout(&LogoutPage { name: "Ada Lovelace", next: "" })));
     all.push(("logged-out", pages.logged_out(&LoggedOutPage::default())));
     all.push(("account", account(pages)));
+    let page = KeyPage {
+        id: "credential/1c8a4e0f-6f5c-4b6a-9a57-0d6a6f5b7a10",
+        secret: "wS7rQa.2mXk9d.Pz4vNt.bH6yLf.c3GjRe",
+        name: "nightly backup",
+        owner: "group/engines",
+        expires: Some(NOW + 86_400 * 90),
+    };
+    all.push(("key", pages.key(&page)));
     all.extend(errors(pages));
     let page = LoopPage {
         cause: LoopCause::CookieMissing,
@@ -94,6 +102,21 @@ fn account(pages: &Pages) -> String {
             session("s3", "curl/8.14.1", "198.51.100.7", 86_400 * 20, 86_400 * 2, false),
         ],
         sessions_left_out: 0,
+        keys: vec![
+            KeyRow {
+                id: "1c8a4e0f-6f5c-4b6a-9a57-0d6a6f5b7a10",
+                name: "nightly backup",
+                created: NOW - 86_400 * 40,
+                expires: Some(NOW + 86_400 * 50),
+            },
+            KeyRow {
+                id: "8d4f2c1e-9d0a-4a53-8e0e-0a7d7b8f3c11",
+                name: "",
+                created: NOW - 3_600,
+                expires: None,
+            },
+        ],
+        may_make_keys: true,
         expires: NOW + 37_800,
         idle_limit: Some(3_600),
         notice: Some(AccountNotice::Switched),

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use http::{HeaderValue, Request, Version};
 
-use crate::headers::{Client, Forwarding, Rules, Stamped};
+use crate::headers::{Client, Extras, Forwarding, Rules, Stamped};
 use crate::policy::{Decision, Facts, Rule};
 use crate::section::{Problems, Section};
 
@@ -32,5 +32,5 @@ fn stamped<B>(request: Request<B>) -> Stamped<B> {
         websocket: false,
     };
     let (parts, body) = request.into_parts();
-    rules.stamp(&permit, Box::new(parts), body, forwarding).unwrap()
+    rules.stamp(&permit, Box::new(parts), body, forwarding, Extras::default()).unwrap()
 }

@@ -69,6 +69,28 @@ pub(crate) fn run_python(script: &str, args: &[&str], limit: Duration) -> Finish
     Proc::start(script, dir.path(), command).finish(limit)
 }
 
+/// Holds `docs/api/openapi.yaml` against the gateway at `origin`, as `tests/openapi` says. The whole
+/// report outlives the run, in `test-artifacts` of the target folder.
+pub(crate) fn run_schemathesis(origin: &str, env: &[(&str, &str)], limit: Duration) -> Finished {
+    let dir = tempfile::tempdir().unwrap();
+    let artifacts = target().join("test-artifacts");
+    fs::create_dir_all(&artifacts).unwrap();
+    let mut command = Command::new(python().with_file_name("schemathesis"));
+    command
+        .current_dir(dir.path())
+        .env("PYTHONPATH", source("openapi"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("SCHEMATHESIS_HOOKS", "hooks")
+        .envs(env.iter().copied())
+        .arg("--config-file")
+        .arg(source("openapi").join("schemathesis.toml"))
+        .arg("run")
+        .arg(source("../docs/api/openapi.yaml"))
+        .args(["--url", origin, "--no-color", "--report-junit-path"])
+        .arg(artifacts.join("openapi.xml"));
+    Proc::start("schemathesis", dir.path(), command).finish(limit)
+}
+
 /// Runs `tests/browser/SCRIPT ARGS` to its end. The script finds the browser and its library by
 /// the environment; its screenshots of failures outlive the run, in `test-artifacts` of the target
 /// folder.

@@ -44,7 +44,8 @@ async fn the_account_needs_a_session_and_comes_back() {
     };
     let reply = site.ask(get("/account?notice=switched")).await;
     assert_eq!(place(&reply), "/auth/account?notice=switched");
-    for path in ["/switch", "/sessions/end", "/sessions/end-others"] {
+    for path in ["/switch", "/sessions/end", "/sessions/end-others", "/keys/create", "/keys/revoke"]
+    {
         let reply = site.ask(post(path, "claim=group/staff&id=x")).await;
         assert_eq!(place(&reply), "/auth/account", "{path}");
     }
