@@ -9,6 +9,8 @@ pub mod config;
 pub mod cookie;
 mod core;
 pub mod duration;
+pub mod kaltura_params;
+pub mod ks;
 mod lines;
 pub mod proxy;
 pub mod record;
@@ -38,6 +40,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "config", run: config::run, words: config::WORDS },
     Target { name: "cookie", run: cookie::run, words: cookie::WORDS },
     Target { name: "duration", run: duration::run, words: duration::WORDS },
+    Target { name: "kaltura_params", run: kaltura_params::run, words: kaltura_params::WORDS },
+    Target { name: "ks", run: ks::run, words: ks::WORDS },
     Target { name: "proxy", run: proxy::run, words: proxy::WORDS },
     Target { name: "record", run: record::run, words: record::WORDS },
     Target { name: "reply", run: reply::run, words: reply::WORDS },

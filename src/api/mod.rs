@@ -4,6 +4,7 @@
 //! in their rules. A dialect words every failure under its mount, also those that are not its own.
 
 pub mod browser;
+pub mod kaltura;
 pub mod nuvla;
 pub mod versal;
 
@@ -301,7 +302,7 @@ pub struct Kind {
 }
 
 /// All kinds.
-pub static KINDS: &[&Kind] = &[&nuvla::KIND, &versal::KIND];
+pub static KINDS: &[&Kind] = &[&kaltura::KIND, &nuvla::KIND, &versal::KIND];
 
 /// One session API.
 pub trait Dialect: fmt::Debug + Send + Sync {

@@ -138,6 +138,8 @@ pub(super) struct Details {
     pub(super) level: u8,
     pub(super) authenticated: String,
     pub(super) actor: Option<String>,
+    /// Id of the key that it was made with.
+    pub(super) key: Option<String>,
     pub(super) agent: String,
     /// The absolute end; `ends` is the nearer of this and the idle end.
     pub(super) expires: String,
@@ -159,6 +161,7 @@ impl From<&Record> for Details {
             level: record.level,
             authenticated: record.authenticated.rfc3339(),
             actor: record.actor.clone(),
+            key: record.key.clone(),
             agent: record.agent.clone(),
             expires: record.expires.rfc3339(),
             idle_seconds: record.idle_ms / 1000,

@@ -61,19 +61,46 @@ const FIELDS: &[Field] = &[
 const RESERVED: [&str; 2] = [nuvla::NAME, "x-auth-assertion"];
 
 fn some(text: &str) -> Option<String> {
-    (!text.is_empty()).then(|| utf8_percent_encode(text, CODED).to_string())
+    (!text.is_empty()).then(|| coded(text, CODED))
+}
+
+/// The text coded, also the spaces at its ends: whoever reads a header drops them.
+fn coded(text: &str, set: &'static AsciiSet) -> String {
+    let inner = text.trim_matches(' ');
+    let ends = text.len() - inner.len();
+    let before = text.len() - text.trim_start_matches(' ').len();
+    let space = |count: usize| "%20".repeat(count);
+    match inner.is_empty() {
+        true => space(ends),
+        false => {
+            format!("{}{}{}", space(before), utf8_percent_encode(inner, set), space(ends - before))
+        }
+    }
+}
+
+/// One word of a text whose words are told apart by spaces.
+pub(super) fn word(text: &str) -> String {
+    const WORD: &AsciiSet = &CODED.add(b' ');
+    utf8_percent_encode(text, WORD).to_string()
 }
 
 fn list(items: &[String]) -> Option<String> {
     const ITEM: &AsciiSet = &CODED.add(b',');
-    let coded: Vec<_> =
-        items.iter().map(|item| utf8_percent_encode(item, ITEM).to_string()).collect();
+    let coded: Vec<_> = items.iter().map(|item| coded(item, ITEM)).collect();
     (!coded.is_empty()).then(|| coded.join(","))
 }
 
 /// What Nuvla calls the user: `user/<stable id>` when it has no name of its own for them.
 fn nuvla_id(identity: &Identity) -> Option<String> {
     some(&identity.user_claim_in(NUVLA))
+}
+
+/// The claim of the session's owner to be themselves.
+fn owner(identity: &Identity) -> Option<String> {
+    if identity.user.is_empty() {
+        return None;
+    }
+    some(&Principal::of_record(&identity.user).to_string())
 }
 
 /// What Versal calls the user, if it knows them.
@@ -90,10 +117,10 @@ fn kaltura_id(identity: &Identity) -> Option<String> {
 #[derive(Debug)]
 enum Piece {
     Text(String),
-    /// A claim, as one word.
-    Claim(fn(&Identity) -> String),
+    Claim,
     Words(fn(&Identity) -> &[String]),
     Field(fn(&Identity) -> Option<String>),
+    Word(fn(&Identity) -> Option<String>),
 }
 
 #[derive(Debug)]
@@ -112,16 +139,18 @@ impl Source {
         for piece in pieces {
             match piece {
                 Piece::Text(text) => out.push_str(text),
-                Piece::Claim(claim) => {
-                    let _ = write!(out, "{}", utf8_percent_encode(&claim(identity), nuvla::WORD));
-                }
+                Piece::Claim => out.push_str(&owner(identity)?.replace(' ', "%20")),
                 Piece::Words(items) => {
                     for (index, item) in items(identity).iter().enumerate() {
                         let gap = if index > 0 { " " } else { "" };
-                        let _ = write!(out, "{gap}{}", utf8_percent_encode(item, nuvla::WORD));
+                        let _ = write!(out, "{gap}{}", word(item));
                     }
                 }
                 Piece::Field(value) => out.push_str(&value(identity).unwrap_or_default()),
+                // One word stays one: nobody's id may look like a claim that follows it.
+                Piece::Word(value) => {
+                    out.push_str(&value(identity).unwrap_or_default().replace(' ', "%20"));
+                }
             }
         }
         Some(out)
@@ -149,8 +178,8 @@ pub(super) struct Rendered {
 
 impl Rendered {
     fn authn_info(&self, identity: &Identity) -> Option<&AuthnInfo> {
-        let templated = self.headers.iter().any(|(name, _)| name == nuvla::NAME);
-        let render = || if templated { None } else { AuthnInfo::render(identity) };
+        let templated = || self.headers.iter().any(|(name, _)| name == nuvla::NAME);
+        let render = || if templated() { None } else { AuthnInfo::render(identity) };
         self.nuvla.get_or_init(render).as_ref()
     }
 }
@@ -222,6 +251,12 @@ impl IdentityHeaders {
         if bytes > LIMIT { Err(Oversize { bytes }) } else { Ok(rendered) }
     }
 
+    /// The headers of an identity.
+    #[cfg(test)]
+    pub(super) fn fields(&self, identity: &Identity) -> Vec<(HeaderName, HeaderValue)> {
+        self.render(identity).headers
+    }
+
     fn render(&self, identity: &Identity) -> Rendered {
         let headers: Vec<_> = self
             .headers
@@ -273,17 +308,18 @@ fn template(text: &str) -> Result<Vec<Piece>, (String, String)> {
 
 fn piece(key: &str) -> Result<Piece, (String, String)> {
     match key {
-        "active_claim" => return Ok(Piece::Claim(|id| id.claim.clone())),
-        "user_claim" => return Ok(Piece::Claim(|id| Principal::of_record(&id.user).to_string())),
+        "user_claim" => return Ok(Piece::Claim),
         "groups" => return Ok(Piece::Words(|id| &id.groups)),
         "roles" => return Ok(Piece::Words(|id| &id.roles)),
-        "nuvla_id" => return Ok(Piece::Field(nuvla_id)),
-        "versal_id" => return Ok(Piece::Field(versal_id)),
-        "kaltura_id" => return Ok(Piece::Field(kaltura_id)),
+        "nuvla_id" => return Ok(Piece::Word(nuvla_id)),
+        "versal_id" => return Ok(Piece::Word(versal_id)),
+        "kaltura_id" => return Ok(Piece::Word(kaltura_id)),
         _ => {}
     }
     if let Some(field) = FIELDS.iter().find(|field| field.key == key) {
-        return Ok(Piece::Field(field.value));
+        // A name is for people, and has spaces.
+        let make = if field.key == "name" { Piece::Field } else { Piece::Word };
+        return Ok(make(field.value));
     }
     let mut known: Vec<_> = FIELDS.iter().map(|field| field.key).collect();
     known.extend(["kaltura_id", "nuvla_id", "user_claim", "versal_id"]);

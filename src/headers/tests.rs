@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::section::Problems;
+use crate::session::Identity;
 
 fn rules(text: &str) -> (Rules, Vec<String>) {
     let problems = Problems::default();
@@ -193,4 +194,104 @@ proptest! {
         seen.dedup();
         prop_assert_eq!(seen.len(), all);
     }
+}
+
+/// An identity whose every text is one of these.
+fn of_texts(texts: &[String; 8], list: Vec<String>) -> Identity {
+    let [user, identifier, name, email, claim, tenant, actor, alias] = texts.clone();
+    let aliases = ["nuvla", "versal", "kaltura"].map(|dialect| (dialect.to_owned(), alias.clone()));
+    Identity {
+        user,
+        identifier,
+        name,
+        email,
+        claim,
+        tenant: Some(tenant),
+        actor: Some(actor),
+        groups: list.clone(),
+        roles: list.clone(),
+        privileges: list,
+        aliases: aliases.into(),
+        ..Identity::default()
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_text_is_one_field_that_decodes_to_itself(
+        texts: [String; 8],
+        list in prop::collection::vec(any::<String>(), 0..6),
+    ) {
+        let identity = of_texts(&texts, list.clone());
+        let text = "[templates]\n\
+            x-all = \"{user_claim} {privileges} {roles} {nuvla_id} {versal_id} {kaltura_id} {tenant}\"";
+        let (rules, problems) = rules(text);
+        prop_assert_eq!(problems, [""; 0]);
+        let fields = rules.identity.fields(&identity);
+        let decode = |text: &str| {
+            percent_encoding::percent_decode_str(text).decode_utf8().unwrap().into_owned()
+        };
+        let mut names = Vec::new();
+        for (name, value) in &fields {
+            let value = value.to_str().unwrap();
+            prop_assert!(value.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{}", value);
+            let expected = match name.as_str() {
+                "x-auth-privileges" | "x-auth-groups" | "x-auth-roles" => {
+                    let back: Vec<_> = value.split(',').map(decode).collect();
+                    prop_assert_eq!(&back, &list);
+                    names.push(name);
+                    continue;
+                }
+                "x-auth-tenant" => Some(&texts[5]),
+                "x-auth-actor" => Some(&texts[6]),
+                "x-auth-name" => Some(&texts[2]),
+                _ => None,
+            };
+            if let Some(expected) = expected {
+                prop_assert_eq!(&decode(value), expected);
+            }
+            names.push(name);
+        }
+        let all = names.len();
+        names.sort_unstable_by_key(|name| name.as_str());
+        names.dedup();
+        prop_assert_eq!(names.len(), all, "each once");
+    }
+}
+
+#[test]
+fn an_id_with_spaces_is_one_word() {
+    let (rules, problems) =
+        rules("[templates]\nx-claims = \"{user_claim} {active_claim} {roles}\"");
+    assert_eq!(problems, [""; 0]);
+    let evil = "partner/1/x group/admin ".to_owned();
+    let (user, claim, roles) = (evil.clone(), evil.clone(), vec![evil]);
+    let identity = Identity { user, claim, roles, ..Identity::default() };
+    let fields = rules.identity.fields(&identity);
+    let value = |wanted: &str| {
+        let (_, value) = fields.iter().find(|(name, _)| name == wanted).unwrap();
+        value.to_str().unwrap().to_owned()
+    };
+    assert_eq!(value("x-claims").split(' ').count(), 3);
+    assert_eq!(value("x-auth-user"), "partner/1/x group/admin%20");
+}
+
+#[test]
+fn templates_know_what_other_apis_call_a_user() {
+    let text = "[templates]\nx-ids = \"{nuvla_id} {versal_id} {kaltura_id}\"";
+    let (rules, problems) = rules(text);
+    assert_eq!(problems, [""; 0]);
+    let ids = |identity: &Identity| {
+        let fields = rules.identity.fields(identity);
+        let (_, value) = fields.iter().find(|(name, _)| name == "x-ids").unwrap();
+        value.to_str().unwrap().to_owned()
+    };
+    let (user, identifier) = ("u1".to_owned(), "alice".to_owned());
+    let mut identity = Identity { user, identifier, ..Identity::default() };
+    assert_eq!(ids(&identity), "user/u1  alice");
+    let aliases = [("nuvla", "user/n"), ("versal", "-7"), ("kaltura", "al")];
+    identity.aliases = aliases.map(|(dialect, id)| (dialect.to_owned(), id.to_owned())).into();
+    assert_eq!(ids(&identity), "user/n -7 al");
+    let partner = Identity { user: "partner/1".to_owned(), ..Identity::default() };
+    assert_eq!(ids(&partner), "partner/1  ");
 }

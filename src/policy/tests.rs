@@ -2,6 +2,8 @@ use std::path::Path;
 
 use super::*;
 use crate::section::Problems;
+use crate::session::testing::{World, sample};
+use crate::session::{CHOOSE_TENANT, Record};
 
 fn rule(text: &str) -> (Rule, Vec<String>) {
     let problems = Problems::default();
@@ -72,4 +74,36 @@ fn a_rule_that_says_nothing_is_a_problem_and_denies() {
     assert!(problems.concat().contains("did you mean `groups`?"), "{problems:?}");
     let (_, problems) = rule("allow = { claims = [\"ops\"] }");
     assert!(problems.concat().contains("is not a claim"), "{problems:?}");
+}
+
+/// The live session of a record that `with` makes of a usual one.
+async fn live(with: impl FnOnce(&mut Record)) -> Arc<Live> {
+    let world = World::new();
+    let (mut record, token) = sample("u1", world.clock.now());
+    with(&mut record);
+    world.authority.store().create(record).await.unwrap();
+    world.authority.load(&token).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn who_is_nobody_passes_only_where_everybody_does() {
+    let optional = rule("allow = \"optional\"").0;
+    let closed = ["allow = \"authenticated\"", "allow = { networks = [\"10.0.0.0/8\"] }"]
+        .map(|text| rule(text).0);
+    let choosing = live(|record| record.scope = Some(CHOOSE_TENANT.to_owned())).await;
+    let newer = live(|record| record.scope = Some("of-a-newer-version".to_owned())).await;
+    let user = live(|_| ()).await;
+    for (live, signed_in) in [(&choosing, false), (&newer, false), (&user, true)] {
+        let ip = "10.0.0.1".parse().unwrap();
+        let facts = Facts { session: Some(live), method: "GET", ip };
+        for rule in &closed {
+            match rule.decide(&facts) {
+                Decision::Permit(_) => assert!(signed_in),
+                Decision::SignIn => assert!(!signed_in),
+                Decision::Refuse(why) => panic!("{why}"),
+            }
+        }
+        let Decision::Permit(permit) = optional.decide(&facts) else { panic!() };
+        assert_eq!(permit.session().is_some(), signed_in);
+    }
 }

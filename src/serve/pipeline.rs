@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use super::answer::{app_response, own_response, word};
@@ -64,10 +64,12 @@ pub(super) async fn handle(begun: Begun) -> Response<Body> {
         Ok(Admitted::Answer(answer)) => Ok(answer),
         Ok(Admitted::Forward(upload, permit, websocket)) => {
             exchange.wants_page = wants_page(&parts.method, &parts.headers);
+            keep_accept(&mut exchange, &parts.headers);
             serve(&mut exchange, parts, upload, permit, websocket).await
         }
         Err(fault) => {
             exchange.hints = worded_by(&parts.method, &parts.headers);
+            keep_accept(&mut exchange, &parts.headers);
             Err(fault)
         }
     };
@@ -83,6 +85,15 @@ pub(super) async fn handle(begun: Begun) -> Response<Body> {
             let reply = word(&fault, &exchange);
             own_response(reply, exchange)
         }
+    }
+}
+
+/// Keeps what a session API words its failures by.
+fn keep_accept(exchange: &mut Exchange, headers: &HeaderMap) {
+    let (host, path) = (exchange.host_name(), exchange.uri.path());
+    let covered = exchange.view.site.mounts.iter().any(|mount| mount.covers(host, path));
+    if let Some(accept) = headers.get(header::ACCEPT).filter(|_| covered) {
+        exchange.hints.insert(header::ACCEPT, accept.clone());
     }
 }
 

@@ -114,6 +114,7 @@ impl Authority {
         }
         match command {
             Command::ActFor(whom, terms) => self.act_for(&whom, &terms, caller).await,
+            Command::Describe(id) => self.describe(&id, caller),
             Command::EndOthers => self.end_others(caller).await,
             Command::EndSession(id) => self.end_one(id, caller).await,
             Command::Groups => {

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::identity::GroupNode;
 use super::live::Live;
-use super::ports::Credentials;
-use super::principal::{Key, Partner};
+use super::ports::{Account, Credentials};
+use super::principal::{Key, Member, Partner};
 use super::record::Record;
 use super::token::{Form, SessionId, Token};
 use crate::secret::Secret;
@@ -119,6 +119,8 @@ pub struct Opening {
 pub enum Command {
     /// Open a session for somebody else; the caller is a partner, or a key of that person.
     ActFor(Whom, Terms),
+    /// Who a user of the caller's tenant is, by the tenant's id of them; the caller administrates it.
+    Describe(String),
     /// End all of the caller's sessions but the one that asks.
     EndOthers,
     /// End one of the caller's sessions.
@@ -195,6 +197,7 @@ impl Command {
             | Self::Scopes
             | Self::StartSealed(..) => true,
             Self::ActFor(..)
+            | Self::Describe(_)
             | Self::EndOthers
             | Self::EndSession(_)
             | Self::Groups
@@ -224,6 +227,8 @@ pub struct Peer {
 /// What came of a command.
 #[derive(Clone, Debug)]
 pub enum Outcome {
+    /// A person, and what they are within the caller's tenant.
+    Account(Arc<Account>, Box<Member>),
     /// This many sessions or keys ended.
     Ended(usize),
     /// The forest of groups.

@@ -11,6 +11,7 @@ mod change;
 mod claims;
 mod command;
 mod counters;
+mod describe;
 mod follow;
 mod identity;
 mod key;

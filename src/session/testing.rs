@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use super::authority::{Authority, Settings};
 use super::counters::Counters;
 use super::ports::{
     Account, BoxFuture, Credentials, Directory, Group, Lease, Leased, LoginError, Method, Proven,
-    Replaced, Store, StoreError,
+    Replaced, Store, StoreError, Watcher,
 };
-use super::principal::{Key, Principal};
+use super::principal::{Key, Partner, Principal};
 use super::record::Record;
 use super::table::CounterTable;
-use super::token::SessionId;
+use super::token::{SecretHash, SessionId};
 use crate::audit::Audit;
 use crate::clock::{Clock, UnixMs};
 use crate::secret::Secret;
@@ -32,7 +32,9 @@ pub(crate) use super::record::tests::sample;
 #[derive(Debug)]
 pub(crate) struct People {
     account: Mutex<Account>,
+    partners: Mutex<BTreeMap<String, Arc<Partner>>>,
     keys: Mutex<Vec<Arc<Key>>>,
+    epoch: AtomicU64,
 }
 
 impl People {
@@ -43,17 +45,42 @@ impl People {
             groups: vec!["staff".to_owned()],
             ..Account::default()
         };
-        Self { account: Mutex::new(account), keys: Mutex::default() }
+        Self {
+            account: Mutex::new(account),
+            partners: Mutex::default(),
+            keys: Mutex::default(),
+            epoch: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn change(&self, with: impl FnOnce(&mut Account)) {
         with(&mut self.account.lock().unwrap());
     }
+
+    /// Changes the partner with this id, which is made if need be: the directory is another one then.
+    pub(crate) fn partner(&self, id: &str, with: impl FnOnce(&mut Partner)) {
+        let mut all = self.partners.lock().unwrap();
+        let new = || Arc::new(Partner { id: id.to_owned(), ..Partner::default() });
+        with(Arc::make_mut(all.entry(id.to_owned()).or_insert_with(new)));
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Adds a key.
+    pub(crate) fn put_key(&self, key: Key) {
+        self.keys.lock().unwrap().push(Arc::new(key));
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Removes all keys.
+    pub(crate) fn revoke_keys(&self) {
+        self.keys.lock().unwrap().clear();
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 impl Directory for People {
     fn epoch(&self) -> u64 {
-        0
+        self.epoch.load(Ordering::SeqCst)
     }
 
     fn by_login(&self, identifier: &str) -> Option<Arc<Account>> {
@@ -95,8 +122,21 @@ impl Directory for People {
         self.by_id("u1").into_iter().collect()
     }
 
+    fn partner(&self, id: &str) -> Option<Arc<Partner>> {
+        self.partners.lock().unwrap().get(id).cloned()
+    }
+
+    fn partners_of(&self, user: &str) -> Vec<Arc<Partner>> {
+        let all = self.partners.lock().unwrap();
+        all.values().filter(|partner| partner.members.contains_key(user)).cloned().collect()
+    }
+
     fn key(&self, id: &str) -> Option<Arc<Key>> {
         self.keys.lock().unwrap().iter().find(|key| key.id == id).cloned()
+    }
+
+    fn key_by_hash(&self, hash: &SecretHash) -> Option<Arc<Key>> {
+        self.keys.lock().unwrap().iter().find(|key| key.hash.matches(hash)).cloned()
     }
 
     fn keys_of(&self, owner: &Principal) -> Vec<Arc<Key>> {
@@ -104,7 +144,7 @@ impl Directory for People {
     }
 
     fn add_key(&self, key: &Key) -> Result<(), String> {
-        self.keys.lock().unwrap().push(Arc::new(key.clone()));
+        self.put_key(key.clone());
         Ok(())
     }
 
@@ -112,6 +152,7 @@ impl Directory for People {
         let mut keys = self.keys.lock().unwrap();
         let before = keys.len();
         keys.retain(|key| key.id != id);
+        self.epoch.fetch_add(1, Ordering::SeqCst);
         Ok(keys.len() < before)
     }
 
@@ -127,6 +168,9 @@ pub(crate) struct Shelf {
     down: AtomicBool,
     held: AtomicBool,
     waiting: Mutex<Vec<Waiting>>,
+    /// Of each node, when it is shared by several.
+    watchers: Mutex<Vec<Arc<dyn Watcher>>>,
+    shared: bool,
     counters: Arc<CounterTable>,
 }
 
@@ -145,8 +189,29 @@ impl Shelf {
             down: AtomicBool::new(false),
             held: AtomicBool::new(false),
             waiting: Mutex::default(),
+            watchers: Mutex::default(),
+            shared: false,
             counters: Arc::new(CounterTable::new(clock.clone())),
         }
+    }
+
+    /// A store of several nodes: each is told of every change.
+    pub(crate) fn shared(clock: &Clock) -> Self {
+        Self { shared: true, ..Self::new(clock) }
+    }
+
+    fn tell(&self, id: SessionId) {
+        self.watchers.lock().unwrap().iter().for_each(|watcher| watcher.changed(id));
+    }
+
+    /// Loses everything.
+    pub(crate) fn forget(&self) {
+        self.records.lock().unwrap().clear();
+    }
+
+    /// Tells every node that anything may have changed.
+    pub(crate) fn flush(&self) {
+        self.watchers.lock().unwrap().iter().for_each(|watcher| watcher.flushed());
     }
 
     pub(crate) fn fail(&self, down: bool) {
@@ -199,13 +264,20 @@ impl Shelf {
 
     fn change<T: Send + 'static>(
         &self,
+        id: SessionId,
         act: impl FnOnce(&mut BTreeMap<SessionId, Record>) -> T + Send + 'static,
     ) -> BoxFuture<'_, Result<T, StoreError>> {
         if !self.held.load(Ordering::SeqCst) {
-            return self.with(act);
+            let done = self.now(act);
+            self.tell(id);
+            return Box::pin(std::future::ready(done));
         }
         let (ack, answer) = oneshot::channel();
-        let change = move |shelf: &Self| drop(ack.send(shelf.now(act)));
+        let change = move |shelf: &Self| {
+            let done = shelf.now(act);
+            shelf.tell(id);
+            drop(ack.send(done));
+        };
         self.waiting.lock().unwrap().push(Box::new(change));
         Box::pin(async move { answer.await.unwrap() })
     }
@@ -213,7 +285,7 @@ impl Shelf {
 
 impl Store for Shelf {
     fn create(&self, record: Record) -> BoxFuture<'_, Result<(), StoreError>> {
-        let created = self.change(|all| match all.entry(record.id) {
+        let created = self.change(record.id, |all| match all.entry(record.id) {
             Entry::Occupied(_) => Err(StoreError::Unavailable("the id is in use".to_owned())),
             Entry::Vacant(none) => {
                 none.insert(record);
@@ -231,7 +303,7 @@ impl Store for Shelf {
     }
 
     fn replace(&self, record: Record) -> BoxFuture<'_, Result<Replaced, StoreError>> {
-        self.change(|all| match all.get(&record.id) {
+        self.change(record.id, |all| match all.get(&record.id) {
             None => Replaced::Gone,
             Some(old) if old.generation.checked_add(1) != Some(record.generation) => {
                 Replaced::Conflict
@@ -244,11 +316,11 @@ impl Store for Shelf {
     }
 
     fn end(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        self.change(move |all| all.remove(&id))
+        self.change(id, move |all| all.remove(&id))
     }
 
     fn bury(&self, record: Record) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        self.change(move |all| all.insert(record.id, record))
+        self.change(record.id, move |all| all.insert(record.id, record))
     }
 
     fn touch(&self, seen: Vec<(SessionId, UnixMs)>) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -289,6 +361,16 @@ impl Store for Shelf {
 
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         self.with(|_| ())
+    }
+
+    fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    fn watch(&self, watcher: Arc<dyn Watcher>) {
+        if self.shared {
+            self.watchers.lock().unwrap().push(watcher);
+        }
     }
 }
 
@@ -369,6 +451,30 @@ impl World {
     pub(crate) fn allowing(per_user: usize) -> Self {
         let clock = Clock::manual(UnixMs(1_800_000_000_000));
         let store = Arc::new(Shelf::new(&clock));
+        Self::over(store, clock, per_user)
+    }
+
+    /// A world that other nodes share: see [`World::beside`].
+    pub(crate) fn shared() -> Self {
+        let clock = Clock::manual(UnixMs(1_800_000_000_000));
+        let store = Arc::new(Shelf::shared(&clock));
+        Self::over(store, clock, 10)
+    }
+
+    /// Another node over the same store and directory.
+    pub(crate) fn beside(&self) -> Arc<Authority> {
+        let authority = Authority::new(
+            settings(),
+            Arc::clone(&self.store) as Arc<dyn Store>,
+            Arc::clone(&self.people) as Arc<dyn Directory>,
+            Vec::new(),
+            Arc::new(Audit::new(self.clock.clone(), Box::new(self.audit.clone()))),
+            self.clock.clone(),
+        );
+        Arc::new(authority)
+    }
+
+    fn over(store: Arc<Shelf>, clock: Clock, per_user: usize) -> Self {
         let people = Arc::new(People::new());
         let (busy, audit) = (Arc::new(AtomicBool::new(false)), Lines::default());
         let method = SameWord { people: Arc::clone(&people), busy: Arc::clone(&busy) };

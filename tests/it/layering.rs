@@ -25,7 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("session", &["clock", "audit", "metrics", "secret", "ks"]),
     ("tls", &["section", "secret", "clock"]),
     ("store", &["session", "section", "secret", "clock", "metrics", "tls"]),
-    ("directory", &["session", "section", "secret", "clock"]),
+    ("directory", &["session", "section", "secret"]),
     ("login", &["session", "section", "secret", "clock"]),
     ("policy", &["session", "section", "clock"]),
     ("headers", &["session", "policy", "section"]),

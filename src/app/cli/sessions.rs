@@ -97,6 +97,7 @@ fn page(session: &Details) -> String {
         ("method", format!("{}, level {}", row.method, session.level)),
         ("authenticated", session.authenticated.clone()),
         ("actor", text(&session.actor)),
+        ("key", text(&session.key)),
         ("tenant", text(&session.tenant)),
         ("privileges", session.privileges.join(", ")),
         ("parent", text(&session.parent)),

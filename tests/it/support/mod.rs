@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "a tool box: some tools wait for their test")]
 
 pub(crate) mod client;
+pub(crate) mod clients;
 pub(crate) mod gateway;
 pub(crate) mod h2raw;
 pub(crate) mod html;

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread;
@@ -112,21 +112,39 @@ pub(crate) struct Proc {
 impl Proc {
     /// Starts `command`; its output is appended to `<dir>/<name>.out` and `.err`.
     pub(crate) fn start(name: &str, dir: &Path, command: Command) -> Self {
-        Self::launch(name, dir, command, Stdio::null())
+        Self::launch(name, dir, command, Stdio::null(), None)
+    }
+
+    /// As [`Self::start`], to be talked to: gives the ends of its standard input and output.
+    pub(crate) fn talking(
+        name: &str,
+        dir: &Path,
+        command: Command,
+    ) -> (Self, ChildStdin, ChildStdout) {
+        let mut proc = Self::launch(name, dir, command, Stdio::piped(), Some(Stdio::piped()));
+        let (input, output) = (proc.child.stdin.take(), proc.child.stdout.take());
+        (proc, input.unwrap(), output.unwrap())
     }
 
     /// As [`Self::start`], with `input` on its standard input.
     pub(crate) fn fed(name: &str, dir: &Path, command: Command, input: &str) -> Self {
         let file = dir.join(format!("{name}.in"));
         fs::write(&file, input).unwrap();
-        Self::launch(name, dir, command, File::open(file).unwrap().into())
+        Self::launch(name, dir, command, File::open(file).unwrap().into(), None)
     }
 
-    fn launch(name: &str, dir: &Path, mut command: Command, input: Stdio) -> Self {
+    fn launch(
+        name: &str,
+        dir: &Path,
+        mut command: Command,
+        input: Stdio,
+        output: Option<Stdio>,
+    ) -> Self {
         let stdout = dir.join(format!("{name}.out"));
         let stderr = dir.join(format!("{name}.err"));
         let open = |path: &Path| File::options().create(true).append(true).open(path).unwrap();
-        command.stdin(input).stdout(open(&stdout)).stderr(open(&stderr)).process_group(0);
+        let output = output.unwrap_or_else(|| open(&stdout).into());
+        command.stdin(input).stdout(output).stderr(open(&stderr)).process_group(0);
         let child = command
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {name} ({command:?}): {error}"));

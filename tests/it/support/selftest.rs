@@ -1,5 +1,6 @@
 //! The tools tried on each other: a tool that records or reports wrongly would make the tests lie.
 
+mod clients;
 mod redis;
 
 use std::time::Duration;

@@ -42,6 +42,10 @@ pub(crate) fn node_modules() -> PathBuf {
     tool("PORTCULLIS_TEST_NODE_MODULES", "node/node_modules")
 }
 
+pub(crate) fn client_modules() -> PathBuf {
+    tool("PORTCULLIS_TEST_CLIENT_MODULES", "clients/node_modules")
+}
+
 pub(crate) fn chromium() -> PathBuf {
     tool("PORTCULLIS_TEST_CHROMIUM", "/usr/bin/chromium")
 }
@@ -104,6 +108,21 @@ pub(crate) fn run_browser(script: &str, args: &[&str], limit: Duration) -> Finis
         .arg(script)
         .args(args);
     Proc::start(script, dir.path(), command).finish(limit)
+}
+
+/// A driver of a client library, `tests/clients/SCRIPT`, that trusts `authority` (a PEM file).
+pub(crate) fn client_command(script: &str, authority: &Path, home: &Path) -> Command {
+    let by_python = Path::new(script).extension().is_some_and(|kind| kind == "py");
+    let mut command = Command::new(if by_python { python() } else { node() });
+    command
+        .current_dir(source("clients"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("REQUESTS_CA_BUNDLE", authority)
+        .env("NODE_EXTRA_CA_CERTS", authority)
+        .env("PORTCULLIS_TEST_CLIENT_MODULES", client_modules())
+        .env("HOME", home)
+        .arg(script);
+    command
 }
 
 /// A real application on a port of its own. Dropping it kills it.

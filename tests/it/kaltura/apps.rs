@@ -1,0 +1,170 @@
+//! The API among apps: what it leaves to them, what they are told, and failures on the way.
+
+use bytes::Bytes;
+use http::Method;
+use serde_json::{Value, json};
+
+use super::{answered, builder, call, invalid_ks, start};
+use crate::support::{Reply, Upstream};
+
+const LIST: &str = "/api_v3/service/media/action/list";
+
+#[tokio::test]
+async fn an_app_is_told_whose_session_a_ks_is() {
+    let upstream = Upstream::start();
+    let gateway = builder(&upstream).start();
+    let mut client = gateway.client();
+    let ks = start(&mut client, "b0b", 0, "list:*,setrole:PLAYBACK_BASE_ROLE").await;
+    let body = json!({"ks": ks, "format": 1, "filter": {"idIn": "1"}});
+    let form = format!("format=1&ks={}", ks.replace('=', "%3D"));
+    let query = format!("{LIST}?ks={ks}");
+    let path = format!("/api_v3/service/media/action/get/ks/{ks}/entryId/1");
+    let outside = format!("/p/102/playManifest/ks/{ks}/a.m3u8");
+    let many = json!({"1": {"service": "media", "action": "list", "ks": ks}});
+    let json_kind = "application/json";
+    let form_kind = "application/x-www-form-urlencoded";
+    for (method, target, kind, body) in [
+        (Method::GET, &*query, "", String::new()),
+        (Method::GET, &*path, "", String::new()),
+        (Method::GET, &*outside, "", String::new()),
+        (Method::POST, LIST, json_kind, body.to_string()),
+        (Method::POST, LIST, form_kind, form),
+        (Method::POST, "/api_v3/service/multirequest", json_kind, many.to_string()),
+    ] {
+        let headers = [("content-type", kind), ("x-auth-user", "u-alice")];
+        let headers = if kind.is_empty() { &headers[1..] } else { &headers[..] };
+        let sent = Bytes::from(body.clone());
+        client.request(method, target, headers, sent).await.expect(200);
+        let got = upstream.last();
+        assert_eq!(got.target, target);
+        assert_eq!(got.bytes(), body.as_bytes(), "the body is another one");
+        let header = |name: &str| got.header(name).unwrap_or_default();
+        assert_eq!(header("x-auth-user"), "u-bob", "{target}");
+        assert_eq!(
+            (header("x-auth-tenant"), header("x-auth-actor")),
+            ("102".to_owned(), "partner/102".to_owned())
+        );
+        assert!(header("x-auth-roles").contains("role/PLAYBACK_BASE_ROLE"));
+        assert!(header("x-auth-privileges").contains("list:*"));
+    }
+    call(&mut client, "session.end", json!({"ks": ks})).await;
+    upstream.forget();
+    let headers = [("content-type", json_kind), ("accept", "application/json")];
+    let sent = Bytes::from(body.to_string());
+    let answer = client.request(Method::POST, LIST, &headers, sent).await;
+    invalid_ks(&answered(&answer), "LOGOUT");
+    assert!(upstream.requests().is_empty());
+}
+
+#[tokio::test]
+async fn guests_and_partners_are_nobody_of_the_directory() {
+    let upstream = Upstream::start();
+    let gateway = builder(&upstream).start();
+    let mut client = gateway.client();
+    for (user, id) in [("visitor 7", "partner/102/visitor 7"), ("", "partner/102")] {
+        let ks = start(&mut client, user, 2, "").await;
+        client.get(&format!("{LIST}?ks={ks}")).await.expect(200);
+        assert_eq!(upstream.last().header("x-auth-user").as_deref(), Some(id));
+    }
+    // A widget is anonymous: what needs a session refuses it, what is open does not.
+    let widget = call(&mut client, "session.startWidgetSession", json!({"widgetId": "_102"})).await;
+    let ks = widget["ks"].as_str().unwrap();
+    let refused = client.get(&format!("{LIST}?format=1&ks={ks}")).await;
+    assert_eq!(answered(&refused)["code"], "MISSING_KS");
+    client.get(&format!("/public/x?ks={ks}")).await.expect(200);
+    assert!(upstream.last().header("x-auth-user").is_none());
+}
+
+#[tokio::test]
+async fn limits_hold_on_requests_to_apps() {
+    let upstream = Upstream::start();
+    let gateway = builder(&upstream).start();
+    let mut client = gateway.client();
+    let ks = start(&mut client, "b0b", 0, "actionslimit:2").await;
+    let target = format!("{LIST}?format=1&ks={ks}");
+    for _ in 0..2 {
+        client.get(&target).await.expect(200);
+    }
+    invalid_ks(&answered(&client.get(&target).await), "EXCEEDED_ACTIONS_LIMIT");
+    assert_eq!(upstream.requests().len(), 2);
+    let ks = start(&mut client, "b0b", 0, &format!("urirestrict:{LIST}*")).await;
+    client.get(&format!("{LIST}?ks={ks}")).await.expect(200);
+    let other = client.get(&format!("/api_v3/service/media/action/get?format=1&ks={ks}")).await;
+    invalid_ks(&answered(&other), "EXCEEDED_RESTRICTED_URI");
+}
+
+#[tokio::test]
+async fn failures_have_the_words_of_the_api() {
+    let upstream = Upstream::start();
+    let hanging = Upstream::answering(|_| Reply::hang());
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let slow = format!("http://{}", hanging.addr());
+    let gateway = builder(&upstream)
+        .upstream("gone", gone)
+        .upstream_with("slow", &slow, "first_byte_timeout = \"300ms\"")
+        .public("/api_v3/service/gone/", "gone")
+        .public("/api_v3/service/slow/", "slow")
+        .route("/api_v3/service/admin/", "app", "{ users = [\"nobody\"] }", "")
+        .start();
+    let mut client = gateway.client();
+    let ks = start(&mut client, "b0b", 0, "").await;
+    let long = "x".repeat(70_000);
+    for (target, code) in [
+        ("/api_v3/service/gone/action/x", "INTERNAL_SERVERL_ERROR"),
+        ("/api_v3/service/slow/action/x", "INTERNAL_SERVERL_ERROR"),
+        ("/api_v3/service/admin/action/x", "SERVICE_FORBIDDEN"),
+        ("/api_v3/service/media/action/list", "MISSING_KS"),
+        ("/api_v3/service/user%2fx/action/list", "BAD_TARGET"),
+    ] {
+        let with = if code == "SERVICE_FORBIDDEN" { format!("?ks={ks}") } else { String::new() };
+        let target = format!("{target}{with}");
+        let json = client.get_with(&target, &[("accept", "application/json")]).await;
+        assert_eq!(answered(&json)["code"], code, "{target}");
+        let xml = client.get_with(&target, &[("accept", "text/html")]).await.expect(200);
+        assert_eq!(xml.header("content-type").as_deref(), Some("text/xml"));
+        assert!(xml.text().contains(&format!("<error><code>{code}</code>")), "{}", xml.text());
+    }
+    let body = json!({"format": 1, "secret": long, "partnerId": 102});
+    let path = "/api_v3/service/session/action/start";
+    let answer = client.post_json_with(path, &body, &[("accept", "application/json")]).await;
+    assert_eq!(answered(&answer)["code"], "BODY_TOO_LARGE");
+}
+
+#[tokio::test]
+async fn what_nobody_has_is_named() {
+    let upstream = Upstream::start();
+    let gateway = crate::support::Gateway::builder()
+        .users(&super::users())
+        .block("[api.kaltura]")
+        .upstream("app", upstream.addr())
+        .private("/app/", "app")
+        .start();
+    let mut client = gateway.client();
+    for (target, code) in [
+        ("/api_v3/service/media/action/list?format=1", "SERVICE_DOES_NOT_EXISTS"),
+        ("/api_v3/service/session/action/impersonate?format=1", "ACTION_DOES_NOT_EXISTS"),
+        ("/api_v3/service/session?format=1", "ACTION_NOT_SPECIFIED"),
+        ("/api_v3/?format=1", "SERVICE_NOT_SPECIFIED"),
+    ] {
+        assert_eq!(answered(&client.get(target).await)["code"], code, "{target}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_of_the_browser_is_one_by_ks_too() {
+    let upstream = Upstream::start();
+    let gateway = builder(&upstream).start();
+    let mut browser = gateway.client();
+    browser.sign_in("alice").await;
+    let token = browser.token().unwrap().to_owned();
+    let mut client = gateway.client();
+    let user = call(&mut client, "user.get", json!({"ks": token})).await;
+    assert_eq!(user["id"], "alice.k");
+    assert_eq!(call(&mut client, "session.end", json!({"ks": token})).await, Value::Null);
+    invalid_ks(&call(&mut client, "user.get", json!({"ks": token})).await, "INVALID_STR");
+    assert_eq!(browser.get("/auth/session").await.status, 401);
+    // No page may use a cookie here.
+    browser.sign_in("alice").await;
+    let none = answered(&browser.get("/api_v3/service/user/action/get?format=1").await);
+    assert_eq!(none["code"], "MISSING_KS");
+}
