@@ -79,8 +79,9 @@ fn coded(text: &str, set: &'static AsciiSet) -> String {
 }
 
 /// One word of a text whose words are told apart by spaces.
-fn word(text: &str) -> String {
-    utf8_percent_encode(text, nuvla::WORD).to_string()
+pub(super) fn word(text: &str) -> String {
+    const WORD: &AsciiSet = &CODED.add(b' ');
+    utf8_percent_encode(text, WORD).to_string()
 }
 
 fn list(items: &[String]) -> Option<String> {
@@ -92,6 +93,14 @@ fn list(items: &[String]) -> Option<String> {
 /// What Nuvla calls the user: `user/<stable id>` when it has no name of its own for them.
 fn nuvla_id(identity: &Identity) -> Option<String> {
     some(&identity.user_claim_in(NUVLA))
+}
+
+/// The claim of the session's owner to be themselves.
+fn owner(identity: &Identity) -> Option<String> {
+    if identity.user.is_empty() {
+        return None;
+    }
+    some(&Principal::of_record(&identity.user).to_string())
 }
 
 /// What Versal calls the user, if it knows them.
@@ -108,8 +117,7 @@ fn kaltura_id(identity: &Identity) -> Option<String> {
 #[derive(Debug)]
 enum Piece {
     Text(String),
-    /// A claim, as one word.
-    Claim(fn(&Identity) -> String),
+    Claim,
     Words(fn(&Identity) -> &[String]),
     Field(fn(&Identity) -> Option<String>),
     Word(fn(&Identity) -> Option<String>),
@@ -131,9 +139,7 @@ impl Source {
         for piece in pieces {
             match piece {
                 Piece::Text(text) => out.push_str(text),
-                Piece::Claim(claim) => {
-                    out.push_str(&word(&claim(identity)));
-                }
+                Piece::Claim => out.push_str(&owner(identity)?.replace(' ', "%20")),
                 Piece::Words(items) => {
                     for (index, item) in items(identity).iter().enumerate() {
                         let gap = if index > 0 { " " } else { "" };
@@ -172,8 +178,8 @@ pub(super) struct Rendered {
 
 impl Rendered {
     fn authn_info(&self, identity: &Identity) -> Option<&AuthnInfo> {
-        let templated = self.headers.iter().any(|(name, _)| name == nuvla::NAME);
-        let render = || if templated { None } else { AuthnInfo::render(identity) };
+        let templated = || self.headers.iter().any(|(name, _)| name == nuvla::NAME);
+        let render = || if templated() { None } else { AuthnInfo::render(identity) };
         self.nuvla.get_or_init(render).as_ref()
     }
 }
@@ -302,8 +308,9 @@ fn template(text: &str) -> Result<Vec<Piece>, (String, String)> {
 
 fn piece(key: &str) -> Result<Piece, (String, String)> {
     match key {
-        "active_claim" => return Ok(Piece::Claim(|id| id.claim.clone())),
-        "user_claim" => return Ok(Piece::Claim(|id| Principal::of_record(&id.user).to_string())),
+        // A name with spaces must not look like two claims.
+        "active_claim" => return Ok(Piece::Word(|id| some(&id.claim))),
+        "user_claim" => return Ok(Piece::Claim),
         "groups" => return Ok(Piece::Words(|id| &id.groups)),
         "roles" => return Ok(Piece::Words(|id| &id.roles)),
         "nuvla_id" => return Ok(Piece::Word(nuvla_id)),

@@ -3,17 +3,14 @@
 //! `<user> <active claim> <claim> ...`, rendered once per session. Never believed from a client.
 
 use http::header::{HeaderName, HeaderValue};
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
+use super::identity::word;
 use super::stamped::lines;
 use crate::section::Section;
 use crate::session::Identity;
 
 /// Name of the header.
 pub(super) const NAME: &str = "nuvla-authn-info";
-
-/// What would end a word is coded: a name must never look like two claims.
-pub(super) const WORD: &AsciiSet = &CONTROLS.add(b'%').add(b' ');
 
 /// What an app asks for besides the usual identity headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,7 +38,7 @@ impl AuthnInfo {
     pub(super) fn render(identity: &Identity) -> Option<Self> {
         let words = identity.nuvla();
         let all = [&words.user, &words.active].into_iter().chain(&words.claims);
-        let coded: Vec<_> = all.map(|word| utf8_percent_encode(word, WORD).to_string()).collect();
+        let coded: Vec<_> = all.map(|text| word(text)).collect();
         let header = (HeaderName::from_static(NAME), HeaderValue::from_str(&coded.join(" ")).ok()?);
         let line = lines([&header]);
         Some(Self { header, line })

@@ -2,6 +2,7 @@
 
 mod apps;
 mod contract;
+mod keys;
 mod sessions;
 
 use bytes::Bytes;

@@ -43,8 +43,7 @@ pub(super) fn session(live: &Live) -> Value {
     if !groups.is_empty() {
         put("groups", json!(groups.join(" ")));
     }
-    // Whole seconds, as cookies count.
-    put("expiry", json!(UnixMs(record.expires.seconds() * 1000).rfc3339()));
+    put("expiry", json!(whole(record.expires)));
     if let Some(ip) = record.ip {
         put("client-ip", json!(ip.to_string()));
     }
@@ -58,6 +57,12 @@ pub(super) fn session(live: &Live) -> Value {
     put("operations", operations(&id));
     put("id", json!(id));
     Value::Object(body)
+}
+
+/// A time in whole seconds, as cookies count.
+fn whole(at: UnixMs) -> String {
+    let text = at.rfc3339();
+    format!("{}.000Z", text.split('.').next().unwrap_or(&text))
 }
 
 fn acl(owner: &str) -> Value {
