@@ -191,6 +191,7 @@ impl Dialect for Versal {
         let text = value.as_bytes().trim_ascii();
         Token::parse_sid(text).or_else(|| Token::parse(text)).or_else(|| {
             let text = str::from_utf8(text).ok()?;
+            // A KS is longer than any key.
             let ks = Ks::parse(text).map(|ks| Token::of_text(Form::Ks, ks.identity(), text.into()));
             ks.ok().or_else(|| KeySecret::parse(text).map(|secret| secret.token()))
         })
