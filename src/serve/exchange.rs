@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 
 use super::connection::Active;
 use super::host::Host;
-use super::redact::without_ks;
+use super::redact::without_secrets;
 use super::worker::{View, Worker};
 use crate::clock::Moment;
 use crate::headers::Client;
@@ -162,7 +162,7 @@ impl Drop for Exchange {
             client,
             method: self.method.as_str(),
             host: self.host(),
-            path: &without_ks(self.uri.path()),
+            path: &without_secrets(self.uri.path()),
             // A client that leaves before the answer has none: 499, as nginx writes it.
             status: if self.status == 0 { 499 } else { self.status },
             bytes_sent: Some(self.sent),

@@ -13,7 +13,7 @@ use super::carrier::sign_in;
 use super::exchange::Exchange;
 use super::host::Host;
 use super::pipeline::{Answer, Outcome, fault, target_fault};
-use super::redact::without_ks;
+use super::redact::without_secrets;
 use super::upload::Upload;
 use super::worker::Worker;
 use super::{tunnel, whoami};
@@ -162,7 +162,7 @@ fn outcome(error: &Error) -> UpstreamOutcome {
 /// An app that gave no answer.
 fn unanswered(exchange: &Exchange, error: &Error) -> Box<Fault> {
     if !matches!(error, Error::ClientBody { .. }) {
-        let (request, path) = (exchange.request_id(), without_ks(exchange.uri.path()));
+        let (request, path) = (exchange.request_id(), without_secrets(exchange.uri.path()));
         tracing::warn!(%error, request, %path, "upstream");
     }
     let (status, code, detail) = match error {

@@ -19,7 +19,7 @@ use super::exchange::Exchange;
 use super::forward::{self, Way};
 use super::mount::{self, Claimed};
 use super::own::Below;
-use super::redact::without_ks;
+use super::redact::without_secrets;
 use super::site::Site;
 use super::upload::Upload;
 use super::{host, own};
@@ -346,7 +346,7 @@ fn permit(
             let event = Event::Refusal {
                 user,
                 code: "not-allowed",
-                path: &without_ks(exchange.uri.path()),
+                path: &without_secrets(exchange.uri.path()),
             };
             exchange.worker().authority.audit().record(&origin(exchange), &event);
             let detail = "You are signed in, but not allowed to open this.";
@@ -362,7 +362,7 @@ fn cross_site(exchange: &Exchange) -> Box<Fault> {
     let event = Event::Refusal {
         user,
         code: "cross-site-websocket",
-        path: &without_ks(exchange.uri.path()),
+        path: &without_secrets(exchange.uri.path()),
     };
     exchange.worker().authority.audit().record(&origin(exchange), &event);
     let detail = "A page of another site may not open a WebSocket here.";

@@ -3,39 +3,70 @@
 use std::borrow::Cow;
 
 use memchr::memmem;
+use percent_encoding::percent_decode_str;
 
 /// What stands in place of a secret.
 const HIDDEN: &str = "***";
 
-/// `path` without the sessions of the Kaltura API that it carries: the segment after `ks`, and whatever
-/// begins like a sealed session.
-pub(super) fn without_ks(path: &str) -> Cow<'_, str> {
+/// How base64 of `v2|` begins.
+const SEALED: &str = "djJ8";
+/// What the Kaltura API takes as pairs of segments below `/action/` or `index.php`, and what of that is
+/// secret.
+const PAIRS: [&str; 2] = ["/action/", "index.php"];
+const SECRET: [&[u8]; 5] = [b"secret", b"password", b"otp", b"tokenhash", b"session"];
+/// Longest name that is looked at, in bytes: every character coded.
+const NAME: usize = 64;
+
+/// `path` without the secrets of the Kaltura API that it carries: the segment after `ks`, after what else
+/// is secret in a call, and whatever begins like a sealed session.
+pub(super) fn without_secrets(path: &str) -> Cow<'_, str> {
     let bytes = path.as_bytes();
-    // Most paths have nothing that looks like either.
-    let suspicious = memmem::find(bytes, SEALED.as_bytes()).is_some()
+    let pairs = PAIRS.iter().any(|part| memmem::find(bytes, part.as_bytes()).is_some());
+    // Most paths have nothing that looks like any of them.
+    let suspicious = pairs
+        || memmem::find(bytes, SEALED.as_bytes()).is_some()
         || memchr::memchr2_iter(b's', b'S', bytes).any(|at| bytes.get(at + 1) == Some(&b'/'))
         || path.contains('%');
     if !suspicious {
         return Cow::Borrowed(path);
     }
     let mut hidden = false;
-    let mut after_ks = false;
+    let mut after = Before::Other;
     let segments = path.split('/').map(|segment| {
-        let hide = !segment.is_empty() && (after_ks || segment.contains(SEALED));
+        let hide = !segment.is_empty() && (after == Before::Secret || segment.contains(SEALED));
         hidden |= hide;
-        after_ks = is_ks(segment);
+        after = Before::next(&after, segment, pairs);
         if hide { HIDDEN } else { segment }
     });
     let cleaned: Vec<_> = segments.collect();
     if hidden { Cow::Owned(cleaned.join("/")) } else { Cow::Borrowed(path) }
 }
 
-/// How base64 of `v2|` begins.
-const SEALED: &str = "djJ8";
+/// What a segment says of the next one.
+#[derive(PartialEq, Eq)]
+enum Before {
+    /// It is a secret.
+    Secret,
+    /// It is the name of a service or action, whatever it looks like.
+    Place,
+    Other,
+}
 
-fn is_ks(segment: &str) -> bool {
-    segment.len() <= 6
-        && percent_encoding::percent_decode_str(segment).map(|b| b.to_ascii_lowercase()).eq(*b"ks")
+impl Before {
+    fn next(&self, segment: &str, pairs: bool) -> Self {
+        if segment.len() > NAME || *self == Self::Place {
+            return Self::Other;
+        }
+        let name: Vec<u8> =
+            percent_decode_str(segment).map(|byte| byte.to_ascii_lowercase()).collect();
+        // Of an item of a multirequest: `1:ks`.
+        match name.rsplit(|byte| *byte == b':').next().unwrap_or_default() {
+            b"ks" => Self::Secret,
+            b"service" | b"action" if pairs => Self::Place,
+            name if pairs && SECRET.contains(&name) => Self::Secret,
+            _ => Self::Other,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -43,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sessions_are_taken_out_of_paths() {
+    fn secrets_are_taken_out_of_paths() {
         for (path, logged) in [
             ("/", "/"),
             ("/news/items/1", "/news/items/1"),
@@ -55,8 +86,22 @@ mod tests {
             ("/p/KS/abc", "/p/KS/***"),
             ("/p/%6b%73/abc/x", "/p/%6b%73/***/x"),
             ("/play/djJ8MTAyfBMM6nJrb9vR", "/play/***"),
+            (
+                "/api_v3/service/session/action/start/secret/s3cret/userId/a",
+                "/api_v3/service/session/action/start/secret/***/userId/a",
+            ),
+            (
+                "/api_v3/service/session/action/get/session/Nm4xY2Y=/%73ecret/x",
+                "/api_v3/service/session/action/get/session/***/%73ecret/***",
+            ),
+            (
+                "/api_v3/index.php/service/multirequest/1:Secret/x/1:service/session",
+                "/api_v3/index.php/service/multirequest/1:Secret/***/1:service/session",
+            ),
+            ("/account/password/reset", "/account/password/reset"),
+            ("/api/session/6f1c/switch-group", "/api/session/6f1c/switch-group"),
         ] {
-            assert_eq!(without_ks(path), logged, "{path}");
+            assert_eq!(without_secrets(path), logged, "{path}");
         }
     }
 }
