@@ -171,6 +171,9 @@ pub(crate) enum Held {
     Ks(String),
 }
 
+/// A name, what follows the path, and a header.
+pub(crate) type Way = (&'static str, String, Option<(&'static str, String)>);
+
 impl Held {
     pub(crate) fn text(&self) -> &str {
         match self {
@@ -178,8 +181,8 @@ impl Held {
         }
     }
 
-    /// Every way to carry it: a name, what follows the path, and a header.
-    pub(crate) fn carriers(&self) -> Vec<(&'static str, String, Option<(&'static str, String)>)> {
+    /// Every way to carry it.
+    pub(crate) fn carriers(&self) -> Vec<Way> {
         let text = self.text().to_owned();
         let coded: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
         let mut all = vec![
