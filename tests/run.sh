@@ -97,6 +97,7 @@ system_packages() {
     fi
     command -v node >/dev/null || missing+=(nodejs)
     command -v npm >/dev/null || missing+=(npm)
+    command -v curl >/dev/null || missing+=(curl)
     [ "${#missing[@]}" = 0 ] || apt_install "${missing[@]}"
 }
 

@@ -308,6 +308,8 @@ fn template(text: &str) -> Result<Vec<Piece>, (String, String)> {
 
 fn piece(key: &str) -> Result<Piece, (String, String)> {
     match key {
+        // A name with spaces must not look like two claims.
+        "active_claim" => return Ok(Piece::Word(|id| some(&id.claim))),
         "user_claim" => return Ok(Piece::Claim),
         "groups" => return Ok(Piece::Words(|id| &id.groups)),
         "roles" => return Ok(Piece::Words(|id| &id.roles)),

@@ -43,9 +43,6 @@ impl Authority {
         };
         let method = live.record().method.clone();
         let (mut record, token) = self.draft(&account, &method, terms, caller)?;
-        // It ends with the key that it was made with.
-        record.key.clone_from(&live.record().key);
-        record.expires = self.with_key(&record, record.expires);
         match by {
             By::Partner(partner) => {
                 record.actor = Some(Principal::Partner(partner.id.clone()).to_string());

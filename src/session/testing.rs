@@ -493,7 +493,16 @@ impl World {
 
 /// An authority over a real store, and its audit log.
 pub(crate) fn authority_over(store: Arc<dyn Store>, clock: &Clock) -> (Arc<Authority>, Lines) {
-    let (people, audit) = (Arc::new(People::new()), Lines::default());
+    authority_with(store, Arc::new(People::new()), clock)
+}
+
+/// The same with this directory.
+pub(crate) fn authority_with(
+    store: Arc<dyn Store>,
+    people: Arc<People>,
+    clock: &Clock,
+) -> (Arc<Authority>, Lines) {
+    let audit = Lines::default();
     let method = SameWord { people: Arc::clone(&people), busy: Arc::default() };
     let authority = Authority::new(
         settings(),

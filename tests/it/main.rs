@@ -15,6 +15,7 @@ mod browser;
 mod certificates;
 mod cli;
 mod cluster;
+mod dialects;
 mod drain;
 mod durability;
 mod faults;

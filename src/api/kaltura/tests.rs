@@ -114,7 +114,13 @@ fn app_tokens(now: UnixMs) -> Vec<AppToken> {
     };
     vec![
         app("plain"),
-        AppToken { user: "b0b".to_owned(), admin: true, hash: HashKind::Md5, ..app("own") },
+        AppToken { hash: HashKind::Md5, ..app("md5") },
+        AppToken {
+            user: "u2".to_owned(),
+            admin: true,
+            privileges: "view:*".to_owned(),
+            ..app("own")
+        },
         AppToken { disabled: true, ..app("off") },
         AppToken { expires: Some(now), ..app("old") },
     ]

@@ -12,11 +12,11 @@ pub(super) enum Value {
     /// An integer.
     Int(i64),
     /// A list.
-    List(Vec<Value>),
+    List(Vec<Self>),
     /// Nothing: left out of objects in JSON, an empty element in XML.
     Null,
     /// An object: its type, and its properties in order.
-    Object(&'static str, Vec<(&'static str, Value)>),
+    Object(&'static str, Vec<(&'static str, Self)>),
     /// A text.
     Text(String),
 }

@@ -18,6 +18,7 @@ use self::ask::{Place, SignIn};
 use super::{
     Ask, Context, Core, Dialect, Fault, Head, Kind, LocalFuture, Owns, Reply, is_cross_site,
 };
+use crate::ks::Ks;
 use crate::section::Section;
 use crate::session::{
     Caller, Command, Form, KeySecret, Live, Opening, Outcome, Refusal, Terms, Token, Whom,
@@ -190,7 +191,9 @@ impl Dialect for Versal {
         let text = value.as_bytes().trim_ascii();
         Token::parse_sid(text).or_else(|| Token::parse(text)).or_else(|| {
             let text = str::from_utf8(text).ok()?;
-            KeySecret::parse(text).map(|secret| secret.token())
+            // A KS is longer than any key.
+            let ks = Ks::parse(text).map(|ks| Token::of_text(Form::Ks, ks.identity(), text.into()));
+            ks.ok().or_else(|| KeySecret::parse(text).map(|secret| secret.token()))
         })
     }
 

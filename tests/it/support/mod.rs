@@ -20,6 +20,7 @@ pub(crate) mod tls;
 pub(crate) mod tools;
 pub(crate) mod upstream;
 pub(crate) mod wire;
+pub(crate) mod world;
 
 pub(crate) use client::Client;
 pub(crate) use gateway::Gateway;

@@ -132,8 +132,10 @@ impl Turn<'_> {
                 ApiError::missing_ks()
             });
         };
+        // Who may only choose a partner is of none yet.
         if let (Some(own), Some(other)) = (&live.identity().tenant, self.partner())
             && *own != other
+            && !live.may_only_choose()
         {
             return Err(ApiError::foreign_partner(own, &other));
         }

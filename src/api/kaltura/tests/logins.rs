@@ -199,6 +199,13 @@ async fn app_tokens_start_sessions() {
     assert_eq!(opened(&text(&info["ks"])).user, "b0b");
     let user = site.call("user.get", json!({"ks": info["ks"]})).await;
     assert_eq!(user["id"], "b0b");
+    // What the token says counts before what is asked for.
+    let own = json!({"id": "own", "tokenHash": hash(&ks), "userId": "somebody", "type": 0,
+        "expiry": 2 * DAY, "sessionPrivileges": "list:*"});
+    let info = start(own).await;
+    assert_eq!((&info["userId"], &info["sessionType"]), (&json!("b0b"), &json!(2)));
+    assert_eq!(info["privileges"], "view:*,sessionid:own,apptoken:own");
+    assert_eq!(info["expiry"], site.clock.now().seconds() + 3600);
     // Without a word about the case of the letters.
     let upper = json!({"id": "plain", "tokenHash": hash(&ks).to_uppercase()});
     assert_eq!(start(upper).await["objectType"], "KalturaSessionInfo");
@@ -224,7 +231,7 @@ async fn app_tokens_start_sessions() {
             "Invalid application token hash",
         ),
         (
-            json!({"id": "own", "tokenHash": hash(&ks)}),
+            json!({"id": "md5", "tokenHash": hash(&ks)}),
             "INVALID_APP_TOKEN_HASH",
             "Invalid application token hash",
         ),

@@ -253,3 +253,28 @@ async fn an_end_is_answered_when_a_replica_has_it() {
     }
     assert!(store.load(two.id).await.unwrap().is_none(), "refused here in any case");
 }
+
+/// As after a failover to a replica that did not have it yet.
+#[tokio::test]
+async fn what_was_buried_is_put_back_when_it_is_lost() {
+    let server = Server::start();
+    let settings = format!("url = \"{}\"\n{}", server.url(0), prefix());
+    let clock = Clock::system();
+    let (store, _) = node(&settings, clock.clone());
+    let record = session("u1", clock.now());
+    store.create(record.clone()).await.unwrap();
+    let mut tombstone = record.clone();
+    (tombstone.generation, tombstone.over, tombstone.idle_ms) = (u64::MAX, true, u64::MAX);
+    store.bury(tombstone).await.unwrap();
+    let pattern = format!("*{}", record.id);
+    let key = server.keys(0, &pattern)[0].clone();
+    server.command(&["DEL", &key]);
+    let found = store.load(record.id).await.unwrap();
+    assert!(found.is_some_and(|found| found.over), "ended here whatever the server has");
+    assert!(store.create(record.clone()).await.is_err());
+    server.kill_clients();
+    until("it is put back", || !server.keys(0, &pattern).is_empty()).await;
+    let (other, _) = node(&settings, clock);
+    assert!(other.load(record.id).await.unwrap().is_some_and(|found| found.over));
+    assert!(other.create(record).await.is_err());
+}

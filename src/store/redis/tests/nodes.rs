@@ -8,9 +8,10 @@ use super::{open, prefix};
 use crate::audit::Origin;
 use crate::clock::Clock;
 use crate::secret::Secret;
-use crate::session::testing::authority_over;
+use crate::session::testing::{People, authority_over, authority_with};
 use crate::session::{
-    Authority, Cached, Caller, Command, Credentials, Entry, Live, Outcome, Streams, Token,
+    Authority, Cached, Caller, Command, Credentials, Entry, KsTerms, Live, Member, Outcome, Seal,
+    Streams, Token, Worthless,
 };
 
 fn node(settings: &str, clock: &Clock) -> Arc<Authority> {
@@ -65,6 +66,76 @@ async fn what_one_ends_the_other_forgets_and_cuts() {
     until("forgotten", || !is_cached(&b, &token, &clock)).await;
     until("cut", || is_cut(&streams, &entry, &clock)).await;
     assert!(b.load(&token).await.unwrap().is_none());
+}
+
+/// Two nodes with partner 1, whose member alice is, and a KS of hers with these privileges.
+async fn sealed(server: &Server, privileges: &str) -> ([Arc<Authority>; 2], Clock, Token) {
+    let settings = format!("url = \"{}\"\n{}", server.url(0), prefix());
+    let (clock, people) = (Clock::system(), Arc::new(People::new()));
+    let secret = Secret::new("an admin secret".to_owned());
+    people.partner("1", |partner| {
+        partner.admin_secrets.push(secret.clone());
+        partner.lifetime = Duration::from_secs(3600);
+        partner.members.insert("u1".to_owned(), Member::default());
+    });
+    let nodes = [(); 2].map(|()| {
+        let store = open(&settings, clock.clone());
+        let (authority, _) = authority_with(store, Arc::clone(&people), &clock);
+        tokio::spawn(Arc::clone(&authority).tend());
+        authority
+    });
+    let (tenant, user) = ("1".to_owned(), "alice".to_owned());
+    let seal = Seal::Secret { tenant, secret, user, admin: false };
+    let terms = KsTerms { lifetime: None, privileges: privileges.to_owned() };
+    let start = Command::StartSealed(seal, terms);
+    match nodes[0].execute(start, &Caller::default()).await.unwrap() {
+        Outcome::Opened(_, token) => (nodes, clock, token),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_sealed_session_that_one_ends_stays_ended_on_the_other() {
+    let server = Server::start();
+    let ([a, b], clock, token) = sealed(&server, "sessionid:s").await;
+    let there = b.used(&token, None, "/").await.unwrap().unwrap();
+    assert!(is_cached(&b, &token, &clock));
+    let streams = Streams::new(clock.now());
+    let entry = streams.enter(Arc::clone(there.pulse()));
+    drop(there);
+    let live = a.load(&token).await.unwrap().unwrap();
+    let caller = Caller { session: Some(live), ..Caller::default() };
+    let ended = a.execute(Command::Logout, &caller).await.unwrap();
+    assert!(matches!(ended, Outcome::Ended(2)), "with its parent: {ended:?}");
+    assert!(!is_cached(&a, &token, &clock), "at once");
+    until("forgotten", || !is_cached(&b, &token, &clock)).await;
+    until("cut", || is_cut(&streams, &entry, &clock)).await;
+    for node in [&a, &b] {
+        assert_eq!(node.used(&token, None, "/").await.unwrap().unwrap_err(), Worthless::Ended);
+        assert!(node.store().of_user("u1").await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_allow_no_more_uses_than_there_are() {
+    let server = Server::start();
+    let (nodes, clock, token) = sealed(&server, "actionslimit:9").await;
+    assert!(nodes.iter().all(|node| !is_cached(node, &token, &clock)));
+    let uses: Vec<_> = (0..20)
+        .map(|number: usize| {
+            let (node, token) = (Arc::clone(&nodes[number % 2]), token.clone());
+            tokio::spawn(async move { node.used(&token, None, "/").await })
+        })
+        .collect();
+    let mut good = 0;
+    for one in uses {
+        match one.await.unwrap() {
+            Ok(Ok(_)) => good += 1,
+            Ok(Err(worthless)) => assert_eq!(worthless, Worthless::ActionsExceeded),
+            Err(refusal) => panic!("{refusal}"),
+        }
+    }
+    assert_eq!(good, 9);
 }
 
 #[tokio::test]
