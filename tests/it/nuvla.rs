@@ -1,6 +1,7 @@
 //! Nuvla's session API over real sockets: its contract, its place among apps, its own client.
 
 mod apps;
+mod client;
 mod contract;
 mod keys;
 mod sessions;

@@ -27,6 +27,6 @@ fn the_gateway_does_what_its_openapi_file_says() {
         ("PORTCULLIS_PASSWORD", &secret),
         ("REQUESTS_CA_BUNDLE", certificate.to_str().unwrap()),
     ];
-    let report = run_schemathesis(gateway.origin(), &env, LIMIT).success();
-    assert!(report.contains("No issues found"), "{report}");
+    // It exits with 1 when an answer is not what the file says.
+    run_schemathesis(gateway.origin(), &env, LIMIT).success();
 }
