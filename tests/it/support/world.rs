@@ -163,6 +163,9 @@ impl World {
     }
 }
 
+/// A way to carry a session: its name, what follows the path, and a header.
+pub(crate) type Carrier = (&'static str, String, Option<(&'static str, String)>);
+
 /// A session as its holder has it.
 #[derive(Clone, Debug)]
 pub(crate) enum Held {
@@ -178,8 +181,8 @@ impl Held {
         }
     }
 
-    /// Every way to carry it: a name, what follows the path, and a header.
-    pub(crate) fn carriers(&self) -> Vec<(&'static str, String, Option<(&'static str, String)>)> {
+    /// Every way to carry it.
+    pub(crate) fn carriers(&self) -> Vec<Carrier> {
         let text = self.text().to_owned();
         let coded: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
         let mut all = vec![
