@@ -163,6 +163,9 @@ impl World {
     }
 }
 
+/// A way to carry a session: its name, what follows the path, and a header.
+pub(crate) type Carrier = (&'static str, String, Option<(&'static str, String)>);
+
 /// A session as its holder has it.
 #[derive(Clone, Debug)]
 pub(crate) enum Held {
@@ -170,9 +173,6 @@ pub(crate) enum Held {
     Sid(String),
     Ks(String),
 }
-
-/// A name, what follows the path, and a header.
-pub(crate) type Way = (&'static str, String, Option<(&'static str, String)>);
 
 impl Held {
     pub(crate) fn text(&self) -> &str {
@@ -182,7 +182,7 @@ impl Held {
     }
 
     /// Every way to carry it.
-    pub(crate) fn carriers(&self) -> Vec<Way> {
+    pub(crate) fn carriers(&self) -> Vec<Carrier> {
         let text = self.text().to_owned();
         let coded: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
         let mut all = vec![
