@@ -229,9 +229,7 @@ fn stamped(method: &Method) -> Stamped<RequestBody> {
     };
     let mut parts = Request::new(()).into_parts().0;
     parts.method = method.clone();
-    rules
-        .stamp(&permit, Box::new(parts), RequestBody::empty(), forwarding, Extras::default())
-        .unwrap()
+    rules.stamp(&permit, Box::new(parts), RequestBody::empty(), forwarding, Extras::default()).unwrap()
 }
 
 fn model(data: &[u8], to_head: bool) -> Model {

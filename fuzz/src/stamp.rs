@@ -139,9 +139,7 @@ fn stamp(rules: &Rules, given: &HeaderMap, permit: &Permit, websocket: bool) -> 
         websocket,
     };
     let parts = Box::new(request.into_parts().0);
-    let stamped = rules
-        .stamp(permit, parts, (), forwarding, Extras::default())
-        .expect("the identity is small");
+    let stamped = rules.stamp(permit, parts, (), forwarding, Extras::default()).expect("the identity is small");
     let mut lines = Vec::new();
     stamped.write_fields(&mut lines);
     let map = stamped.into_request().headers().clone();
