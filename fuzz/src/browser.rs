@@ -114,7 +114,9 @@ fn answer(
             let body = bytes::Bytes::copy_from_slice(body);
             let now = clock.now().seconds();
             let (origin, stale) = (ORIGIN, headers.contains_key("stale"));
-            let ask = Ask { method, path, query, headers, body, caller, origin, stale, now };
+            let by_cookie = true;
+            let ask =
+                Ask { method, path, query, headers, body, caller, origin, stale, by_cookie, now };
             browser.answer(ask, Core::new(&authority)).await
         })
     })

@@ -10,8 +10,8 @@ use portcullis::clock::{Clock, UnixMs};
 use portcullis::secret::Secret;
 use portcullis::session::{
     Account, Authority, BoxFuture, Caller, Command, CounterTable, Counters, Credentials, Directory,
-    Group, Lease, Leased, Live, LoginError, Method, Outcome, Record, Replaced, SessionId, Settings,
-    Store, StoreError,
+    Group, Lease, Leased, Live, LoginError, Method, Outcome, Proven, Record, Replaced, SessionId,
+    Settings, Store, StoreError,
 };
 
 /// What `alice` logs in with.
@@ -39,7 +39,7 @@ pub(crate) fn authority(clock: &Clock) -> Arc<Authority> {
 pub(crate) async fn sign_in(authority: &Arc<Authority>) -> Arc<Live> {
     let password = Secret::new(PASSWORD.to_owned());
     let credentials = Credentials::Password { identifier: "alice".to_owned(), password };
-    match authority.execute(Command::Login(credentials), &Caller::default()).await {
+    match authority.execute(Command::login(credentials), &Caller::default()).await {
         Ok(Outcome::Opened(live, _)) => live,
         other => panic!("alice cannot sign in: {other:?}"),
     }
@@ -103,11 +103,13 @@ impl Method for Always {
     fn verify<'a>(
         &'a self,
         credentials: &'a Credentials,
-    ) -> BoxFuture<'a, Result<Arc<Account>, LoginError>> {
-        let Credentials::Password { identifier, password } = credentials;
+    ) -> BoxFuture<'a, Result<Proven, LoginError>> {
+        let Credentials::Password { identifier, password } = credentials else {
+            return Box::pin(std::future::ready(Err(LoginError::Unsupported)));
+        };
         let good = password.expose() == PASSWORD;
         let account = People.by_login(identifier).filter(|_| good);
-        Box::pin(std::future::ready(account.ok_or(LoginError::Invalid)))
+        Box::pin(std::future::ready(account.map(Proven::Account).ok_or(LoginError::Invalid)))
     }
 }
 
@@ -138,7 +140,9 @@ impl Store for Shelf {
     fn replace(&self, record: Record) -> BoxFuture<'_, Result<Replaced, StoreError>> {
         self.with(|all| match all.get(&record.id) {
             None => Replaced::Gone,
-            Some(old) if old.generation.checked_add(1) != Some(record.generation) => Replaced::Conflict,
+            Some(old) if old.generation.checked_add(1) != Some(record.generation) => {
+                Replaced::Conflict
+            }
             Some(_) => {
                 all.insert(record.id, record);
                 Replaced::Done

@@ -6,8 +6,30 @@ use portcullis::secret::Secret;
 
 /// Words of sessions and privileges.
 pub const WORDS: &[&str] = &[
-    "djJ8MTAyf", "=", "-", "_", "+", "/", "v2|102|", "102;102;", ";", "|", "list:*", "setrole:", "iprestrict:",
-    "actionslimit:", "urirestrict:", "sessionid:", ",", ":", "*", "_e", "_m", "[", "&", "%00",
+    "djJ8MTAyf",
+    "=",
+    "-",
+    "_",
+    "+",
+    "/",
+    "v2|102|",
+    "102;102;",
+    ";",
+    "|",
+    "list:*",
+    "setrole:",
+    "iprestrict:",
+    "actionslimit:",
+    "urirestrict:",
+    "sessionid:",
+    ",",
+    ":",
+    "*",
+    "_e",
+    "_m",
+    "[",
+    "&",
+    "%00",
 ];
 
 /// Reads `data` as a KS; then seals a KS whose user and privileges are its lines.
