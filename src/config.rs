@@ -84,8 +84,6 @@ pub struct Config {
     pub upstreams: Vec<upstream::Settings>,
     /// `[[route]]` and `[headers]`.
     pub table: Arc<Table>,
-    /// What an operator should know though it is no error.
-    pub warnings: Vec<String>,
 }
 
 impl Config {
@@ -113,7 +111,6 @@ impl Config {
     pub fn parse(file: &Path, text: String) -> Result<Self, Vec<Problem>> {
         let problems = Problems::default();
         let mut root = Section::parse(file, text, &problems);
-        let mut warnings = Vec::new();
         let mut server_table = root.table("server");
         let server = server(&mut server_table);
         let listeners = listener::Settings::read(&mut server_table, root.tables("listener"));
@@ -126,7 +123,7 @@ impl Config {
         let log = log::Settings::read(&mut root.table("log"));
         let limits = Limits::read(&mut root.table("limits"));
         let headers = Rules::read(&mut root.table("headers"));
-        let (browser, mounts) = apis(&mut root.table("api"), &mut warnings);
+        let (browser, mounts) = apis(&mut root.table("api"));
         let mut server = server;
         for host in mounts.iter().filter_map(|mount| mount.host.as_ref()) {
             if !server.hosts.contains(host) {
@@ -153,7 +150,6 @@ impl Config {
                 mounts,
                 upstreams,
                 table: Arc::new(table),
-                warnings,
             }),
             _ => Err(problems.list()),
         }
@@ -272,7 +268,7 @@ fn session(section: &mut Section) -> (session::Settings, CookieName) {
 }
 
 /// The session APIs.
-fn apis(section: &mut Section, warnings: &mut Vec<String>) -> (Browser, Vec<Mount>) {
+fn apis(section: &mut Section) -> (Browser, Vec<Mount>) {
     let mut table = section.table("browser");
     let mount = prefix(&mut table, "browser").unwrap_or_else(|| "/auth".to_owned());
     let brand = table.text("name").map_or("Portcullis".to_owned(), |name| name.value);
@@ -292,16 +288,6 @@ fn apis(section: &mut Section, warnings: &mut Vec<String>) -> (Browser, Vec<Moun
                 table.problem("prefix", what, "give it another `prefix`, or move [api.browser]");
             }
             mounts.push(new);
-        }
-    }
-    let later = ["nuvla", "kaltura"];
-    for name in later.into_iter().filter(|name| api::KINDS.iter().all(|kind| kind.name != *name)) {
-        let mut table = section.table(name);
-        if table.is_present() {
-            ["prefix", "host"].iter().for_each(|key| drop(table.text(key)));
-            warnings.push(format!(
-                "[api.{name}] has no effect: this version does not serve it; requests go to the routes"
-            ));
         }
     }
     sort_mounts(&mut mounts);

@@ -27,9 +27,6 @@ pub(super) fn build(config: Config, clock: &Clock) -> Result<Gateway, Failure> {
     logs.subscribe().map_err(start)?;
     let metrics = Metrics::new(clock.clone(), env!("CARGO_PKG_VERSION"));
     count_panics(&metrics);
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
     let tls = Arc::new(Tls::load(&config.tls, &config.server.hosts, clock)?);
     for warning in tls.warnings(&config.server.hosts, clock.now()) {
         tracing::warn!("{warning}");

@@ -75,7 +75,6 @@ impl Reloader {
         for what in needs_restart(&current, &config) {
             tracing::warn!("{what} has changed: this takes effect after a restart");
         }
-        config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         gateway.site.store(Arc::new(made));
         gateway.config.store(Arc::new(config));
         self.renderings = true;

@@ -27,15 +27,17 @@ impl Authority {
         token: &Token,
     ) -> Result<Found, Refusal> {
         let Some((ks, partner)) = self.read_ks(token) else { return Ok(Err(Worthless::Invalid)) };
-        match self.stored(token).await? {
+        let found = self.stored(token).await?;
+        let mut opened = partner.admin_secrets.iter().map(|secret| ks.open(secret));
+        // Also of one that is known: a secret that was taken back takes its sessions along.
+        let Some(fields) = opened.find_map(Result::ok) else {
+            return Ok(Err(Worthless::Invalid));
+        };
+        match found {
             // Not in the store.
             Err(Worthless::Invalid) => {}
             found => return Ok(found),
         }
-        let mut opened = partner.admin_secrets.iter().map(|secret| ks.open(secret));
-        let Some(fields) = opened.find_map(Result::ok) else {
-            return Ok(Err(Worthless::Invalid));
-        };
         if UnixMs(fields.expires.saturating_mul(1000)) <= self.clock.now() {
             return Ok(Err(Worthless::Expired));
         }
