@@ -62,6 +62,18 @@ def settle(root, limit=2.0):
         before = after
 
 
+def memory(root):
+    """KiB of memory of the tree; what processes share is counted once (PSS)."""
+    total = 0
+    for pid in tree(root):
+        try:
+            with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as lines:
+                total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        except OSError:
+            continue
+    return total
+
+
 def strangers(port, root):
     """How many sockets that listen on `port` do not belong to the tree of `root`.
 
