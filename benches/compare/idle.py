@@ -10,9 +10,10 @@ import resource
 import socket
 import ssl
 import sys
+import threading
 import time
 
-from handshakes import read_answer
+from handshakes import THREADS, read_answer
 
 
 def main():
@@ -25,17 +26,25 @@ def main():
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["http/1.1"])
     held, errors = [], []
-    for _ in range(count):
-        try:
-            plain = socket.create_connection(("127.0.0.1", port), timeout=10)
-            secured = context.wrap_socket(plain, server_hostname="localhost")
-            secured.sendall(request)
-            read_answer(secured)
-            held.append(secured)
-        except (OSError, ValueError) as error:
-            errors.append(str(error))
-            if len(errors) > 3:
-                break
+
+    def work(amount):
+        for _ in range(amount):
+            try:
+                plain = socket.create_connection(("127.0.0.1", port), timeout=10)
+                secured = context.wrap_socket(plain, server_hostname="localhost")
+                secured.sendall(request)
+                read_answer(secured)
+                held.append(secured)
+            except (OSError, ValueError) as error:
+                errors.append(str(error))
+                return
+
+    shares = [count // THREADS + (number < count % THREADS) for number in range(THREADS)]
+    threads = [threading.Thread(target=work, args=(share,)) for share in shares]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     time.sleep(1)
     print(json.dumps({"open": sum(alive(one) for one in held), "errors": errors[:3]}), flush=True)
     time.sleep(600)
