@@ -12,7 +12,7 @@ import time
 import load
 from stand import Failure, end_with_parent
 
-# Seconds until all connections are open and in their rhythm.
+# Seconds until a few connections are in their rhythm; many need longer.
 WARM_UP = 1.0
 # Milliseconds between two new connections.
 STEP_MS = 1
@@ -21,11 +21,12 @@ STEP_MS = 1
 class Paced:
     """A running load. Use with `with`; `begin` and `end` are the window that counts."""
 
-    def __init__(self, site, case, cookie, port, rate, seconds):
+    def __init__(self, site, case, cookie, port, rate, seconds, connections=None):
         h1 = case.protocol == "h1"
-        connections = load.CONNECTIONS_H1 if h1 else load.CONNECTIONS_H2
+        connections = connections or (load.CONNECTIONS_H1 if h1 else load.CONNECTIONS_H2)
         each = rate / connections
-        number = math.ceil(each * (WARM_UP + seconds + 0.5)) * connections
+        self.warm_up = WARM_UP + connections * 2 * STEP_MS / 1000
+        number = math.ceil(each * (self.warm_up + seconds + 0.5)) * connections
         amount = ["-n", str(number), "-r", "1", f"--rate-period={STEP_MS}ms", f"--rps={each:.3f}"]
         self.protocol = "http/1.1" if h1 else "h2"
         self.log = site.stand.dir / "paced.tsv"
@@ -33,7 +34,7 @@ class Paced:
         amount.append(f"--log-file={self.log}")
         streams = 1 if h1 else load.STREAMS_H2
         argv = load.h2load_command(site, case, cookie, port, amount, connections, streams, h1)
-        self.limit = WARM_UP + seconds * 3 + 30
+        self.limit = self.warm_up + seconds * 3 + 30
         self.child = subprocess.Popen(
             argv,
             stdout=subprocess.PIPE,
@@ -53,7 +54,7 @@ class Paced:
 
     def begin(self):
         """Wait until the load runs steadily; the window begins."""
-        time.sleep(WARM_UP)
+        time.sleep(self.warm_up)
         self.begun = time.time()
 
     def end(self):

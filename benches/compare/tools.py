@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 INSTALL_LIMIT = 600
 BUILD_LIMIT = 3600
 PACKAGES = {
+    "callgrind_control": "valgrind",
     "haproxy": "haproxy",
     "h2load": "nghttp2-client",
     "nghttp": "nghttp2-client",
