@@ -143,7 +143,8 @@ def picture(cases, results):
             if figure.name == "rate" or values[0] is None:
                 continue
             goal = figure.limits[1] if figure.limits and not figure.absolute else None
-            label = case.name if figure.name == "cpu" else f"{case.name} {figure.name}"
+            first = figure is case.figures[0]
+            label = case.name if first else f"{case.name} {figure.name}"
             rows.append(chart.Bars(label, values, goal))
     title = "The gateway with authentication, and HAProxy without (nginx without = 1; less is better)"
     return chart.draw(title, "ratio to nginx", (report.OURS, "haproxy"), rows, most=2.5)
