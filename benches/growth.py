@@ -193,8 +193,7 @@ class Growth:
             time.sleep(args.seconds)
             watch.close(settle=False)
             running.end()
-            done, _ = running.finish()
-        problems = done.problems + watch.problems(1)
+        problems = watch.problems(1)
         if watch.answered < 0.8 * args.rate * args.seconds:
             problems.append(f"only {watch.answered} answers in {args.seconds} s")
         if problems:

@@ -10,10 +10,13 @@ import subprocess
 import time
 
 import load
+import proc
 from stand import Failure, end_with_parent
 
-# Seconds until a few connections are in their rhythm; many need longer.
+# Seconds that the load runs before the window, when all connections are open.
 WARM_UP = 1.0
+# Seconds that opening the connections may take on a busy machine.
+OPENING = 30
 # Milliseconds between two new connections.
 STEP_MS = 1
 
@@ -23,23 +26,25 @@ class Paced:
 
     def __init__(self, site, case, cookie, port, rate, seconds, connections=None):
         h1 = case.protocol == "h1"
-        connections = connections or (load.CONNECTIONS_H1 if h1 else load.CONNECTIONS_H2)
-        each = rate / connections
-        self.warm_up = WARM_UP + connections * 2 * STEP_MS / 1000
-        number = math.ceil(each * (self.warm_up + seconds + 0.5)) * connections
+        self.port = port
+        self.connections = connections or (load.CONNECTIONS_H1 if h1 else load.CONNECTIONS_H2)
+        each = rate / self.connections
+        # More than will be sent: the end of the window ends the load.
+        number = math.ceil(each * (OPENING + WARM_UP + seconds + 1)) * self.connections
         amount = ["-n", str(number), "-r", "1", f"--rate-period={STEP_MS}ms", f"--rps={each:.3f}"]
-        self.protocol = "http/1.1" if h1 else "h2"
+        # Others may be open already, such as those that wait to log in.
+        self.wanted = proc.established(port) + self.connections
         self.log = site.stand.dir / "paced.tsv"
         self.log.unlink(missing_ok=True)
         amount.append(f"--log-file={self.log}")
         streams = 1 if h1 else load.STREAMS_H2
-        argv = load.h2load_command(site, case, cookie, port, amount, connections, streams, h1)
-        self.limit = self.warm_up + seconds * 3 + 30
+        argv = load.h2load_command(
+            site, case, cookie, port, amount, self.connections, streams, h1
+        )
         self.child = subprocess.Popen(
             argv,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             env=load.client_environment(site),
             preexec_fn=end_with_parent,
         )
@@ -50,28 +55,28 @@ class Paced:
     def __exit__(self, *_):
         self.child.kill()
         self.child.wait()
-        self.child.stdout.close()
 
     def begin(self):
-        """Wait until the load runs steadily; the window begins."""
-        time.sleep(self.warm_up)
+        """Wait until all connections are open and the load runs steadily; the window begins."""
+        deadline = time.monotonic() + OPENING
+        while (found := proc.established(self.port)) < self.wanted:
+            if time.monotonic() > deadline or self.child.poll() is not None:
+                raise Failure(f"h2load did not open all connections: {found} of {self.wanted}")
+            time.sleep(0.05)
+        time.sleep(WARM_UP)
         self.begun = time.time()
 
     def end(self):
-        """The window ends here."""
-        self.ended = time.time()
-
-    def finish(self):
-        """Wait for the rest; (what h2load reported, latencies of the window in ms)."""
-        try:
-            said, _ = self.child.communicate(timeout=self.limit)
-        except subprocess.TimeoutExpired as late:
-            raise Failure("h2load could not keep the rate by far: it did not end") from late
-        return load.read_h2load(said, self.protocol), self.times()
-
-    def times(self):
-        """Latencies of the window in ms, also while the load still runs."""
-        return latencies(self.log.read_text("ascii"), self.begun, self.ended)
+        """The window ends here; returns the latencies of what was sent in it, in ms."""
+        ended = time.time()
+        # What is under way may still be answered.
+        time.sleep(0.2)
+        found = proc.established(self.port)
+        if self.child.poll() is not None or found < self.connections:
+            raise Failure(f"h2load lost connections: {found} of {self.connections} are left")
+        self.child.kill()
+        self.child.wait()
+        return latencies(self.log.read_text("ascii"), self.begun, ended)
 
 
 def latencies(text, begun, ended):

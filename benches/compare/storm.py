@@ -18,8 +18,9 @@ LONGEST = 60
 
 def storm(bench, contender):
     """One round: p99 of signed-in requests while nothing else happens, and during the storm."""
-    idle, problems = _idle(bench, contender)
+    idle = _idle(bench, contender)
     said, times = _during(bench, contender)
+    problems = []
     if said["statuses"] != {"201": LOGINS}:
         problems.append(f"{LOGINS} logins were answered with {said['statuses']}")
     calm, busy = paced.percentile(idle, 0.99), paced.percentile(times, 0.99)
@@ -33,11 +34,10 @@ def _idle(bench, contender):
     with _traffic(bench, contender, bench.args.seconds) as running:
         running.begin()
         time.sleep(bench.args.seconds)
-        running.end()
-        done, times = running.finish()
+        times = running.end()
     if not times:
         raise Failure("login storm: no signed-in request before it")
-    return times, list(done.problems)
+    return times
 
 
 def _during(bench, contender):
@@ -54,11 +54,7 @@ def _during(bench, contender):
             running.begin()
             os.write(opener, b"!")
             said = script.stdout.readline()
-            running.end()
-            # The rest of the traffic is of no interest: its log has the window already.
-            time.sleep(0.2)
-            running.child.kill()
-            times = running.times()
+            times = running.end()
     finally:
         os.close(opener)
         script.kill()
