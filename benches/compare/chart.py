@@ -39,7 +39,7 @@ def draw(title, unit, series, rows, most=None):
         f"<style>{_STYLE}</style>",
         f'<rect class="back" width="{_WIDTH}" height="{height}"/>',
         f'<text x="12" y="22" font-weight="600">{escape(title)}</text>',
-        *_legend(series),
+        *_legend(series, any(row.goal is not None for row in rows)),
         *_grid(most, scale, height, unit),
     ]
     for number, row in enumerate(rows):
@@ -47,14 +47,15 @@ def draw(title, unit, series, rows, most=None):
     return "\n".join([*out, "</svg>", ""])
 
 
-def _legend(series):
+def _legend(series, goals):
     out, x = [], 12
     for number, name in enumerate(series):
         out.append(f'<rect class="s{number}" x="{x}" y="34" width="11" height="11"/>')
         out.append(f'<text x="{x + 16}" y="44">{escape(name)}</text>')
         x += 40 + 7 * len(name)
-    out.append(f'<line class="goal" x1="{x}" y1="33" x2="{x}" y2="46"/>')
-    out.append(f'<text x="{x + 8}" y="44">goal</text>')
+    if goals:
+        out.append(f'<line class="goal" x1="{x}" y1="33" x2="{x}" y2="46"/>')
+        out.append(f'<text x="{x + 8}" y="44">goal</text>')
     return out
 
 

@@ -402,6 +402,7 @@ class Parts(unittest.TestCase):
         self.assertIn(">h1-signed-in<", drawn)
         self.assertIn(">memory<", drawn)
         self.assertNotIn("storm", drawn)
+        self.assertEqual(drawn.count('class="goal"'), 2)
 
     def test_a_page_keeps_what_is_not_ours(self):
         with tempfile.TemporaryDirectory() as folder:
