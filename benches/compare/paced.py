@@ -15,8 +15,9 @@ from stand import Failure, end_with_parent
 
 # Seconds that the load runs before the window, when all connections are open.
 WARM_UP = 1.0
-# Seconds that opening the connections may take on a busy machine.
+# Seconds that opening the connections may take on a busy machine, in all and for each.
 OPENING = 30
+OPENING_EACH = 0.02
 # Milliseconds between two new connections.
 STEP_MS = 1
 
@@ -29,8 +30,9 @@ class Paced:
         self.port = port
         self.connections = connections or (load.CONNECTIONS_H1 if h1 else load.CONNECTIONS_H2)
         each = rate / self.connections
+        self.opening = OPENING + OPENING_EACH * self.connections
         # More than will be sent: the end of the window ends the load.
-        number = math.ceil(each * (OPENING + WARM_UP + seconds + 1)) * self.connections
+        number = math.ceil(each * (self.opening + WARM_UP + seconds + 1)) * self.connections
         amount = ["-n", str(number), "-r", "1", f"--rate-period={STEP_MS}ms", f"--rps={each:.3f}"]
         # Others may be open already, such as those that wait to log in.
         self.wanted = proc.established(port) + self.connections
@@ -58,7 +60,7 @@ class Paced:
 
     def begin(self):
         """Wait until all connections are open and the load runs steadily; the window begins."""
-        deadline = time.monotonic() + OPENING
+        deadline = time.monotonic() + self.opening
         while (found := proc.established(self.port)) < self.wanted:
             if time.monotonic() > deadline or self.child.poll() is not None:
                 raise Failure(f"h2load did not open all connections: {found} of {self.wanted}")
