@@ -70,7 +70,7 @@ class Paced:
 
     def end(self):
         """The window ends here; returns the latencies of what was sent in it, in ms."""
-        ended = time.time()
+        self.ended = time.time()
         # What is under way may still be answered.
         time.sleep(0.2)
         found = proc.established(self.port)
@@ -78,7 +78,7 @@ class Paced:
             raise Failure(f"h2load lost connections: {found} of {self.connections} are left")
         self.child.kill()
         self.child.wait()
-        return latencies(self.log.read_text("ascii"), self.begun, ended)
+        return latencies(self.log.read_text("ascii"), self.begun, self.ended)
 
 
 def latencies(text, begun, ended):

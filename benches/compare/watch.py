@@ -17,11 +17,13 @@ class Watch:
         """CPU time (`micros`), app connections opened (`opened`) and app answers (`answered`)."""
         if settle:
             proc.settle(self.contender.pid)
+        # In the same order as at the beginning: under load, both windows move by the same time.
+        counters = self.site.app_counters()
         after = proc.run_time(self.contender.pid)
         self.micros = proc.spent(self.before, after) / 1000
         # The question for the first counters is in the second ones.
         self.opened, self.answered = (
-            now - earlier - 1 for now, earlier in zip(self.site.app_counters(), self.counters)
+            now - earlier - 1 for now, earlier in zip(counters, self.counters)
         )
         self.same = proc.tree(self.contender.pid) == self.members
         return self
