@@ -21,18 +21,23 @@ ECHO = (
     "user=$http_x_auth_user|real=$http_x_real_ip|"
     "for=$http_x_forwarded_for|proto=$http_x_forwarded_proto"
 )
+# What the download case fetches: 10 MiB.
+BIG = 10 * 1024 * 1024
 USER_ID = "bench-user"
 USER_NAME = "bench"
+# Logs in while others work, so that the sessions of USER_NAME stay below their limit.
+STORM_NAME = "storm"
 
 
 @dataclass
 class Contender:
-    """A running proxy."""
+    """A running proxy. `access_log` is None when it writes none; `argv` starts it again."""
 
     name: str
     port: int
     child: subprocess.Popen
-    access_log: Path
+    access_log: Path | None
+    argv: tuple = ()
 
     @property
     def pid(self):
@@ -46,12 +51,15 @@ class Site:
     def __init__(self, stand, workers):
         self.stand = stand
         self.workers = workers
-        ports = stand.ports(4)
-        self.app_port, self.nginx_port, self.gateway_port, self.admin_port = ports
+        ports = stand.ports(5)
+        self.app_port, self.nginx_port, self.gateway_port, self.admin_port = ports[:4]
+        self.haproxy_port = ports[4]
         make_certificate(stand.dir)
         stand.render("openssl.cnf", "openssl.cnf")
         self.tls = ssl.create_default_context(cafile=str(stand.dir / "cert.pem"))
-        self.app = self._start_nginx_conf("upstream", self.app_port, body=BODY, echo=ECHO)
+        with open(stand.dir / "big", "wb") as big:
+            big.truncate(BIG)
+        self.app, _ = self._start_nginx_conf("upstream", self.app_port, body=BODY, echo=ECHO)
 
     def authority(self, port):
         """What clients of the proxy on this port call the site, as in Host."""
@@ -60,7 +68,7 @@ class Site:
     def start_nginx(self, wrapper=(), master=True):
         """nginx as a plain TLS proxy. `wrapper` is put before the command, as valgrind is."""
         log = self.stand.dir / "nginx-access.log"
-        child = self._start_nginx_conf(
+        child, argv = self._start_nginx_conf(
             "nginx",
             self.nginx_port,
             wrapper,
@@ -69,14 +77,34 @@ class Site:
             log=log,
             upstream=self.app_port,
         )
-        return Contender("nginx", self.nginx_port, child, log)
+        return Contender("nginx", self.nginx_port, child, log, argv)
+
+    def start_haproxy(self):
+        """HAProxy as a plain TLS proxy."""
+        folder = self.stand.dir
+        both = (folder / "cert.pem").read_text() + (folder / "key.pem").read_text()
+        self.stand.write("both.pem", both, 0o600)
+        config = self.stand.render(
+            "haproxy.cfg",
+            "haproxy.cfg",
+            dir=folder,
+            port=self.haproxy_port,
+            workers=self.workers,
+            upstream=self.app_port,
+        )
+        # -db: in the foreground.
+        argv = (haproxy_path(), "-db", "-f", config)
+        child = self.stand.start("haproxy", argv)
+        self.stand.wait_for("haproxy", child, lambda: reachable(self.haproxy_port), 30)
+        return Contender("haproxy", self.haproxy_port, child, None, argv)
 
     def prepare_gateway(self, binary):
         """Write the gateway's config and its one user; returns the user's password."""
         log = self.stand.dir / "gateway-access.log"
         password = secrets.token_urlsafe(18)
         hashed = hash_password(binary, password, self.stand.dir)
-        self.stand.render("users.toml", "users.toml", id=USER_ID, name=USER_NAME, hash=hashed)
+        names = {"id": USER_ID, "name": USER_NAME, "storm": STORM_NAME}
+        self.stand.render("users.toml", "users.toml", hash=hashed, **names)
         self.stand.render(
             "gateway.toml",
             "gateway.toml",
@@ -92,10 +120,18 @@ class Site:
     def start_gateway(self, binary, wrapper=(), limit=20):
         """The gateway on the files that `prepare_gateway` wrote."""
         config = self.stand.dir / "gateway.toml"
-        child = self.stand.start("gateway", [*wrapper, binary, "run", "--config", config])
+        argv = (*wrapper, binary, "run", "--config", config)
+        child = self.stand.start("gateway", argv)
         port = self.gateway_port
         self.stand.wait_for("gateway", child, lambda: self._answers(port), limit)
-        return Contender("portcullis", port, child, self.stand.dir / "gateway-access.log")
+        return Contender("portcullis", port, child, self.stand.dir / "gateway-access.log", argv)
+
+    def restart(self, contender):
+        """Stop a contender and start it anew: the same with fresh memory."""
+        self.stand.stop(contender.child)
+        contender.child = self.stand.start(contender.name, contender.argv)
+        ready = lambda: self._answers(contender.port)  # noqa: E731
+        self.stand.wait_for(contender.name, contender.child, ready, 30)
 
     def fetch(self, port, path, headers=(), method="GET", body=None):
         """One request over a new HTTP/1.1 connection: (status, headers, body text)."""
@@ -140,10 +176,10 @@ class Site:
             f"{name}.conf", f"{name}.conf", dir=self.stand.dir, port=port, user=_user(), **values
         )
         # -e: errors before the config is read must not go to the system's log.
-        argv = [*wrapper, nginx_path(), "-e", self.stand.dir / f"{name}.err", "-c", config]
+        argv = (*wrapper, nginx_path(), "-e", self.stand.dir / f"{name}.err", "-c", config)
         child = self.stand.start(name, argv)
         self.stand.wait_for(name, child, lambda: reachable(port), 30)
-        return child
+        return child, argv
 
     def _answers(self, port):
         try:
@@ -155,6 +191,11 @@ class Site:
 def nginx_path():
     """nginx, also where only root's PATH would find it."""
     return shutil.which("nginx", path=clean_environment("/")["PATH"])
+
+
+def haproxy_path():
+    """HAProxy, also where only root's PATH would find it."""
+    return shutil.which("haproxy", path=clean_environment("/")["PATH"])
 
 
 def make_certificate(folder):

@@ -45,6 +45,8 @@ class Load:
     requests: int
     per_second: float
     problems: list = field(default_factory=list)
+    # Bytes of all answers' bodies, where the tool counts them.
+    body: int = 0
 
 
 def headers(case, cookie):
@@ -96,14 +98,19 @@ def read_wrk(text):
 
 def h2load(site, case, cookie, port, amount, connections, streams, h1=False):
     """h2load for a time (`-D S`) or a number of requests (`-n N`)."""
+    argv = h2load_command(site, case, cookie, port, amount, connections, streams, h1)
+    limit = float(amount[1]) if amount[0] == "-D" else 300
+    return read_h2load(_output(site, argv, limit), "http/1.1" if h1 else "h2")
+
+
+def h2load_command(site, case, cookie, port, amount, connections, streams, h1=False):
+    """What `h2load` runs."""
     argv = ["h2load", "-t", "1", "-c", str(connections), "-m", str(streams), *amount]
     argv += ["--tls13-ciphers=TLS_AES_128_GCM_SHA256", "--groups=X25519"]
     argv += [f"--connect-to=127.0.0.1:{port}", *(["--h1"] if h1 else [])]
     for name, value in headers(case, cookie).items():
         argv += ["-H", f"{name.lower()}: {value}"]
-    argv.append(f"https://{site.authority(port)}{case.path}")
-    limit = float(amount[1]) if amount[0] == "-D" else 300
-    return read_h2load(_output(site, argv, limit), "http/1.1" if h1 else "h2")
+    return [*argv, f"https://{site.authority(port)}{case.path}"]
 
 
 def read_h2load(text, protocol):
@@ -124,7 +131,8 @@ def read_h2load(text, protocol):
         problems.append(f"{failed} failed, {errored} errored, {timeout} timed out")
     if f"Application protocol: {protocol}" not in text:
         problems.append(f"the proxy did not agree to {protocol}")
-    return Load(ok, float(rate.group(1)), problems)
+    body = re.search(r"^traffic: .*\((\d+)\) data", text, re.MULTILINE)
+    return Load(ok, float(rate.group(1)), problems, int(body.group(1)) if body else 0)
 
 
 def _output(site, argv, seconds):

@@ -62,23 +62,25 @@ def settle(root, limit=2.0):
         before = after
 
 
+def memory(root):
+    """KiB of memory of the tree; what processes share is counted once (PSS)."""
+    total = 0
+    for pid in tree(root):
+        try:
+            with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as lines:
+                total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        except OSError:
+            continue
+    return total
+
+
 def strangers(port, root):
     """How many sockets that listen on `port` do not belong to the tree of `root`.
 
     SO_REUSEPORT lets a left-over process take a share of the connections unseen, which would
     make every figure too good.
     """
-    inodes = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            with open(table, encoding="ascii") as lines:
-                rows = [line.split() for line in lines][1:]
-        except OSError:
-            continue
-        for row in rows:
-            listening = row[3] == "0A"
-            if listening and int(row[1].rsplit(":", 1)[1], 16) == port:
-                inodes.add(f"socket:[{row[9]}]")
+    inodes = {f"socket:[{row[9]}]" for row in _sockets(port, "0A")}
     for pid in tree(root):
         try:
             descriptors = os.listdir(f"/proc/{pid}/fd")
@@ -90,3 +92,23 @@ def strangers(port, root):
             except OSError:
                 continue
     return len(inodes)
+
+
+def established(port):
+    """How many connections to the local `port` are open."""
+    return len(_sockets(port, "01"))
+
+
+def _sockets(port, state):
+    """Rows of the kernel's table of TCP sockets on the local port in this state."""
+    found = []
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table, encoding="ascii") as lines:
+                rows = [line.split() for line in lines][1:]
+        except OSError:
+            continue
+        found += [
+            row for row in rows if row[3] == state and int(row[1].rsplit(":", 1)[1], 16) == port
+        ]
+    return found

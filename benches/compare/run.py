@@ -1,41 +1,52 @@
 #!/usr/bin/env python3
-"""Compares the gateway with nginx: CPU time per request, in interleaved rounds.
+"""Compares the gateway with nginx and HAProxy: CPU time, latency, memory, in interleaved rounds.
 
 One command does everything: installs missing tools, builds, starts, checks, measures, prints,
-cleans up. nginx proxies without authentication; the gateway has its sessions on. See README.md in
-the folder above.
+cleans up. The others proxy without authentication; the gateway has its sessions on. See README.md
+in the folder above.
 """
 
 import argparse
+import os
+import resource
 import sys
 import time
 from pathlib import Path
 
+import chart
 import load
-import proc
+import paced
 import report
+import storm
 import tools
-import verify
-from contenders import Site
+from bench import WORKERS, Bench
+from cases import CASES, NAMES
 from stand import Failure, Stand, guard
 
-WORKERS = 2
 PAGE = tools.ROOT / "docs" / "performance.md"
+CHART = tools.ROOT / "docs" / "performance.svg"
+NOISE = CASES[0]
 
 
 def main():
     args = arguments()
-    cases = [case for case in load.CASES if not args.cases or case.name in args.cases]
+    cases = [case for case in CASES if not args.cases or case.name in args.cases]
     try:
-        tools.require("nginx", "wrk", "h2load", "nghttp", "openssl")
+        more = {tool for case in cases for tool in case.tools}
+        tools.require("nginx", "haproxy", "wrk", "h2load", "nghttp", "openssl", *sorted(more))
         binary = args.binary.resolve() if args.binary else tools.build()
         if not binary.is_file():
             raise Failure("--binary names no file")
-        guard(time_limit(args, len(cases)))
+        raise_descriptor_limit()
+        guard(time_limit(args, cases))
+        begun = time.monotonic()
         with Stand() as stand:
             bench = Bench(stand, binary, args)
-            results, noise = bench.measure(cases)
-        lines = account(bench, results, noise, args)
+            results = bench.measure(cases)
+            noise = [] if args.no_noise else bench.noise(NOISE)
+        asked = {case.name: bench.rounds(case) for case in cases}
+        lines = account(bench, cases, results, noise, asked)
+        lines.append(f"The run took {(time.monotonic() - begun) / 60:.1f} minutes.")
     except Failure as failure:
         print(f"compare: {failure}", file=sys.stderr)
         return 1
@@ -46,7 +57,8 @@ def main():
     complete = not bench.problems and all(results.values())
     if args.write and complete:
         report.save(PAGE, "compare", page(args, lines))
-        print(f"\nwrote {PAGE.relative_to(tools.ROOT)}")
+        CHART.write_text(picture(cases, results), encoding="utf-8")
+        print(f"\nwrote {PAGE.relative_to(tools.ROOT)} and {CHART.relative_to(tools.ROOT)}")
     elif args.write:
         print("\nnot written: the run was not clean")
     return 0 if complete else 1
@@ -55,17 +67,23 @@ def main():
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", type=Path, help="measure this gateway instead of building one")
-    parser.add_argument("--pairs", type=at_least(1), default=7, help="pairs per case (default 7)")
-    parser.add_argument("--seconds", type=at_least(1), default=4, help="per round (default 4)")
+    parser.add_argument("--pairs", type=at_least(1), default=7, help="rounds per case (default 7)")
+    parser.add_argument("--seconds", type=at_least(1), default=2, help="per round (default 2)")
+    rate = 2000 if (os.cpu_count() or 1) <= 2 else 4000
     parser.add_argument(
-        "--case",
-        action="append",
-        dest="cases",
-        choices=[case.name for case in load.CASES],
-        help="only this case; may be repeated",
+        "--rate", type=at_least(64), default=rate, help=f"requests/s of rate-* (here {rate})"
+    )
+    parser.add_argument(
+        "--handshakes", type=at_least(8), default=800, help="per round (default 800)"
+    )
+    parser.add_argument(
+        "--connections", type=at_least(10), default=5000, help="idle ones (default 5000)"
+    )
+    parser.add_argument(
+        "--case", action="append", dest="cases", choices=NAMES, help="only this; may be repeated"
     )
     parser.add_argument("--no-noise", action="store_true", help="skip nginx against itself")
-    parser.add_argument("--write", action="store_true", help="put the table into the docs")
+    parser.add_argument("--write", action="store_true", help="put table and chart into the docs")
     return parser.parse_args()
 
 
@@ -81,119 +99,55 @@ def at_least(lowest):
     return parse
 
 
+def raise_descriptor_limit():
+    """All descriptors that the system grants, for us and for every child."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def time_limit(args, cases):
-    """Seconds after which the run is given up: twice what it should take, and start-up."""
-    rounds = cases * (2 * args.pairs + 2) + (0 if args.no_noise else 2 * args.pairs)
-    return 120 + rounds * (args.seconds + 2) * 2
+    """Seconds after which the run is given up: several times what it should take."""
+    rounds = sum(min(args.pairs, case.most) * len(case.who) for case in cases)
+    rounds += 0 if args.no_noise else 2 * args.pairs
+    each = args.seconds + args.handshakes / 200 + 4
+    memory = sum(case.name == "memory" for case in cases) * 6 * (10 + args.connections / 100)
+    return 240 + rounds * each * 2 + memory
 
 
-class Bench:
-    """One run: the app, both proxies, a session, and the problems seen so far."""
-
-    def __init__(self, stand, binary, args):
-        self.args = args
-        self.problems = []
-        self.remarks = []
-        self.site = Site(stand, WORKERS)
-        self.nginx = self.site.start_nginx()
-        password = self.site.prepare_gateway(binary)
-        self.gateway = self.site.start_gateway(binary)
-        self.cookie = self.site.login(password)
-        for contender in (self.nginx, self.gateway):
-            verify.alone(contender)
-        self.tls = {
-            contender.name: verify.negotiated(self.site, contender)
-            for contender in (self.nginx, self.gateway)
-        }
-
-    def measure(self, cases):
-        """All pairs of all cases, and nginx against itself: ({case name: pairs}, pairs)."""
-        results, noise = {}, []
-        for case in cases:
-            for contender in (self.nginx, self.gateway):
-                self._remark(verify.case(self.site, contender, case, self.cookie))
-                self._warm_up(contender, case)
-            results[case.name] = self._pairs(case, self.gateway, case.name)
-        if not self.args.no_noise:
-            noise = self._pairs(cases[0], self.nginx, "nginx = nginx")
-        return results, noise
-
-    def _pairs(self, case, other, label):
-        pairs = []
-        for number in range(self.args.pairs):
-            # Alternate who goes first, so that a drift of the machine favours nobody.
-            order = [self.nginx, other] if number % 2 == 0 else [other, self.nginx]
-            rounds = [self._round(contender, case) for contender in order]
-            if None in rounds:
-                continue
-            base, against = rounds if number % 2 == 0 else reversed(rounds)
-            pairs.append((base, against))
-            print(
-                f"{label} {number + 1}/{self.args.pairs}: nginx {base.micros:.1f} us, "
-                f"{other.name} {against.micros:.1f} us, ratio {against.micros / base.micros:.2f}",
-                flush=True,
-            )
-        return pairs
-
-    def _warm_up(self, contender, case):
-        done = load.run(self.site, case, self.cookie, contender.port, 1)
-        if done.requests == 0:
-            raise Failure(f"{case.name}, {contender.name}: no answer, {'; '.join(done.problems)}")
-        proc.settle(contender.pid)
-        if verify.log_lines(contender, 1) == 0:
-            raise Failure(f"{contender.name} wrote no access log: the comparison would be unfair")
-
-    def _round(self, contender, case):
-        """One load on one proxy, or None when it was not clean (and why is kept)."""
-        members = proc.tree(contender.pid)
-        connections, asked = self.site.app_counters()
-        before = proc.run_time(contender.pid)
-        done = load.run(self.site, case, self.cookie, contender.port, self.args.seconds)
-        proc.settle(contender.pid)
-        spent = proc.spent(before, proc.run_time(contender.pid))
-        opened, answered = (
-            after - earlier - 1
-            for after, earlier in zip(self.site.app_counters(), (connections, asked))
-        )
-        problems = list(done.problems)
-        if proc.tree(contender.pid) != members:
-            problems.append("its processes changed during the round")
-        # wrk does not count redirects as errors: what the app did not answer is no answer.
-        if answered < done.requests:
-            problems.append(f"{done.requests} answers, but the app gave only {answered}")
-        if done.requests == 0:
-            problems.append("no request was answered")
-        self._account_for_log(contender, done.requests)
-        if opened * 20 > done.requests:
-            self._remark([f"{contender.name} keeps few app connections open ({case.name})"])
-        if problems:
-            self.problems.append(f"{case.name}, {contender.name}: {'; '.join(problems)}")
-            print(f"INVALID ROUND {self.problems[-1]}", flush=True)
-            return None
-        return report.Round(spent / done.requests / 1000, done.per_second)
-
-    def _account_for_log(self, contender, requests):
-        lines = verify.log_lines(contender, requests)
-        if lines < requests * 0.99:
-            share = lines / requests
-            self._remark([f"{contender.name} dropped access-log lines (a round kept {share:.0%})"])
-
-    def _remark(self, remarks):
-        self.remarks += [remark for remark in remarks if remark not in self.remarks]
-
-
-def account(bench, results, noise, args):
+def account(bench, cases, results, noise, asked):
     """Everything a reader needs, as lines."""
-    lines = report.table(results, noise, args.pairs)
+    lines = report.table(cases, results, asked)
     lines.append("")
-    lines += report.verdict(results, noise)
-    if bench.tls["nginx"] == bench.tls["portcullis"]:
-        lines.append(f"TLS, both: {bench.tls['nginx']}.")
+    lines += report.verdict(cases, results, noise)
+    agreed = set(bench.tls.values())
+    if len(agreed) == 1:
+        lines.append(f"TLS, all: {agreed.pop()}.")
     else:
         lines += [f"TLS, {name}: {found}." for name, found in bench.tls.items()]
+    lines += [f"Note: {name}: {note}." for name, note in bench.notes.items()]
     lines += [f"Remark: {remark}." for remark in bench.remarks]
     lines += [f"Invalid round: {problem}." for problem in bench.problems]
     return lines
+
+
+def picture(cases, results):
+    """The chart: every figure as its ratio to nginx."""
+    rows = []
+    for case in cases:
+        for figure in case.figures:
+            found = [
+                report.summary(results[case.name], figure.name, name)
+                for name in (report.OURS, "haproxy")
+            ]
+            values = tuple(one["ratio"][0] if one and one["ratio"] else None for one in found)
+            if figure.name == "rate" or values[0] is None:
+                continue
+            goal = figure.limits[1] if figure.limits and not figure.absolute else None
+            first = figure is case.figures[0]
+            label = case.name if first else f"{case.name} {figure.name}"
+            rows.append(chart.Bars(label, values, goal))
+    title = "The gateway with authentication, and HAProxy without (nginx without = 1; less is better)"
+    return chart.draw(title, "ratio to nginx", (report.OURS, "haproxy"), rows, most=2.5)
 
 
 def page(args, lines):
@@ -204,7 +158,9 @@ def page(args, lines):
     described = "\n".join(f"- {line}" for line in tools.machine())
     return "\n".join(
         [
-            "## CPU time per request, against nginx without authentication",
+            "## The gateway, against nginx and HAProxy without authentication",
+            "",
+            "![Ratios to nginx](performance.svg)",
             "",
             f"`{command}`, {time.strftime('%Y-%m-%d')}:",
             "",
@@ -215,8 +171,13 @@ def page(args, lines):
             described,
             f"- {WORKERS} workers each; HTTP/1.1: {load.CONNECTIONS_H1} connections; "
             f"HTTP/2: {load.CONNECTIONS_H2} connections with {load.STREAMS_H2} streams; "
-            "1 KiB answers; access logs on",
-            "- ratio: median of the per-pair ratios; below 1 the gateway needs less than nginx",
+            "1 KiB answers; access logs on (HAProxy: off, it cannot write one to a file)",
+            f"- rate: {args.rate} requests/s over open connections, after {paced.WARM_UP:g} s; "
+            f"handshake: {args.handshakes} connections with one request each; "
+            f"memory: {args.connections} connections; storm: {storm.LOGINS} argon2id logins at "
+            f"once beside {storm.RATE} requests/s",
+            "- ratio: median of the ratios within each round; below 1 less than nginx; met: the "
+            "limit in the units of the row (a ratio, except for memory, system calls, start, storm)",
         ]
     )
 

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from contenders import nginx_path
+from contenders import haproxy_path, nginx_path
 from stand import Failure
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,11 +19,14 @@ ROOT = Path(__file__).resolve().parents[2]
 INSTALL_LIMIT = 600
 BUILD_LIMIT = 3600
 PACKAGES = {
+    "callgrind_control": "valgrind",
+    "haproxy": "haproxy",
     "h2load": "nghttp2-client",
     "nghttp": "nghttp2-client",
     "nginx": "nginx-light",
     "openssl": "openssl",
     "redis-check-rdb": "redis-tools",
+    "strace": "strace",
     "valgrind": "valgrind",
     "wrk": "wrk",
 }
@@ -80,6 +83,7 @@ def machine():
         _first(r"nginx version: (\S+)", nginx),
         # What runs, not what it was built with, when nginx tells the two apart.
         _first(r"running with (OpenSSL \S+)", nginx) or _first(r"built with (OpenSSL \S+)", nginx),
+        _first(r"(HAProxy version \S+)", _said([haproxy_path(), "-v"]) if haproxy_path() else ""),
         _first(r"(wrk \S+)", _said(["wrk", "-v"])),
         h2load.strip().splitlines()[0] if h2load.strip() else "",
     ]
@@ -103,7 +107,8 @@ def _bounded(argv, limit, **options):
 
 
 def _path(name):
-    return nginx_path() if name == "nginx" else shutil.which(name)
+    found = {"nginx": nginx_path, "haproxy": haproxy_path}.get(name)
+    return found() if found else shutil.which(name)
 
 
 def _said(argv):
