@@ -70,7 +70,7 @@ def steady(case):
             watch.close(settle=False)
             times = running.end()
         # The log has their statuses; the app's window is a little another one on a busy machine.
-        problems = watch.problems(int(len(times) * 0.8))
+        problems = watch.problems(len(times) // 2)
         reached = len(times) / (running.ended - running.begun) / rate
         if reached < 0.9:
             problems.append(f"the rate was only {reached:.0%} of {rate}/s")
