@@ -2,12 +2,14 @@
 //!
 //! Decides on the canonical target only; never on query, headers or anything else a client adds.
 
+mod lookup;
 pub mod target;
 
 use std::collections::HashMap;
 
 use http::Method;
 
+use self::lookup::Lookup;
 use crate::section::Section;
 
 pub use self::target::{Leniency, Prefix, Target, TargetError};
@@ -127,14 +129,14 @@ pub enum Found<'a> {
 
 /// The routes of one host; see [`Router::of_host`].
 #[derive(Clone, Copy, Debug)]
-pub struct HostRoutes<'a>(&'a [usize]);
+pub struct HostRoutes<'a>(&'a Lookup);
 
 /// All routes, by host, longest prefix first.
 #[derive(Debug)]
 pub struct Router {
     routes: Vec<Route>,
-    exact: HashMap<String, Vec<usize>>,
-    wildcard: Vec<(String, Vec<usize>)>,
+    exact: HashMap<String, Lookup>,
+    wildcard: Vec<(String, Lookup)>,
 }
 
 impl Router {
@@ -176,8 +178,12 @@ impl Router {
                 (length, route.methods.is_empty(), route.host.is_none())
             })
         };
-        exact.values_mut().for_each(|list| list.sort_by_key(rank));
-        wildcard.iter_mut().for_each(|(_, list)| list.sort_by_key(rank));
+        let lookup = |mut list: Vec<usize>| {
+            list.sort_by_key(rank);
+            Lookup::new(list, &routes)
+        };
+        let exact = exact.into_iter().map(|(host, list)| (host, lookup(list))).collect();
+        let wildcard = wildcard.into_iter().map(|(suffix, list)| (suffix, lookup(list))).collect();
         Ok(Self { routes, exact, wildcard })
     }
 
@@ -192,21 +198,13 @@ impl Router {
     /// Finds the route of a request among those of its host.
     pub fn find_among(
         &self,
-        HostRoutes(list): HostRoutes<'_>,
+        HostRoutes(lookup): HostRoutes<'_>,
         target: &Target<'_>,
         method: &Method,
     ) -> Found<'_> {
         let mut others = Vec::new();
-        let mut length = None;
-        for route in list.iter().filter_map(|position| self.routes.get(*position)) {
-            let size = route.prefix.stem().len();
-            // A shorter prefix never takes over what a longer one refuses by method.
-            if length.is_some_and(|longest| size < longest) {
-                break;
-            }
-            if !route.prefix.covers(target) {
-                continue;
-            }
+        // All have the same prefix: a shorter one never takes over what a longer one refuses by method.
+        for route in lookup.longest(target, &self.routes) {
             if route.methods.is_empty() || route.methods.contains(method) {
                 return Found::Route(route);
             }
@@ -214,7 +212,6 @@ impl Router {
             if *method == Method::HEAD && route.methods.contains(&Method::GET) {
                 return Found::Route(route);
             }
-            length = Some(size);
             others.extend(&route.methods);
         }
         if others.is_empty() { Found::NoPath } else { Found::WrongMethod(others) }

@@ -188,7 +188,7 @@ impl<'a> Target<'a> {
     }
 
     /// The canonical path but for ASCII case.
-    fn matched(&self) -> &str {
+    pub(super) fn matched(&self) -> &str {
         self.canonical.as_deref().unwrap_or(self.path)
     }
 
