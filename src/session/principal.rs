@@ -102,7 +102,7 @@ pub struct Key {
     pub name: String,
     /// Whom it acts as: a user, a group or a partner.
     pub owner: Principal,
-    /// SHA-256 of the secret in its canonical form (see [`super::key`]).
+    /// SHA-256 of the secret in its canonical form (see [`super::KeySecret`]).
     pub hash: SecretHash,
     /// When it was made.
     pub created: UnixMs,
