@@ -226,8 +226,8 @@ name = "{FIRST_USER}"                  # login name; upper and lower case are th
 # email = "admin@example.org"   # may be typed at login, too, where only one user has it
 display_name = "Administrator"
 password = "{hash}"
-groups = ["admins"]
 # disabled = true               # sessions end at once
+groups = ["admins"]
 "#,
         hash = hash.expose()
     );
