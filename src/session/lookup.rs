@@ -34,6 +34,9 @@ pub enum Cached {
 /// Reads that lost a race with an invalidation are repeated this often.
 pub(super) const ATTEMPTS: usize = 4;
 
+/// How long a use waits before it is tried again, in ms.
+const PAUSES: [u64; 6] = [1, 2, 5, 10, 20, 40];
+
 impl Authority {
     /// The hot path: no store call, no allocation, no lock. The caller notes the use, if it is one.
     /// A session with limits is never found here: each of its uses is judged by [`Authority::used`].
@@ -71,6 +74,23 @@ impl Authority {
     /// # Errors
     /// `Ok(Err(_))`: it opens none, and why. `Err`: the store does not answer.
     pub async fn used(
+        self: &Arc<Self>,
+        token: &Token,
+        ip: Option<IpAddr>,
+        target: &str,
+    ) -> Result<Found, Refusal> {
+        // Each counted use changes the session: with many at once on several nodes, a read can lose its
+        // race again and again. Nothing is counted then.
+        for pause in PAUSES {
+            match self.use_once(token, ip, target).await {
+                Err(Refusal::Conflict) => tokio::time::sleep(Duration::from_millis(pause)).await,
+                done => return done,
+            }
+        }
+        self.use_once(token, ip, target).await
+    }
+
+    async fn use_once(
         self: &Arc<Self>,
         token: &Token,
         ip: Option<IpAddr>,
