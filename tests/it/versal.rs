@@ -4,9 +4,10 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
 
+use crate::support::clients::VersalSdk;
 use crate::support::gateway::{cheap_hash, password};
 use crate::support::wire::Response;
-use crate::support::{Client, Gateway, Upstream};
+use crate::support::{Client, Gateway, Reply, Upstream};
 
 /// A partner's key, thirty characters, and the SHA-256 of it.
 const KEY: &str = "abcdef.ghijkm.npqrst.uvwxyz.234567";
@@ -242,4 +243,25 @@ async fn failures_under_the_mount_are_json() {
     }
     assert_eq!((last.status, &last.json()["error"]), (429, &json!(429)));
     assert!(last.header("retry-after").is_some());
+}
+
+/// The modules of the API's own client, unmodified.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_apis_own_client_signs_in_and_reaches_the_app() {
+    let app = Upstream::answering(|_| {
+        Reply::status("200 OK", "Content-Type: application/json\r\n", "{\"catalog\":[]}")
+    });
+    let gateway = gateway(&app);
+    let mut sdk = VersalSdk::of(&gateway);
+    let sid = sdk.signin("alice@example.org", &password("alice")).unwrap();
+    let sid = sid.as_str().unwrap();
+    let user = sdk.user(sid).unwrap();
+    assert_eq!((&user["id"], &user["email"]), (&json!("-7"), &json!("alice@example.org")));
+    assert_eq!(sdk.gadgets("sandbox", sid).unwrap(), json!({ "catalog": [] }));
+    let seen = app.last();
+    assert_eq!(seen.target, "/api2/gadgets?catalog=sandbox&user=me");
+    assert_eq!(seen.header("x-auth-user").as_deref(), Some("u-alice"));
+    assert!(seen.header("sid").is_none());
+    assert!(sdk.signin("alice@example.org", "wrong").is_err());
+    assert!(sdk.user("00000000-0000-4000-8000-000000000000").is_err());
 }
