@@ -94,7 +94,9 @@ pub enum Owns {
     No,
     /// The dialect's, unless a route leads to this place under the mount.
     Unrouted,
-    /// The body tells: see [`Dialect::owns_body`]. A body that is too large to look at is the app's.
+    /// Only the body tells: see [`Dialect::owns_body`]. One that is too large to look at is refused.
+    Told,
+    /// The body may tell more: see [`Dialect::owns_body`]. One that is too large to look at is the app's.
     Unread,
     /// The dialect's.
     Yes,

@@ -36,6 +36,10 @@ pub(super) struct AuthnInfo {
 
 impl AuthnInfo {
     pub(super) fn render(identity: &Identity) -> Option<Self> {
+        // Of an anonymous widget there is nobody to tell.
+        if identity.user.is_empty() {
+            return None;
+        }
         let words = identity.nuvla();
         let all = [&words.user, &words.active].into_iter().chain(&words.claims);
         let coded: Vec<_> = all.map(|text| word(text)).collect();

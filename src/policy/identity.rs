@@ -47,7 +47,10 @@ struct Users(Vec<String>);
 
 impl Condition for Users {
     fn holds(&self, identity: &Identity, _: &Facts<'_>) -> bool {
-        self.0.iter().any(|user| *user == identity.user || *user == identity.identifier)
+        // What is no person (a group, a partner, its guest) has a name that somebody else gave it.
+        let is_person = !identity.user.contains('/');
+        let named = |user: &String| *user == identity.identifier && is_person;
+        self.0.iter().any(|user| *user == identity.user || named(user))
     }
 
     fn wants(&self) -> String {

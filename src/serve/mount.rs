@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::exchange::Exchange;
 use super::own::{Below, below, strip};
@@ -102,6 +102,15 @@ pub(super) async fn claim(
                 None => false,
             }
         }
+        Owns::Told => {
+            let site = &exchange.view.site;
+            let (limit, time) = (site.limits.own_body, site.limits.body_idle);
+            let Some(body) = upload.look(parts, limit, time, exchange).await? else {
+                let detail = format!("The request's body is larger than {limit} bytes.");
+                return Err(fault(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail));
+            };
+            dialect.owns_body(&head(&path), &body)
+        }
     };
     Ok(if own { Claimed::Own(Arc::clone(dialect), path) } else { Claimed::App })
 }
@@ -124,11 +133,16 @@ fn is_routed(
 
 /// Whether a body may hold parameters of a call, and not a file.
 fn may_hold_parameters(headers: &HeaderMap) -> bool {
-    let Some(kind) = headers.get(header::CONTENT_TYPE) else { return true };
-    let kind = kind.as_bytes();
-    [&b"application/json"[..], b"application/x-www-form-urlencoded", b"multipart/form-data"]
-        .iter()
-        .any(|known| kind.get(..known.len()).is_some_and(|head| head.eq_ignore_ascii_case(known)))
+    const KNOWN: [&[u8]; 3] =
+        [b"application/json", b"application/x-www-form-urlencoded", b"multipart/form-data"];
+    let is_known = |kind: &HeaderValue| {
+        let starts = |known: &&[u8]| {
+            kind.as_bytes().get(..known.len()).is_some_and(|head| head.eq_ignore_ascii_case(known))
+        };
+        KNOWN.iter().any(starts)
+    };
+    let mut kinds = headers.get_all(header::CONTENT_TYPE).iter().peekable();
+    kinds.peek().is_none() || kinds.any(is_known)
 }
 
 /// The token that a request carries in the carrier of a dialect; whatever carries one leaves the headers.

@@ -12,7 +12,7 @@ const HIDDEN: &str = "***";
 const SEALED: &str = "djJ8";
 /// What the Kaltura API takes as pairs of segments below `/action/` or `index.php`, and what of that is
 /// secret.
-const PAIRS: [&str; 2] = ["/action/", "index.php"];
+const PAIRS: [&str; 3] = ["/action/", "/service/", "index.php"];
 const SECRET: [&[u8]; 5] = [b"secret", b"password", b"otp", b"tokenhash", b"session"];
 /// Longest name that is looked at, in bytes: every character coded.
 const NAME: usize = 64;

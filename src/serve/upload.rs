@@ -22,16 +22,18 @@ pub(super) struct Upload {
     /// What was read ahead, if anything was.
     ahead: Option<Bytes>,
     rest: Incoming,
+    /// Whether all of it was read ahead.
+    whole: bool,
 }
 
 impl Upload {
     pub(super) fn new(rest: Incoming) -> Self {
-        Self { ahead: None, rest }
+        Self { ahead: None, rest, whole: false }
     }
 
     /// What was looked at.
     pub(super) fn looked_at(&self) -> Option<&Bytes> {
-        self.ahead.as_ref().filter(|_| self.rest.is_end_stream())
+        self.ahead.as_ref().filter(|_| self.whole)
     }
 
     /// What was read ahead, and the rest.
@@ -52,7 +54,7 @@ impl Upload {
             return Ok(None);
         }
         let (body, whole) = self.gather(limit, time, exchange).await?;
-        self.ahead = Some(body.clone());
+        (self.ahead, self.whole) = (Some(body.clone()), whole);
         Ok(whole.then_some(body))
     }
 

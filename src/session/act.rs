@@ -65,10 +65,8 @@ impl Authority {
     fn by(&self, live: &Live) -> Result<By, Refusal> {
         let record = live.record();
         match Principal::of_record(&record.user) {
-            // What a KS may do is said by its privileges, unless it is an admin's.
-            Principal::Partner(id)
-                if record.kind == Kind::Partner && (record.form != Form::Ks || record.admin) =>
-            {
+            // What a KS may do is said by its privileges and limits: a session made by it has none.
+            Principal::Partner(id) if record.kind == Kind::Partner && record.form != Form::Ks => {
                 self.partner(&id).map(By::Partner).ok_or(Refusal::Forbidden)
             }
             // A session that could make others would have no end.
@@ -80,8 +78,12 @@ impl Authority {
     /// The partners in which the caller is a member who administrates it, sorted by id.
     pub(super) fn scopes(&self, caller: &Caller) -> Result<Outcome, Refusal> {
         let live = signed_in(caller)?;
-        let Principal::User(id) = Principal::of_record(&live.record().user) else {
-            return Ok(Outcome::Scopes(Vec::new()));
+        let id = match Principal::of_record(&live.record().user) {
+            Principal::User(id) => id,
+            Principal::Partner(own) | Principal::Guest { partner: own, .. } => {
+                return Ok(Outcome::Scopes(self.partner(&own).into_iter().collect()));
+            }
+            Principal::Group(_) => return Ok(Outcome::Scopes(Vec::new())),
         };
         let mut partners = self.directory.partners_of(&id);
         let administrates = |partner: &Arc<Partner>| {

@@ -104,6 +104,7 @@ fn session(key: &Key, id: SessionId, now: UnixMs) -> Record {
         privileges: Vec::new(),
         parent: None,
         limits: None,
+        sealed_by: None,
         role: None,
         scope: None,
         admin: false,

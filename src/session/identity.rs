@@ -108,26 +108,24 @@ impl Identity {
 /// Of a group, a partner or a guest it is made up: its id is what the record says, and a group is in
 /// itself, so that it may act as what is below it.
 pub fn account_of(user: &str, directory: &dyn Directory) -> Option<Arc<Account>> {
-    let made_up = |identifier: &str| Account {
-        id: user.to_owned(),
-        identifier: identifier.to_owned(),
-        ..Account::default()
-    };
+    // Not the bare name: somebody may have it as a login name.
+    let made_up =
+        || Account { id: user.to_owned(), identifier: user.to_owned(), ..Account::default() };
     let account = match Principal::of_record(user) {
         Principal::User(id) => return directory.by_id(&id).filter(|account| !account.disabled),
         Principal::Group(name) => {
             let group = directory.group(&name)?;
             let description = group.description.clone();
-            Account { name: description, groups: vec![name.clone()], ..made_up(&name) }
+            Account { name: description, groups: vec![name.clone()], ..made_up() }
         }
         Principal::Partner(id) => {
             let partner = active(&id, directory)?;
             let (name, email) = (partner.name.clone(), partner.email.clone());
-            Account { name, email, ..made_up(&id) }
+            Account { name, email, ..made_up() }
         }
-        Principal::Guest { partner, user } => {
+        Principal::Guest { partner, .. } => {
             active(&partner, directory).filter(|partner| partner.reach == Reach::Guests)?;
-            made_up(&user)
+            made_up()
         }
     };
     Some(Arc::new(account))

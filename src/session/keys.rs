@@ -11,6 +11,7 @@ use super::counters::Person;
 use super::identity::{account_of, may_claim};
 use super::key::KeySecret;
 use super::live::Live;
+use super::open::former;
 use super::ports::{Credentials, LoginError, Proven};
 use super::principal::{Key, Principal};
 use super::record::{Kind, Record};
@@ -54,8 +55,7 @@ impl Authority {
         }
         record.key = Some(key.id.clone());
         record.expires = record.expires.min(key.expires.unwrap_or(UnixMs::NEVER));
-        let former = caller.session.as_ref().map(|live| live.id());
-        match self.hand_out(record, token, former, caller).await {
+        match self.hand_out(record, token, former(caller), caller).await {
             Ok((live, token)) => Ok(Outcome::Opened(live, token)),
             Err(refusal) => {
                 self.note_failure(&typed, "store", caller);

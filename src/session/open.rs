@@ -21,7 +21,14 @@ use crate::clock::{UnixMs, millis};
 /// Whether a session is one of those of which a user may have so many: not those that others make, nor
 /// those of partners and widgets.
 fn counts(record: &Record) -> bool {
-    record.actor.is_none() && !matches!(record.kind, Kind::Partner | Kind::Widget)
+    let own = |actor: &str| actor == own_claim(&record.user);
+    record.actor.as_deref().is_none_or(own) && !matches!(record.kind, Kind::Partner | Kind::Widget)
+}
+
+/// The session that a login takes the place of: not that of a key, which ends with the key.
+pub(super) fn former(caller: &Caller) -> Option<SessionId> {
+    let live = caller.session.as_ref().filter(|live| live.record().form != Form::Key)?;
+    Some(live.id())
 }
 
 impl Authority {
@@ -34,8 +41,7 @@ impl Authority {
         caller: &Caller,
     ) -> Result<(Arc<Live>, Token), Refusal> {
         let (record, token) = self.draft(account, method, terms, caller)?;
-        let former = caller.session.as_ref().map(|live| live.id());
-        self.hand_out(record, token, former, caller).await
+        self.hand_out(record, token, former(caller), caller).await
     }
 
     /// The record of a new session, and the token that opens it.
@@ -79,6 +85,7 @@ impl Authority {
             privileges: Vec::new(),
             parent: None,
             limits: None,
+            sealed_by: None,
             role: None,
             scope: None,
             admin: false,
@@ -154,7 +161,9 @@ impl Authority {
             let all = self.store.of_user(&live.record().user).await;
             let all = all.map_err(|error| unavailable(&error))?;
             // A program with a key does not push a person out, nor the other way round.
-            let alike = |record: &&Record| counts(record) && record.kind == live.record().kind;
+            let by_key = |record: &Record| record.actor.is_some() || record.kind == Kind::ApiKey;
+            let alike =
+                |record: &&Record| counts(record) && by_key(record) == by_key(live.record());
             let own = all.iter().filter(alike).map(|record| record.id);
             let stay = own.filter(|id| Some(*id) != former);
             let surplus: Vec<_> = stay.skip(self.settings.per_user).collect();

@@ -7,6 +7,8 @@ use super::command::{Caller, Opening, Outcome, Refusal, Terms, Whom};
 use super::key::KeySecret;
 use super::ports::{Account, Credentials};
 use super::principal::{Key, Partner, Principal};
+use super::record::{Kind, Record};
+use super::token::Form;
 use crate::audit::Event;
 use crate::secret::Secret;
 
@@ -48,7 +50,7 @@ impl Authority {
         let (owner, name) = (Principal::Partner(partner.id.clone()), made_by(&account));
         let made = self.directory.keys_of(&owner);
         if made.iter().filter(|key| key.name == name).count() >= KEYS {
-            return Err(Refusal::Forbidden);
+            return Err(Refusal::TooMany("keys of this partner"));
         }
         let secret = KeySecret::issue().map_err(super::authority::no_randomness)?;
         let id = super::token::SessionId::issue().map_err(super::authority::no_randomness)?;
@@ -82,14 +84,15 @@ impl Authority {
         let live = caller.session.as_ref().ok_or(Refusal::NotSignedIn)?;
         let account = self.whom(whom);
         match Principal::of_record(&live.record().user) {
-            Principal::Partner(id) => {
+            // What a KS may do is said by its privileges: it must not turn into a key that lasts.
+            Principal::Partner(id) if live.record().form != Form::Ks => {
                 let partner = self.directory.partner(&id).filter(|partner| !partner.disabled);
                 let partner = partner.ok_or(Refusal::NotSignedIn)?;
                 let account = account.filter(|account| partner.members.contains_key(&account.id));
                 Ok((partner, account.ok_or(Refusal::Missing("user"))?))
             }
-            // Whoever acts for a user must not leave with a key that lasts.
-            Principal::User(id) if live.record().actor.is_none() => {
+            // Nor whoever acts for a user, or has a key or a KS of theirs.
+            Principal::User(id) if is_own(live.record()) => {
                 let account = account.filter(|account| account.id == id);
                 let account = account.ok_or(Refusal::Forbidden)?;
                 let mut partners = self.directory.partners_of(&id).into_iter().filter(|partner| {
@@ -136,6 +139,12 @@ impl Authority {
         self.end_made_with(key, caller).await?;
         Ok(removed)
     }
+}
+
+/// Whether it is the session of a person who has signed in by themselves.
+fn is_own(record: &Record) -> bool {
+    let alone = record.actor.is_none() && record.key.is_none() && record.tenant.is_none();
+    alone && record.kind == Kind::User
 }
 
 fn made_by(account: &Account) -> String {

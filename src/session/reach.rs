@@ -4,17 +4,22 @@
 
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use super::authority::Authority;
 use super::identity::Identity;
 use super::ports::{Account, Directory};
 use super::principal::{Member, Partner, Principal, Reach};
 use super::record::{Kind, Record};
-use super::token::Form;
+use super::token::{Form, SecretHash};
+use crate::secret::Secret;
 
 /// Prefix of the role that a session has within its tenant.
 pub const ROLE: &str = "role/";
 /// The dialect whose ids of users are those of partners.
 pub(super) const PARTNERS_DIALECT: &str = "kaltura";
+/// The login method of sessions that a partner made without asking.
+pub(super) const OFFLINE: &str = "offline";
 /// Longest id of a guest, in bytes.
 const GUEST: usize = 100;
 
@@ -33,6 +38,9 @@ impl Authority {
             Some(tenant) => Some(self.partner(tenant)?),
             None => None,
         };
+        if record.form == Form::Ks && !partner.as_ref().is_some_and(|one| one.seals(record)) {
+            return None;
+        }
         if record.kind == Kind::Widget {
             return partner.filter(|partner| partner.widgets).map(|_| anonymous(record));
         }
@@ -62,6 +70,19 @@ fn anonymous(record: &Record) -> Identity {
 }
 
 impl Partner {
+    /// By what sessions know that they were sealed with this secret.
+    pub(super) fn seal_of(&self, secret: &Secret) -> SecretHash {
+        let text = [self.id.as_bytes(), b"\0", secret.expose().as_bytes()].concat();
+        SecretHash::of(&Zeroizing::new(text))
+    }
+
+    /// Whether one of its secrets has sealed this session: one that is taken back takes them along.
+    fn seals(&self, record: &Record) -> bool {
+        let known =
+            |by: &SecretHash| self.admin_secrets.iter().any(|one| self.seal_of(one).matches(by));
+        record.sealed_by.as_ref().is_some_and(known)
+    }
+
     /// Whether it may (still) give this session.
     fn allows(&self, record: &Record) -> bool {
         let (reached, member) = match Principal::of_record(&record.user) {
@@ -76,7 +97,8 @@ impl Partner {
             // Only a key is of a group, and none of a partner's.
             Principal::Group(_) => (false, None),
         };
-        reached && record.role.as_deref().is_none_or(|role| self.grants(role, member))
+        let asked = self.offline || record.method != OFFLINE;
+        reached && asked && record.role.as_deref().is_none_or(|role| self.grants(role, member))
     }
 
     /// Whether `setrole` may name this role.
@@ -117,11 +139,13 @@ impl Subject {
             // An e-mail address names nobody here.
             directory.by_login(id).filter(|account| account.identifier == id)
         });
+        // But nobody becomes a guest under a name that is somebody's.
+        let taken = directory.by_id(id).is_some() || directory.by_login(id).is_some();
         match (partner.reach, known) {
             (Reach::Everybody, Some(account)) if !account.disabled => {
                 Some(Self::person(partner, &account))
             }
-            (Reach::Guests, None) if is_guest(id) => {
+            (Reach::Guests, None) if is_guest(id) && !taken => {
                 let (partner, user) = (partner.id.clone(), id.to_owned());
                 let principal = Principal::Guest { partner, user };
                 Some(Self { principal, member: None })

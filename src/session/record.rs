@@ -129,6 +129,9 @@ pub struct Record {
     /// What it may be used for; `None`: anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
+    /// By what the secret is known that sealed it: a hash of it and its partner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_by: Option<SecretHash>,
     /// Role within the tenant, if one was asked for and granted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
@@ -230,6 +233,7 @@ pub(crate) mod tests {
             privileges: Vec::new(),
             parent: None,
             limits: None,
+            sealed_by: None,
             role: None,
             scope: None,
             admin: false,

@@ -27,8 +27,8 @@ impl Authority {
         caller: &Caller,
     ) -> Result<Outcome, Refusal> {
         let live = signed_in(caller)?;
-        // A token that proves itself cannot be replaced by another one.
-        if !matches!(live.record().form, Form::Own | Form::Sid) {
+        // The new token is of our own form, which the carriers of others cannot hand out.
+        if live.record().form != Form::Own {
             return Err(Refusal::Forbidden);
         }
         let account = self.account(live)?;
@@ -46,8 +46,7 @@ impl Authority {
         record.extended = extended;
         record.claim = claim;
         if renew {
-            let whole = former.expires.since(former.created);
-            let end = former.expires.max(self.clock.now().plus(whole));
+            let end = former.expires.max(self.clock.now().plus(self.settings.lifetime));
             record.expires = self.with_key(&record, end);
         }
         // Who never got the new secret must be able to go on with the one they have.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::clients::VersalSdk;
 use crate::support::gateway::{cheap_hash, password};
+use crate::support::process::{PATIENCE, wait_at_most};
 use crate::support::wire::Response;
 use crate::support::{Client, Gateway, Reply, Upstream};
 
@@ -167,9 +168,8 @@ async fn a_partner_acts_for_its_users_and_is_named() {
     error(&ask(&mut client, "GET", "/api2/user", KEY, "").await, 401, "Invalid credentials");
     let signed = ask(&mut client, "POST", "/api2/signin/-7", KEY, "").await.expect(200).json();
     assert_eq!(signed["user"]["username"], "alice");
-    let log = gateway.log();
     let by_partner = |line: &&Value| line["event"] == "login" && line["actor"] == "partner/acme";
-    assert_eq!(log.iter().filter(by_partner).count(), 3, "{log:?}");
+    wait_at_most(PATIENCE, || (gateway.log().iter().filter(by_partner).count() == 3).then_some(()));
     assert!(!gateway.output().contains("abcdef"));
 }
 

@@ -20,7 +20,7 @@ mod xml;
 
 use std::sync::Arc;
 
-use http::Method;
+use http::{Method, header};
 
 use self::actions::Work;
 use self::call::{Call, Whose, whose_together};
@@ -109,11 +109,22 @@ fn whose(params: &Params) -> Whose {
     match Call::of(params) {
         None => Whose::Nobodys,
         Some(call) if call.is_multirequest() => {
-            let calls: Vec<_> = multi::items(params).iter().map(Call::of).collect();
+            let items = multi::items(params);
+            if items.len() > multi::ITEMS {
+                return Whose::Ours;
+            }
+            let calls: Vec<_> = items.iter().map(Call::of).collect();
             whose_together(&calls).0
         }
         Some(call) => call.whose(),
     }
+}
+
+/// Whether a body follows, whatever the method.
+fn announces_body(head: &Head<'_>) -> bool {
+    let length = head.headers.get(header::CONTENT_LENGTH);
+    length.is_some_and(|length| length != "0")
+        || head.headers.contains_key(header::TRANSFER_ENCODING)
 }
 
 impl Dialect for Kaltura {
@@ -122,19 +133,24 @@ impl Dialect for Kaltura {
     }
 
     fn owns(&self, head: &Head<'_>) -> Owns {
-        let HeadParams { place, params, .. } = read::head(head.path, head.query);
+        let HeadParams { place, params, malformed } = read::head(head.path, head.query);
         if place == Place::Elsewhere {
             return Owns::No;
         }
-        let has_body = !matches!(*head.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        // What cannot be read is refused here: an app might read it in another way. Browsers ask whether
+        // they may call before they know whom.
+        if malformed.is_some() || *head.method == Method::OPTIONS {
+            return Owns::Yes;
+        }
+        let has_body = !matches!(*head.method, Method::GET | Method::HEAD) || announces_body(head);
         // The body may name what the head does not, and clients put the ks of calls to apps there.
         let whose = match Call::of(&params) {
-            None if has_body => return Owns::Unread,
+            None if has_body => return Owns::Told,
             None => return Owns::Unrouted,
-            Some(call) if call.is_multirequest() && has_body => return Owns::Unread,
+            Some(call) if call.is_multirequest() && has_body => return Owns::Told,
             Some(call) if call.is_multirequest() => whose(&params),
             Some(call) if has_body && call.is_of_known_service() && call.action.is_empty() => {
-                return Owns::Unread;
+                return Owns::Told;
             }
             Some(call) => call.whose(),
         };
@@ -174,7 +190,12 @@ impl Dialect for Kaltura {
         };
         let below = path.get(self.prefix.len()..).unwrap_or_default();
         let params = read::head(below, query).params;
-        let error = ApiError::of_fault(fault, Call::of(&params).as_ref());
+        let call = Call::of(&params);
+        let error = match fault.sign_in && context.identity.is_some() {
+            // There is a ks, and it may not do this.
+            true => ApiError::forbidden(call.as_ref().unwrap_or(&Call::default())),
+            false => ApiError::of_fault(fault, call.as_ref()),
+        };
         Format::of_head(&params, context.headers).reply(&error.into())
     }
 }

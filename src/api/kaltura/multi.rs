@@ -11,7 +11,8 @@ const INHERITED: [&str; 4] = ["clientTag", "ks", "p", "partnerId"];
 
 /// The items, in order.
 pub(super) fn items(params: &Params) -> Vec<Params> {
-    let mut items = params.numbered();
+    // One more than are taken shows that there are too many; each has its own copy of what it inherits.
+    let mut items = params.numbered(ITEMS + 1);
     items.iter_mut().for_each(|item| item.inherit(params, &INHERITED));
     items
 }

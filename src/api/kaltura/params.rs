@@ -85,18 +85,19 @@ impl Params {
         }
     }
 
-    /// Objects with a number for a name, such as the items of a multirequest, by their numbers.
-    pub(super) fn numbered(&self) -> Vec<Self> {
-        let mut items: Vec<(u32, Self)> = self
+    /// Objects with a number for a name, such as the items of a multirequest, by their numbers: at most
+    /// `most`.
+    pub(super) fn numbered(&self, most: usize) -> Vec<Self> {
+        let mut items: Vec<(u32, _)> = self
             .0
             .iter()
             .filter_map(|(name, value)| match value {
-                Value::Object(fields) => Some((name.parse().ok()?, Self(fields.clone()))),
+                Value::Object(fields) => Some((name.parse().ok()?, fields)),
                 _ => None,
             })
             .collect();
         items.sort_by_key(|(number, _)| *number);
-        items.into_iter().map(|(_, item)| item).collect()
+        items.into_iter().take(most).map(|(_, fields)| Self(fields.clone())).collect()
     }
 
     /// Replaces every text for which `with` has something.
@@ -192,7 +193,7 @@ mod tests {
         else {
             unreachable!()
         };
-        let items = Params::of(object).numbered();
+        let items = Params::of(object).numbered(9);
         let all: Vec<_> = items.iter().map(|item| item.text("a").unwrap().into_owned()).collect();
         assert_eq!(all, ["1", "2", "3"]);
     }

@@ -134,9 +134,19 @@ fn form(bytes: &[u8], params: &mut Params) -> Result<(), Malformed> {
         let mut halves = pair.splitn(2, |byte| *byte == b'=');
         let name = decode(halves.next().unwrap_or_default())?;
         let value = decode(halves.next().unwrap_or_default())?;
+        if is_disguised(&name) {
+            return Err("A parameter has a name that can be read in two ways.");
+        }
         params.put(&name, Value::String(value));
     }
     Ok(())
+}
+
+/// Whether PHP, which apps of this API are written in, takes another name for one that decides whose the
+/// call is: it leaves out blanks before, and what follows a NUL or a bracket.
+fn is_disguised(name: &str) -> bool {
+    let read = name.trim_start().split(['\0', '[', ':', '.', ' ']).next().unwrap_or_default();
+    ["service", "action", "ks"].contains(&read) && read != name
 }
 
 /// Strict: what is not UTF-8 would otherwise be changed, and a password with it.

@@ -307,7 +307,7 @@ impl Site {
             Owns::No => false,
             Owns::Yes => true,
             Owns::Unrouted => panic!("{request:?} is whose the routes say"),
-            Owns::Unread => {
+            Owns::Told | Owns::Unread => {
                 self.with_head(request, |head| self.kaltura.owns_body(head, &request.body))
             }
         }

@@ -41,6 +41,7 @@ impl Body {
     pub(super) fn read(ask: &Ask<'_>) -> Result<Self, Failure> {
         let bytes = match value(ask.headers, header::CONTENT_ENCODING)?.as_deref() {
             None | Some("" | "identity") => ask.body.clone(),
+            Some(_) if ask.body.is_empty() => ask.body.clone(),
             Some("gzip" | "x-gzip") => unpacked(&ask.body)?,
             Some(_) => {
                 let message = "send the body plain, or with Content-Encoding: gzip";

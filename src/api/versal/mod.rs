@@ -147,7 +147,8 @@ impl Versal {
     async fn sign_in_as(&self, id: &str, ask: &Ask<'_>, core: Core<'_>) -> Result<Reply, Fault> {
         let command = match ask::password(ask)? {
             SignIn::Password(password) => {
-                Command::LoginAs { user: alias(id), password, terms: self.terms() }
+                let command = Command::LoginAs { user: alias(id), password, terms: self.terms() };
+                return self.signed_in(command, ask, core).await;
             }
             SignIn::Partner => Command::ActFor(alias(id), self.terms()),
         };

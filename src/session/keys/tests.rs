@@ -206,7 +206,7 @@ async fn keys_belong_to_the_active_claim_and_to_nobody_elses() {
     let (live, _) = opened(world.login(&key.id, &secret).await);
     let identity = live.identity();
     assert_eq!((identity.user.as_str(), identity.claim.as_str()), ("group/staff", "group/staff"));
-    assert_eq!((identity.identifier.as_str(), identity.kind), ("staff", Kind::ApiKey));
+    assert_eq!((identity.identifier.as_str(), identity.kind), ("group/staff", Kind::ApiKey));
     assert_eq!(
         (identity.name.as_str(), &identity.groups[..]),
         ("Everybody here", &["staff".to_owned()][..])
@@ -236,7 +236,7 @@ async fn a_partners_key_is_the_partner_and_nobody_else() {
     let identity = live.identity();
     assert_eq!((identity.user.as_str(), identity.claim.as_str()), ("partner/100", "partner/100"));
     assert_eq!((identity.kind, identity.tenant.as_deref()), (Kind::Partner, Some("100")));
-    assert_eq!((identity.identifier.as_str(), identity.name.as_str()), ("100", "Acme"));
+    assert_eq!((identity.identifier.as_str(), identity.name.as_str()), ("partner/100", "Acme"));
     assert_eq!(world.core.claims(identity), ["partner/100"]);
     assert!(world.switched(&live, "group/staff").await.is_err());
     assert_eq!(world.issue(&live, None).await.unwrap_err(), Refusal::Forbidden);
@@ -347,7 +347,10 @@ fn guests_live_as_long_as_their_partner_lets_them_in() {
     assert!(derive().is_none(), "the partner has no guests");
     world.edit("reach = \"everybody\"", "reach = \"guests\"");
     let eve = derive().unwrap();
-    assert_eq!((eve.claim.as_str(), eve.identifier.as_str()), ("partner/100/eve@x", "eve@x"));
+    assert_eq!(
+        (eve.claim.as_str(), eve.identifier.as_str()),
+        ("partner/100/eve@x", "partner/100/eve@x")
+    );
     assert_eq!((eve.tenant.as_deref(), eve.groups.len()), (Some("100"), 0));
     world.edit("name = \"Acme\"", "name = \"Acme\"\ndisabled = true");
     assert!(derive().is_none());

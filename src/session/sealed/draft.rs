@@ -12,7 +12,7 @@ use crate::ks::{Fields, KsKind};
 use crate::session::principal::{Partner, Principal};
 use crate::session::reach::Subject;
 use crate::session::record::{CHOOSE_TENANT, Kind, NO_IDLE_LIMIT, RECORD_VERSION, Record};
-use crate::session::token::{SessionId, Token};
+use crate::session::token::{SecretHash, SessionId, Token};
 
 /// How long a session lives when nobody says.
 pub(super) const USUAL: Duration = Duration::from_secs(24 * 3600);
@@ -43,6 +43,8 @@ pub(super) struct Place<'a> {
     pub(super) created: UnixMs,
     pub(super) ip: Option<IpAddr>,
     pub(super) agent: &'a str,
+    /// See [`Record::sealed_by`].
+    pub(super) sealed_by: Option<SecretHash>,
 }
 
 impl Draft {
@@ -100,6 +102,7 @@ impl Draft {
             privileges: self.grants.listed.clone(),
             parent,
             limits: self.grants.limits.clone(),
+            sealed_by: place.sealed_by,
             role: self.grants.role.clone(),
             scope: self.grants.choose.then(|| CHOOSE_TENANT.to_owned()),
             admin: self.admin,

@@ -88,6 +88,7 @@ fn parent(
         privileges: Vec::new(),
         parent: None,
         limits: None,
+        sealed_by: None,
         role: None,
         scope: None,
         admin: false,

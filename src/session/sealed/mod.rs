@@ -69,7 +69,8 @@ impl Authority {
         };
         let now = self.clock.now();
         let agent = shorten(&caller.agent, AGENT_LENGTH);
-        let place = Place { now, created: self.moment(now), ip: caller.ip, agent };
+        let sealed_by = Some(partner.seal_of(secret));
+        let place = Place { now, created: self.moment(now), ip: caller.ip, agent, sealed_by };
         let record = draft.record(&token, parent, place);
         let (live, token) = self.hand_out(record, token, None, caller).await?;
         Ok(Outcome::Opened(live, token))

@@ -14,11 +14,8 @@ use crate::session::authority::Authority;
 use crate::session::command::{Refusal, Worthless};
 use crate::session::lookup::Found;
 use crate::session::principal::Partner;
-use crate::session::reach::Subject;
-use crate::session::token::{Form, Token};
-
-/// The name of the login method of sessions that were made without asking.
-const METHOD: &str = "offline";
+use crate::session::reach::{OFFLINE, Subject};
+use crate::session::token::{Form, SecretHash, Token};
 
 impl Authority {
     /// The session that a KS opens.
@@ -27,13 +24,12 @@ impl Authority {
         token: &Token,
     ) -> Result<Found, Refusal> {
         let Some((ks, partner)) = self.read_ks(token) else { return Ok(Err(Worthless::Invalid)) };
-        let found = self.stored(token).await?;
-        let mut opened = partner.admin_secrets.iter().map(|secret| ks.open(secret));
         // Also of one that is known: a secret that was taken back takes its sessions along.
-        let Some(fields) = opened.find_map(Result::ok) else {
-            return Ok(Err(Worthless::Invalid));
-        };
-        match found {
+        let opened = partner.admin_secrets.iter().find_map(|secret| {
+            ks.open(secret).ok().map(|fields| (fields, partner.seal_of(secret)))
+        });
+        let Some((fields, sealed_by)) = opened else { return Ok(Err(Worthless::Invalid)) };
+        match self.stored(token).await? {
             // Not in the store.
             Err(Worthless::Invalid) => {}
             found => return Ok(found),
@@ -45,7 +41,7 @@ impl Authority {
             return Ok(Err(Worthless::Invalid));
         }
         match self.drafted(partner, fields) {
-            Some(draft) => self.adopt(token, &draft).await,
+            Some(draft) => self.adopt(token, &draft, sealed_by).await,
             None => Ok(Err(Worthless::Invalid)),
         }
     }
@@ -75,12 +71,17 @@ impl Authority {
         let expires = UnixMs(fields.expires.saturating_mul(1000));
         let name = if subject.is_some() { fields.user } else { String::new() };
         let draft =
-            Draft { partner, subject, name, admin, grants, method: METHOD, acts: true, expires };
+            Draft { partner, subject, name, admin, grants, method: OFFLINE, acts: true, expires };
         draft.has_role().then_some(draft)
     }
 
     /// Makes the record of a KS that was never seen. Of nodes that see it at once, one makes it.
-    async fn adopt(self: &Arc<Self>, token: &Token, draft: &Draft) -> Result<Found, Refusal> {
+    async fn adopt(
+        self: &Arc<Self>,
+        token: &Token,
+        draft: &Draft,
+        sealed_by: SecretHash,
+    ) -> Result<Found, Refusal> {
         let parent = match &draft.grants.group {
             None => None,
             Some(name) => match self.join_group(&draft.partner.id, name, draft.expires).await? {
@@ -89,7 +90,8 @@ impl Authority {
             },
         };
         let now = self.clock.now();
-        let place = Place { now, created: self.moment(now), ip: None, agent: "" };
+        let sealed_by = Some(sealed_by);
+        let place = Place { now, created: self.moment(now), ip: None, agent: "", sealed_by };
         let created = self.store.create(draft.record(token, parent, place)).await;
         let found = self.fetch(token.id()).await?;
         match (&found, created) {

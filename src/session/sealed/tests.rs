@@ -703,7 +703,7 @@ async fn a_partner_is_somebody_and_acts_for_its_users() {
     }
     let email = |text: &str| Whom::Email(text.to_owned());
     let alias = Whom::Alias { dialect: "versal", id: "7".to_owned() };
-    for (caller, whom) in [(&by_key, alias), (&by_admin, email("alice"))] {
+    for (caller, whom) in [(&by_key, alias), (&by_key, email("alice"))] {
         let act = Command::ActFor(whom, Terms::default());
         match world.authority.execute(act, &with(caller)).await {
             Ok(Outcome::Opened(live, token)) => {
@@ -724,8 +724,13 @@ async fn a_partner_is_somebody_and_acts_for_its_users() {
     }
     let alias = Whom::Alias { dialect: "versal", id: "7".to_owned() };
     let act = Command::ActFor(alias.clone(), Terms::default());
-    let refusal = world.authority.execute(act.clone(), &with(&by_user)).await.unwrap_err();
-    assert_eq!(refusal, Refusal::Forbidden);
+    // A KS is confined by what it says: what it made would not be.
+    for ks in [&by_user, &by_admin] {
+        for act in [act.clone(), Command::IssuePartnerKey(alias.clone())] {
+            let refusal = world.authority.execute(act, &with(ks)).await.unwrap_err();
+            assert_eq!(refusal, Refusal::Forbidden);
+        }
+    }
     world.people.partner("102", |partner| partner.members.clear());
     let by_key = used(&world.authority, &bearer).await.unwrap();
     let refusal = world.authority.execute(act, &with(&by_key)).await.unwrap_err();
@@ -745,4 +750,71 @@ async fn guests_are_known_to_their_partner_only() {
     assert!(used(&world.authority, &token).await.is_ok());
     world.people.partner("102", |partner| partner.reach = Reach::Members);
     assert_eq!(refused(&world, &token).await, Worthless::Ended);
+}
+
+#[tokio::test]
+async fn a_secret_that_is_taken_back_takes_its_sessions_along() {
+    let world = world();
+    let (issued, issued_token) = alice(&world, "").await;
+    let made = offline(&world, "al", "", DAY);
+    let kept = used(&world.authority, &made).await.unwrap();
+    // The one that sealed `issued`; `made` was sealed with the other.
+    world.people.partner("102", |partner| drop(partner.admin_secrets.remove(0)));
+    // Also somebody who only asks whether it is there must not bring it back.
+    let _ = world.authority.is_going_on(issued.id()).await;
+    for _ in 0..3 {
+        assert_eq!(refused(&world, &issued_token).await, Worthless::Invalid);
+    }
+    world.authority.reconcile().await.unwrap();
+    assert!(issued.pulse().is_over(world.clock.now()), "what ran under it is cut");
+    assert!(used(&world.authority, &made).await.is_ok());
+    assert!(!kept.pulse().is_over(world.clock.now()));
+    world.people.partner("102", |partner| partner.offline = false);
+    assert!(used(&world.authority, &made).await.is_err(), "made without asking");
+}
+
+#[tokio::test]
+async fn a_member_chooses_no_role_and_ends_no_others() {
+    let world = world();
+    let own =
+        |privileges: &str| (password("alice", "alice", Some("102"), false), asking(privileges));
+    let login = async |privileges: &str| {
+        let (seal, terms) = own(privileges);
+        start(&world, seal, terms, &home()).await
+    };
+    assert_eq!(login("setrole:OWN").await.unwrap().0.record().role.as_deref(), Some("OWN"));
+    assert!(login("setrole:EDITOR").await.is_err(), "the partner's to give");
+    let (_, others) = alice(&world, "sessionid:shared").await;
+    let (live, _) = login("*,sessionid:shared").await.unwrap();
+    world.authority.execute(Command::Logout, &with(&live)).await.unwrap();
+    assert!(used(&world.authority, &others).await.is_ok());
+}
+
+#[tokio::test]
+async fn nobody_becomes_a_guest_under_somebodys_name() {
+    let world = world();
+    world.people.partner("102", |partner| {
+        partner.reach = Reach::Guests;
+        partner.members.clear();
+    });
+    for name in ["u1", "alice"] {
+        let guest = by_secret(ADMIN, name, false);
+        assert!(start(&world, guest, asking(""), &home()).await.is_err(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_of_ones_own_does_not_fill_the_store() {
+    let world = with_partner(World::allowing(2));
+    world.people.change(|account| {
+        account.aliases.insert("versal".to_owned(), "7".to_owned());
+    });
+    let token = key(&world, Principal::User("u1".to_owned()));
+    for _ in 0..5 {
+        let by_key = used(&world.authority, &token).await.unwrap();
+        let whom = Whom::Alias { dialect: "versal", id: "7".to_owned() };
+        let act = Command::ActFor(whom, Terms::default());
+        world.authority.execute(act, &with(&by_key)).await.unwrap();
+    }
+    assert_eq!(world.store.len(), 2);
 }

@@ -113,12 +113,20 @@ impl Authority {
         let partner = partners.into_iter().find(chosen)?;
         let listed = partner.members.get(&account.id)?;
         let confined = tenant.is_none() && several;
-        let grants = if confined {
+        let mut grants = if confined {
             Grants::choosing()
         } else {
             let asked = if terms.privileges.is_empty() { "*" } else { &terms.privileges };
             Grants::asked(listed.privileges.as_deref().unwrap_or(asked))?
         };
+        // A role that the member did not get from the partner is not theirs to choose.
+        let chosen = |role: &String| listed.privileges.is_some() || *role == listed.role;
+        if !grants.role.as_ref().is_none_or(chosen) {
+            return None;
+        }
+        // Nor can a member end what others name alike.
+        let group = grants.group.take();
+        grants.group = group.map(|name| format!("{}\0{name}", account.id));
         let expires = end(terms.lifetime, &[partner.lifetime], self.clock.now())?;
         let draft = Draft {
             name: Subject::name(&partner, account),
