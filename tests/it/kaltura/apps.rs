@@ -70,7 +70,7 @@ async fn guests_and_partners_are_nobody_of_the_directory() {
     let widget = call(&mut client, "session.startWidgetSession", json!({"widgetId": "_102"})).await;
     let ks = widget["ks"].as_str().unwrap();
     let refused = client.get(&format!("{LIST}?format=1&ks={ks}")).await;
-    assert_eq!(answered(&refused)["code"], "MISSING_KS");
+    assert_eq!(answered(&refused)["code"], "SERVICE_FORBIDDEN");
     client.get(&format!("/public/x?ks={ks}")).await.expect(200);
     assert!(upstream.last().header("x-auth-user").is_none());
 }
