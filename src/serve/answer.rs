@@ -4,13 +4,15 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
-use http::{Method, Response};
+use http::{Method, Response, StatusCode};
 
 use super::body::Body;
+use super::carrier::sign_in;
 use super::exchange::Exchange;
 use super::own::strip;
 use crate::api::{Carrier, Context, Dialect, Fault, Reply};
 use crate::metrics::RequestKind;
+use crate::session::Entry;
 
 pub(super) fn app_response(
     response: Response<crate::upstream::ResponseBody>,
@@ -25,7 +27,20 @@ pub(super) fn app_response(
         parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
     }
     let entry = session.map(|live| exchange.connection().enter(live.pulse()));
-    Response::from_parts(parts, Body::app(body, entry, exchange))
+    let late = entry.as_ref().is_some_and(Entry::is_over);
+    if late && exchange.method.is_safe() && parts.status != StatusCode::SWITCHING_PROTOCOLS {
+        // It ended just now: nothing is sent yet, and a cut would say less than a refusal.
+        exchange.stale = true;
+        return refusal(&sign_in(None), exchange);
+    }
+    Response::from_parts(parts, Body::app(body, entry, late, exchange))
+}
+
+/// A fault as the dialect of its place words it.
+pub(super) fn refusal(fault: &Fault, mut exchange: Box<Exchange>) -> Response<Body> {
+    exchange.code = Some(fault.code);
+    let reply = word(fault, &exchange);
+    own_response(reply, exchange)
 }
 
 /// Makes an own answer a response: cookie, security headers, length.
@@ -67,7 +82,7 @@ pub(super) fn own_response(reply: Reply, mut exchange: Box<Exchange>) -> Respons
 }
 
 /// Has a fault worded by the dialect that the request belongs to.
-pub(super) fn word(fault: &Fault, exchange: &Exchange) -> Reply {
+fn word(fault: &Fault, exchange: &Exchange) -> Reply {
     let mut hints = exchange.hints.clone();
     if exchange.wants_page {
         hints.insert(header::ACCEPT, HeaderValue::from_static("text/html"));

@@ -30,9 +30,13 @@ impl Body {
         Self { source: Source::Own(Some(bytes).filter(|bytes| !bytes.is_empty())), exchange }
     }
 
-    /// An app's answer that lives as long as `session`.
-    pub(super) fn app(body: ResponseBody, session: Option<Entry>, exchange: Box<Exchange>) -> Self {
-        let late = session.as_ref().is_some_and(Entry::is_over);
+    /// An app's answer that lives as long as `session`, or, when it came too `late`, is cut.
+    pub(super) fn app(
+        body: ResponseBody,
+        session: Option<Entry>,
+        late: bool,
+        exchange: Box<Exchange>,
+    ) -> Self {
         Self { source: Source::App { body, session, late }, exchange }
     }
 }

@@ -11,7 +11,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
-use super::answer::{app_response, own_response, word};
+use super::answer::{app_response, own_response, refusal};
 use super::body::Body;
 use super::carrier::{Seen, ask, look, sign_in, take_token};
 use super::connection::Active;
@@ -80,11 +80,7 @@ pub(super) async fn handle(begun: Begun) -> Response<Body> {
     match outcome {
         Ok(Answer::App(response)) => app_response(*response, exchange),
         Ok(Answer::Own(reply)) => own_response(reply, exchange),
-        Err(fault) => {
-            exchange.code = Some(fault.code);
-            let reply = word(&fault, &exchange);
-            own_response(reply, exchange)
-        }
+        Err(fault) => refusal(&fault, exchange),
     }
 }
 
