@@ -5,13 +5,14 @@
 use std::future::{Future, poll_fn};
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::rc::Rc;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use http_body::Body as _;
-use portcullis::headers::{Client as From, Extras, Forwarding, Rules, Stamped, Trust};
+use portcullis::headers::{Client as From, Extras, Forwarding, Hop, Rules, Stamped, Trust};
 use portcullis::policy::{Decision, Facts, Rule};
 use portcullis::section::{Problems, Section};
 use portcullis::timer::Timer;
@@ -217,19 +218,13 @@ fn stamped(method: &Method) -> Stamped<RequestBody> {
     let facts = Facts { session: None, method: method.as_str(), ip: from };
     let Decision::Permit(permit) = Rule::Anyone.decide(&facts) else { unreachable!() };
     let client = From::find(from, &HeaderMap::new(), &Trust::default());
-    let ip = client.value();
-    let forwarding = Forwarding {
-        chain: client.chain(&ip),
-        ip,
-        tls: true,
-        host: HeaderValue::from_static("app.example.com"),
-        id: HeaderValue::from_static("r1"),
-        version: Version::HTTP_11,
-        websocket: false,
-    };
+    let host = HeaderValue::from_static("app.example.com");
+    let forwarding = Forwarding::new(&client, client.value(), true, host, Version::HTTP_11);
+    let id = HeaderValue::from_static("r1");
+    let hop = Hop { forwarding: Rc::new(forwarding), id, websocket: false };
     let mut parts = Request::new(()).into_parts().0;
     parts.method = method.clone();
-    rules.stamp(&permit, Box::new(parts), RequestBody::empty(), forwarding, Extras::default()).unwrap()
+    rules.stamp(&permit, Box::new(parts), RequestBody::empty(), hop, Extras::default()).unwrap()
 }
 
 fn model(data: &[u8], to_head: bool) -> Model {

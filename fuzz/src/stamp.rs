@@ -2,11 +2,12 @@
 //! everything else as it came.
 
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Version};
-use portcullis::headers::{Client, Extras, Forwarding, Rules, Trust};
+use portcullis::headers::{Client, Extras, Forwarding, Hop, Rules, Trust};
 use portcullis::policy::{Decision, Facts, Permit, Rule};
 use portcullis::section::{Problems, Section};
 use portcullis::session::Live;
@@ -128,18 +129,12 @@ fn stamp(rules: &Rules, given: &HeaderMap, permit: &Permit, websocket: bool) -> 
     let mut request = Request::new(());
     *request.headers_mut() = given.clone();
     let client = Client::find("192.0.2.1".parse().unwrap(), given, &Trust::default());
-    let ip = client.value();
-    let forwarding = Forwarding {
-        chain: client.chain(&ip),
-        ip,
-        tls: true,
-        host: HeaderValue::from_static("app.example.com"),
-        id: HeaderValue::from_static("r1"),
-        version: Version::HTTP_11,
-        websocket,
-    };
+    let host = HeaderValue::from_static("app.example.com");
+    let forwarding = Forwarding::new(&client, client.value(), true, host, Version::HTTP_11);
+    let id = HeaderValue::from_static("r1");
+    let hop = Hop { forwarding: Rc::new(forwarding), id, websocket };
     let parts = Box::new(request.into_parts().0);
-    let stamped = rules.stamp(permit, parts, (), forwarding, Extras::default()).expect("the identity is small");
+    let stamped = rules.stamp(permit, parts, (), hop, Extras::default()).expect("the identity is small");
     let mut lines = Vec::new();
     stamped.write_fields(&mut lines);
     let map = stamped.into_request().headers().clone();

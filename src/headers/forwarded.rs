@@ -1,7 +1,9 @@
 //! Where a request came from: believed only from trusted proxies, told anew to the app.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 
+use http::Version;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
@@ -107,12 +109,6 @@ impl Client {
     pub fn value(&self) -> HeaderValue {
         HeaderValue::from_str(&self.ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"))
     }
-
-    /// The value of `X-Forwarded-For`; `ip` is the address as a header value.
-    pub fn chain(&self, ip: &HeaderValue) -> HeaderValue {
-        let chain = self.chain.as_deref().and_then(|chain| HeaderValue::from_str(chain).ok());
-        chain.unwrap_or_else(|| ip.clone())
-    }
 }
 
 /// An address as proxies write it: bare, `[v6]`, or with a port.
@@ -123,35 +119,76 @@ fn address(text: &str) -> Option<IpAddr> {
     ip.ok().map(|ip| ip.to_canonical())
 }
 
-/// What the app is told about the way of a request.
+/// What an app is told about the way of requests: the same for all of a client to one host over one
+/// connection, so that it is rendered once for all of them.
 #[derive(Debug)]
 pub struct Forwarding {
-    /// The client and the proxies before us, for `X-Forwarded-For`; made by [`Client::chain`].
-    pub chain: HeaderValue,
-    /// The client's address.
-    pub ip: HeaderValue,
-    /// Whether the client's side is TLS.
-    pub tls: bool,
-    /// The host that the client asked for, with its port.
-    pub host: HeaderValue,
+    chain: HeaderValue,
+    ip: HeaderValue,
+    tls: bool,
+    host: HeaderValue,
+    version: Version,
+    /// The headers but `Host` as lines of HTTP/1.1.
+    lines: Vec<u8>,
+}
+
+impl Forwarding {
+    /// `ip` is the address of `client` as a header value; `host` what the client asked for, with its
+    /// port; `tls` and `version` are of the client's side.
+    pub fn new(
+        client: &Client,
+        ip: HeaderValue,
+        tls: bool,
+        host: HeaderValue,
+        version: Version,
+    ) -> Self {
+        let chain = client.chain.as_deref().and_then(|chain| HeaderValue::from_str(chain).ok());
+        let chain = chain.unwrap_or_else(|| ip.clone());
+        let mut lines = Vec::with_capacity(256);
+        for (name, value) in [
+            (X_FORWARDED_FOR, chain.as_bytes()),
+            (X_FORWARDED_HOST, host.as_bytes()),
+            (X_FORWARDED_PROTO, proto(tls).as_bytes()),
+            (X_REAL_IP, ip.as_bytes()),
+            (header::VIA, via(version).as_bytes()),
+        ] {
+            write_field(&mut lines, name.as_str(), value);
+        }
+        Self { chain, ip, tls, host, version, lines }
+    }
+
+    /// Whether it tells of requests to `host` in `version`.
+    pub fn is_of(&self, host: &HeaderValue, version: Version) -> bool {
+        self.host == *host && self.version == version
+    }
+
+    pub(super) fn host(&self) -> &HeaderValue {
+        &self.host
+    }
+}
+
+/// What an app is told about the way of one request.
+#[derive(Debug)]
+pub struct Hop {
+    /// What it shares with others.
+    pub forwarding: Rc<Forwarding>,
     /// Request id.
     pub id: HeaderValue,
-    /// Version of the client's side, for `Via`.
-    pub version: http::Version,
     /// Whether the client opens a WebSocket: the one upgrade that is forwarded (RFC 9110 7.8).
     pub websocket: bool,
 }
 
-impl Forwarding {
+impl Hop {
     /// Puts the headers into `headers`, in the place of those of the same names.
     pub(super) fn add(self, headers: &mut HeaderMap) {
-        headers.insert(header::HOST, self.host.clone());
-        headers.insert(X_FORWARDED_FOR, self.chain);
-        headers.insert(X_FORWARDED_HOST, self.host);
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto(self.tls)));
-        headers.insert(X_REAL_IP, self.ip);
+        let way = &self.forwarding;
+        headers.insert(header::HOST, way.host.clone());
+        headers.insert(X_FORWARDED_FOR, way.chain.clone());
+        headers.insert(X_FORWARDED_HOST, way.host.clone());
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto(way.tls)));
+        headers.insert(X_REAL_IP, way.ip.clone());
         headers.insert(X_REQUEST_ID, self.id);
-        headers.append(header::VIA, HeaderValue::from_static(via(self.version)));
+        headers.append(header::VIA, HeaderValue::from_static(via(way.version)));
         if self.websocket {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -160,16 +197,10 @@ impl Forwarding {
 
     /// Writes the same headers but `Host` as lines of HTTP/1.1.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        let mut field = |name: &HeaderName, value: &[u8]| write_field(out, name.as_str(), value);
-        field(&X_FORWARDED_FOR, self.chain.as_bytes());
-        field(&X_FORWARDED_HOST, self.host.as_bytes());
-        field(&X_FORWARDED_PROTO, proto(self.tls).as_bytes());
-        field(&X_REAL_IP, self.ip.as_bytes());
-        field(&X_REQUEST_ID, self.id.as_bytes());
-        field(&header::VIA, via(self.version).as_bytes());
+        out.extend_from_slice(&self.forwarding.lines);
+        write_field(out, X_REQUEST_ID.as_str(), self.id.as_bytes());
         if self.websocket {
-            field(&header::CONNECTION, b"upgrade");
-            field(&header::UPGRADE, b"websocket");
+            out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
         }
     }
 }
@@ -179,10 +210,10 @@ fn proto(tls: bool) -> &'static str {
 }
 
 /// Our entry in `Via` (RFC 9110 section 7.6.3).
-fn via(version: http::Version) -> &'static str {
+fn via(version: Version) -> &'static str {
     match version {
-        http::Version::HTTP_2 => "2.0 portcullis",
-        http::Version::HTTP_10 => "1.0 portcullis",
+        Version::HTTP_2 => "2.0 portcullis",
+        Version::HTTP_10 => "1.0 portcullis",
         _ => "1.1 portcullis",
     }
 }

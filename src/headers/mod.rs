@@ -15,7 +15,7 @@ use http::request::Parts;
 use crate::policy::Permit;
 use crate::section::Section;
 
-pub use self::forwarded::{Client, Forwarding, Trust};
+pub use self::forwarded::{Client, Forwarding, Hop, Trust};
 pub use self::identity::{IdentityHeaders, Oversize};
 pub use self::nuvla::Extras;
 pub use self::stamped::Stamped;
@@ -44,13 +44,13 @@ impl Rules {
         permit: &Permit,
         mut parts: Box<Parts>,
         body: B,
-        forwarding: Forwarding,
+        hop: Hop,
         extras: Extras,
     ) -> Result<Stamped<B>, Oversize> {
         let headers = &mut parts.headers;
         remove(headers, |name| is_hop_by_hop(name) || self.is_forged(name));
         let identity = permit.session().map(|live| self.identity.rendered(live, extras));
-        Ok(Stamped::new(parts, body, forwarding, identity.transpose()?, extras))
+        Ok(Stamped::new(parts, body, hop, identity.transpose()?, extras))
     }
 
     /// Whether a client's header of this name means another thing to an app than the client may say.
@@ -138,8 +138,16 @@ fn remove_nominated(headers: &mut HeaderMap) {
 /// Makes an app's answer fit for the client: hop-by-hop headers go, and cookies with our names.
 pub fn clean_response<B>(response: &mut Response<B>, own_cookie: &str) {
     let headers = response.headers_mut();
-    remove(headers, is_hop_by_hop);
-    if !headers.contains_key(header::SET_COOKIE) {
+    // One look over the names: most answers have none of either.
+    let (mut hops, mut cookies) = (false, false);
+    for name in headers.keys() {
+        hops |= is_hop_by_hop(name.as_str());
+        cookies |= *name == header::SET_COOKIE;
+    }
+    if hops {
+        remove(headers, is_hop_by_hop);
+    }
+    if !cookies {
         return;
     }
     let is_ours = |value: &HeaderValue| sets_cookie(value.as_bytes(), own_cookie.as_bytes());

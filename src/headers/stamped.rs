@@ -9,7 +9,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Uri};
 
-use super::forwarded::Forwarding;
+use super::forwarded::Hop;
 use super::identity::Rendered;
 use super::nuvla::{AuthnInfo, Extras};
 
@@ -25,7 +25,7 @@ pub struct Stamped<B> {
 /// What the app is told by us.
 #[derive(Debug)]
 struct Added {
-    forwarding: Forwarding,
+    hop: Hop,
     identity: Option<Arc<Rendered>>,
     extras: Extras,
 }
@@ -42,11 +42,11 @@ impl<B> Stamped<B> {
     pub(super) fn new(
         parts: Box<Parts>,
         body: B,
-        forwarding: Forwarding,
+        hop: Hop,
         identity: Option<Arc<Rendered>>,
         extras: Extras,
     ) -> Self {
-        Self { parts, body, added: Box::new(Added { forwarding, identity, extras }) }
+        Self { parts, body, added: Box::new(Added { hop, identity, extras }) }
     }
 
     /// The method.
@@ -71,7 +71,7 @@ impl<B> Stamped<B> {
 
     /// Whether the request asks for a tunnel.
     pub fn is_upgrade(&self) -> bool {
-        self.added.forwarding.websocket
+        self.added.hop.websocket
     }
 
     /// Whether the client said how long the body is. How long it is for the app is up to whoever
@@ -83,13 +83,13 @@ impl<B> Stamped<B> {
     /// Writes the header fields as lines of HTTP/1.1, `Host` first, without the empty line behind them
     /// and without those that frame the body.
     pub fn write_fields(&self, out: &mut Vec<u8>) {
-        write_field(out, header::HOST.as_str(), self.added.forwarding.host.as_bytes());
+        write_field(out, header::HOST.as_str(), self.added.hop.forwarding.host().as_bytes());
         for (name, value) in &self.parts.headers {
             if *name != header::HOST && *name != header::CONTENT_LENGTH {
                 write_field(out, name.as_str(), value.as_bytes());
             }
         }
-        self.added.forwarding.write(out);
+        self.added.hop.write(out);
         if let Some(identity) = &self.added.identity {
             out.extend_from_slice(&identity.lines);
         }
@@ -105,8 +105,8 @@ impl<B> Stamped<B> {
         if let Some(AuthnInfo { header: (name, value), .. }) = added.authn_info() {
             headers.insert(name.clone(), value.clone());
         }
-        let Added { forwarding, identity, .. } = *added;
-        forwarding.add(headers);
+        let Added { hop, identity, .. } = *added;
+        hop.add(headers);
         for (name, value) in identity.iter().flat_map(|identity| &identity.headers) {
             headers.insert(name.clone(), value.clone());
         }

@@ -26,6 +26,7 @@ use super::site::Limits;
 use super::stop::Member;
 use super::worker::Worker;
 use crate::clock::UnixMs;
+use crate::headers::Forwarding;
 use crate::session::{Entry, Pulse};
 use crate::timer::Deadline;
 use crate::upstream::{Incoming, Upgraded};
@@ -57,6 +58,8 @@ pub(super) struct Connection {
     pub(super) ip: HeaderValue,
     /// The host that was last asked for.
     pub(super) host: RefCell<Option<Host>>,
+    /// What an app was last told about the way of a request from the peer itself.
+    pub(super) forwarding: RefCell<Option<Rc<Forwarding>>>,
     /// The cookies that were last sent.
     pub(super) recall: RefCell<Option<Recall>>,
     requests: Cell<u64>,
@@ -174,6 +177,7 @@ where
         arrival,
         ip,
         host: RefCell::default(),
+        forwarding: RefCell::default(),
         recall: RefCell::default(),
         requests: Cell::default(),
         active: Cell::default(),
@@ -220,7 +224,9 @@ fn service(
         let (parts, body) = request.into_parts();
         let body = if body.is_end_stream() { Incoming::Empty } else { Incoming::Http2(body) };
         let begun = pipeline::begin(connection.begin(), Box::new(parts), body, None);
-        async move { Ok(pipeline::handle(begun).await) }
+        // Boxed: hyper hands it from place to place, and each time all of it would be copied.
+        let answering = Box::pin(pipeline::handle(begun));
+        async move { Ok(answering.await) }
     })
 }
 

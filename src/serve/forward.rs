@@ -18,7 +18,7 @@ use super::worker::Worker;
 use super::{tunnel, whoami};
 use crate::api::{Fault, Reply};
 use crate::clock::Moment;
-use crate::headers::{Forwarding, Stamped, clean_response};
+use crate::headers::{Forwarding, Hop, Stamped, clean_response};
 use crate::metrics::{UpstreamMetrics, UpstreamOutcome};
 use crate::policy::Permit;
 use crate::upstream::{Error, Protocol, RequestBody, Upstream};
@@ -81,20 +81,9 @@ pub(super) fn prepare(
     let idle = if streams { Duration::from_secs(24 * 3600) } else { site.limits.body_idle };
     let (ahead, rest) = upload.into_parts();
     let body = RequestBody::new(ahead, rest, &worker.timer, idle, rate);
-    let host = exchange.host.as_ref().map(Host::value);
-    let ip = &exchange.connection().ip;
-    let ip = if exchange.client.is_peer() { ip.clone() } else { exchange.client.value() };
-    let forwarding = Forwarding {
-        chain: exchange.client.chain(&ip),
-        ip,
-        tls: exchange.connection().arrival.tls.is_some(),
-        host: host.ok_or_else(|| target_fault("no host"))?,
-        id: exchange.id.clone(),
-        version: exchange.version,
-        websocket,
-    };
+    let hop = Hop { forwarding: forwarding(exchange)?, id: exchange.id.clone(), websocket };
     let extras = upstream.settings.extras;
-    let stamped = site.table.headers.stamp(&permit, parts, body, forwarding, extras);
+    let stamped = site.table.headers.stamp(&permit, parts, body, hop, extras);
     let stamped = stamped.map_err(|error| {
         tracing::warn!(%error, request = exchange.request_id(), "identity-too-large");
         let detail = "Your groups and roles do not fit into the request to the app.";
@@ -109,6 +98,24 @@ pub(super) fn prepare(
         stamped,
         sent: Sent { worker, upstream, counts, upgrade: websocket, permit, at },
     }))
+}
+
+/// What the app is told about the way of the request. Most connections have one client and one host.
+fn forwarding(exchange: &Exchange) -> Result<Rc<Forwarding>, Box<Fault>> {
+    let connection = exchange.connection();
+    let host = exchange.host.as_ref().map(Host::value).ok_or_else(|| target_fault("no host"))?;
+    let (client, version) = (&exchange.client, exchange.version);
+    let tls = connection.arrival.tls.is_some();
+    if !client.is_peer() {
+        return Ok(Rc::new(Forwarding::new(client, client.value(), tls, host.clone(), version)));
+    }
+    let mut known = connection.forwarding.borrow_mut();
+    if let Some(known) = known.as_ref().filter(|known| known.is_of(host, version)) {
+        return Ok(Rc::clone(known));
+    }
+    let made = Rc::new(Forwarding::new(client, connection.ip.clone(), tls, host.clone(), version));
+    *known = Some(Rc::clone(&made));
+    Ok(made)
 }
 
 /// Takes the app's answer, or what came instead.

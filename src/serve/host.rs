@@ -1,5 +1,7 @@
 //! The one host that a request is for: `Host`, `:authority` and an absolute target must agree.
 
+use std::rc::Rc;
+
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{StatusCode, Version};
@@ -10,6 +12,8 @@ use crate::api::Fault;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Host {
     /// As it goes upstream and into origins: lower-case, with the port as sent.
+    text: Rc<str>,
+    /// The same as a header's value.
     value: HeaderValue,
     /// Length of the name without port; the name has no trailing dot.
     name: usize,
@@ -18,7 +22,7 @@ pub(super) struct Host {
 impl Host {
     /// With the port as sent.
     pub(super) fn full(&self) -> &str {
-        str::from_utf8(self.value.as_bytes()).unwrap_or_default()
+        &self.text
     }
 
     /// The name alone.
@@ -27,8 +31,8 @@ impl Host {
     }
 
     /// As a header's value.
-    pub(super) fn value(&self) -> HeaderValue {
-        self.value.clone()
+    pub(super) fn value(&self) -> &HeaderValue {
+        &self.value
     }
 }
 
@@ -43,6 +47,13 @@ pub(super) fn find(parts: &Parts, known: Option<&Host>) -> Result<Host, Fault> {
     let line = lines.next();
     if lines.next().is_some() {
         return Err(bad("The request has more than one Host header."));
+    }
+    // What a host is written as is read as that host.
+    let is_known = |host: &[u8], known: &&Host| known.text.as_bytes() == host;
+    if let (None, Some(line)) = (parts.uri.authority(), line)
+        && let Some(known) = known.filter(|known| is_known(line.as_bytes(), known))
+    {
+        return Ok(known.clone());
     }
     let given = line;
     let line = match line {
@@ -62,8 +73,7 @@ pub(super) fn find(parts: &Parts, known: Option<&Host>) -> Result<Host, Fault> {
             authority.as_str()
         }
     };
-    // What a host is written as is read as that host.
-    if let Some(known) = known.filter(|known| known.value.as_bytes() == host.as_bytes()) {
+    if let Some(known) = known.filter(|known| is_known(host.as_bytes(), known)) {
         return Ok(known.clone());
     }
     let read = read(host, given.filter(|given| given.as_bytes() == host.as_bytes()));
@@ -111,14 +121,15 @@ fn read(text: &str, given: Option<&HeaderValue>) -> Option<Host> {
     let is_final = text.len() == length + port.map_or(0, |port| port.len() + 1)
         && !name.bytes().any(|byte| byte.is_ascii_uppercase());
     if let Some(value) = given.filter(|_| is_final) {
-        return Some(Host { value: value.clone(), name: length });
+        return Some(Host { text: text.into(), value: value.clone(), name: length });
     }
     let mut full = name.to_ascii_lowercase();
     if let Some(port) = port {
         full.push(':');
         full.push_str(port);
     }
-    Some(Host { value: HeaderValue::from_str(&full).ok()?, name: length })
+    let value = HeaderValue::from_str(&full).ok()?;
+    Some(Host { text: full.into(), value, name: length })
 }
 
 #[cfg(test)]

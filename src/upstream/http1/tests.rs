@@ -6,10 +6,11 @@ mod heads;
 mod requests;
 
 use std::path::Path;
+use std::rc::Rc;
 
 use http::{HeaderValue, Request, Version};
 
-use crate::headers::{Client, Extras, Forwarding, Rules, Stamped};
+use crate::headers::{Client, Extras, Forwarding, Hop, Rules, Stamped};
 use crate::policy::{Decision, Facts, Rule};
 use crate::section::{Problems, Section};
 
@@ -21,16 +22,10 @@ fn stamped<B>(request: Request<B>) -> Stamped<B> {
     let client = Client::find(from, request.headers(), &crate::headers::Trust::default());
     let facts = Facts { session: None, method: request.method().as_str(), ip: from };
     let Decision::Permit(permit) = Rule::Anyone.decide(&facts) else { unreachable!() };
-    let ip = client.value();
-    let forwarding = Forwarding {
-        chain: client.chain(&ip),
-        ip,
-        tls: true,
-        host: HeaderValue::from_static("app"),
-        id: HeaderValue::from_static("r1"),
-        version: Version::HTTP_11,
-        websocket: false,
-    };
+    let host = HeaderValue::from_static("app");
+    let forwarding = Forwarding::new(&client, client.value(), true, host, Version::HTTP_11);
+    let id = HeaderValue::from_static("r1");
+    let hop = Hop { forwarding: Rc::new(forwarding), id, websocket: false };
     let (parts, body) = request.into_parts();
-    rules.stamp(&permit, Box::new(parts), body, forwarding, Extras::default()).unwrap()
+    rules.stamp(&permit, Box::new(parts), body, hop, Extras::default()).unwrap()
 }
