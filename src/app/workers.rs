@@ -141,7 +141,8 @@ fn work(
     let runtime = runtime.map_err(failure)?;
     let worker = Worker::new(parts).map_err(failure)?;
     let local = LocalSet::new();
-    local.block_on(&runtime, async move {
+    // A task of its own: what `block_on` is given is polled whenever any task is.
+    let work = local.spawn_local(async move {
         let shutdown = CancellationToken::new();
         let clockwork = tokio::task::spawn_local(Rc::clone(&worker).run());
         for (socket, listen) in listeners {
@@ -174,7 +175,8 @@ fn work(
         clockwork.abort();
         worker.flush();
         Ok(())
-    })
+    });
+    local.block_on(&runtime, work).map_err(failure)?
 }
 
 /// One accepted connection, until it ends.

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use http::header::{self, Entry, HeaderMap, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use memchr::memmem;
 use zeroize::Zeroizing;
 
@@ -42,25 +42,22 @@ impl CookieName {
     /// Joins cookie crumbs (RFC 9113 section 8.2.3), removes our cookies and those below our name
     /// (`<name>-...`), and leaves the app's byte for byte. `recall` is the connection's.
     pub fn take(&self, headers: &mut HeaderMap, recall: &mut Option<Recall>) -> Carried {
-        let Entry::Occupied(mut entry) = headers.entry(header::COOKIE) else {
-            return Carried::Nothing;
-        };
-        let mut lines = entry.iter();
-        let first = lines.next().map_or(&b""[..], HeaderValue::as_bytes);
+        // Looked up again where it is changed: an entry to be changed would make room for one more.
+        let lines = headers.get_all(header::COOKIE);
+        let mut lines = lines.iter();
+        let Some(first) = lines.next() else { return Carried::Nothing };
         let single = lines.next().is_none();
-        if single && let Some(known) = recall.as_ref().filter(|known| known.is_of(self, first)) {
-            match &known.rest {
-                Some(rest) => drop(entry.insert(rest.clone())),
-                None => drop(entry.remove()),
-            }
+        let known = recall.as_ref().filter(|known| single && known.is_of(self, first.as_bytes()));
+        if let Some(known) = known {
+            put(headers, known.rest.clone(), single);
             return Carried::Token(known.token.clone());
         }
-        if single && memmem::find(first, self.0.as_bytes()).is_none() {
+        if single && memmem::find(first.as_bytes(), self.0.as_bytes()).is_none() {
             return Carried::Nothing;
         }
         let mut carried = Carried::Nothing;
         let (mut rest, mut removed) = (Vec::new(), false);
-        for line in entry.iter() {
+        for line in headers.get_all(header::COOKIE) {
             for pair in line.as_bytes().split(|byte| *byte == b';') {
                 let own = self.value(pair);
                 removed |= own.is_some();
@@ -87,12 +84,9 @@ impl CookieName {
             rest
         });
         if single && let Carried::Token(token) = &carried {
-            *recall = Recall::new(self, first, token, rest.as_ref());
+            *recall = Recall::new(self, first.as_bytes(), token, rest.as_ref());
         }
-        match rest {
-            Some(rest) => drop(entry.insert(rest)),
-            None => drop(entry.remove()),
-        }
+        put(headers, rest, single);
         carried
     }
 
@@ -120,6 +114,15 @@ impl CookieName {
         harden(&mut cookie);
         cookie.set_max_age(cookie::time::Duration::ZERO);
         sensitive(&cookie)
+    }
+}
+
+/// Puts one cookie line, or none, in the place of those that there are: a `single` one or more.
+fn put(headers: &mut HeaderMap, line: Option<HeaderValue>, single: bool) {
+    match (headers.get_mut(header::COOKIE), line) {
+        (Some(first), Some(line)) if single => *first = line,
+        (_, Some(line)) => drop(headers.insert(header::COOKIE, line)),
+        (_, None) => drop(headers.remove(header::COOKIE)),
     }
 }
 

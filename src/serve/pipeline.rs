@@ -88,6 +88,9 @@ pub(super) async fn handle(begun: Begun) -> Response<Body> {
 
 /// Keeps what a session API words its failures by.
 fn keep_accept(exchange: &mut Exchange, headers: &HeaderMap) {
+    if exchange.view.site.mounts.is_empty() {
+        return;
+    }
     let (host, path) = (exchange.host_name(), exchange.uri.path());
     let covered = exchange.view.site.mounts.iter().any(|mount| mount.covers(host, path));
     if let Some(accept) = headers.get(header::ACCEPT).filter(|_| covered) {
@@ -114,10 +117,10 @@ async fn admit(
     if let Some(reply) = last_hop(parts) {
         return Ok(Admitted::Answer(Answer::Own(reply)));
     }
-    let uri = exchange.uri.clone();
+    let path = exchange.uri.path_and_query().cloned();
     let host = exchange.host.insert(host).clone();
     let name = host.name();
-    let target = Target::parse(uri.path_and_query().map_or("", PathAndQuery::as_str))
+    let target = Target::parse(path.as_ref().map_or("", PathAndQuery::as_str))
         .map_err(|error| target_fault(&error.to_string()))?;
     let Some(routes) = site.table.router.of_host(name) else {
         return Err(misdirected(name, &site.public_url));

@@ -3,7 +3,7 @@
 //! Trusts nothing by itself: the caller checks lease, epoch, pulse and secret. A read that raced with
 //! an invalidation is never made visible.
 
-use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
@@ -16,10 +16,26 @@ use crate::clock::UnixMs;
 /// Invalidation counters; sessions that share one only cause a needless second read.
 const SLOTS: usize = 1024;
 
+/// Folds the bytes of a session id, which are random or of SHA-256: nobody can choose them so that many
+/// fall on the same place.
+#[derive(Debug, Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, _) = bytes.as_chunks();
+        self.0 = words.iter().fold(self.0, |hash, word| hash ^ u64::from_le_bytes(*word));
+    }
+}
+
 /// The cache of live sessions.
 #[derive(Debug)]
 pub(super) struct Cache {
-    entries: HashMap<SessionId, Arc<Live>, RandomState>,
+    entries: HashMap<SessionId, Arc<Live>, BuildHasherDefault<IdHasher>>,
     invalidations: Box<[AtomicU64]>,
     limit: usize,
     /// The length from which on room is to be made: `limit`, or more when all are in use.
@@ -35,7 +51,7 @@ impl Cache {
     /// whose session is not to be found could not be ended.
     pub(super) fn new(limit: usize) -> Self {
         Self {
-            entries: HashMap::new(),
+            entries: HashMap::default(),
             invalidations: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
             limit,
             crowded: AtomicUsize::new(limit),

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use http::header::{self, HeaderValue};
+use http::header;
 use http::response::Parts;
 use http::{StatusCode, Version};
 use hyper::ext::ReasonPhrase;
@@ -118,7 +118,7 @@ fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 
 /// A number in decimal digits.
 fn decimal(out: &mut Vec<u8>, number: u64) {
-    out.extend_from_slice(HeaderValue::from(number).as_bytes());
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// The line that begins a chunk.

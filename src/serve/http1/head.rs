@@ -3,11 +3,14 @@
 //!
 //! A verdict does not depend on how the bytes arrive. Field lines of trailers are judged here, too.
 
+use std::sync::LazyLock;
+
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Uri, Version};
-use memchr::{memchr, memmem, memrchr};
+use memchr::memmem::Finder;
+use memchr::{memchr, memrchr};
 
 use super::violation::Violation;
 
@@ -15,6 +18,9 @@ use super::violation::Violation;
 const MAX_METHOD: usize = 32;
 /// Fields are about this long: a guess at how many there are, to make room once.
 const USUAL_FIELD: usize = 40;
+
+/// The end of the last line and the empty line.
+static END: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
 
 /// Bounds on a request head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +128,7 @@ impl HeadReader {
         // Up to `searched` there is no LF, so that an end has at most its first CR there.
         let from = self.searched.saturating_sub(1);
         let fresh = bytes.get(from..).unwrap_or_default();
-        match memmem::find(fresh, b"\r\n\r\n") {
+        match END.find(fresh) {
             Some(at) => from + at + 4,
             None => memrchr(b'\n', fresh).map_or(0, |at| from + at + 1),
         }
@@ -159,14 +165,16 @@ impl HeadReader {
         };
         let value = HeaderValue::from_maybe_shared(block.slice_ref(trim_ows(value)));
         let value = value.map_err(|_| breach())?;
-        self.note(&name, value.as_bytes())?;
+        if !self.note(&name, value.as_bytes())? {
+            return Ok(());
+        }
         let Some(parts) = &mut self.parts else { return Err(Violation::RequestLine) };
         let added = parts.headers.try_append(name, value);
         added.map(|_| ()).map_err(|_| Violation::TooManyFields)
     }
 
-    /// Keeps what a field says about the message itself.
-    fn note(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), Violation> {
+    /// Keeps what a field says about the message itself; whether it says anything to those who read on.
+    fn note(&mut self, name: &HeaderName, value: &[u8]) -> Result<bool, Violation> {
         match *name {
             header::CONTENT_LENGTH => {
                 if self.length.is_some() {
@@ -184,21 +192,26 @@ impl HeadReader {
                 self.chunked = true;
             }
             header::CONNECTION => {
+                // Most say only this: no field is nominated.
+                if value.eq_ignore_ascii_case(b"keep-alive") {
+                    self.keep_alive = true;
+                    return Ok(false);
+                }
                 for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
                     self.close |= token.eq_ignore_ascii_case(b"close");
                     self.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
                 }
-                return Ok(());
+                return Ok(true);
             }
             header::EXPECT => {
                 self.expects = value.eq_ignore_ascii_case(b"100-continue");
-                return Ok(());
+                return Ok(true);
             }
-            _ => return Ok(()),
+            _ => return Ok(true),
         }
         match self.chunked && self.length.is_some() {
             true => Err(Violation::LengthAndEncoding),
-            false => Ok(()),
+            false => Ok(true),
         }
     }
 
@@ -223,26 +236,34 @@ impl HeadReader {
 
 /// Name and value, neither of them judged.
 fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (name, value) = line.split_at_checked(memchr(b':', line)?)?;
+    // Names are short: a search that is made for long texts takes longer.
+    let (name, value) = line.split_at_checked(line.iter().position(|&b| b == b':')?)?;
     Some((name, value.get(1..)?))
 }
 
-/// Names of fields that most requests have, as they are usually written.
+/// Names of fields that most requests have, as browsers and as libraries write them.
 fn usual(name: &[u8]) -> Option<HeaderName> {
+    const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+    const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+    const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
     Some(match name {
-        b"Host" => header::HOST,
-        b"Accept" => header::ACCEPT,
-        b"Cookie" => header::COOKIE,
-        b"Origin" => header::ORIGIN,
-        b"Referer" => header::REFERER,
-        b"Connection" => header::CONNECTION,
-        b"User-Agent" => header::USER_AGENT,
-        b"Content-Type" => header::CONTENT_TYPE,
-        b"Authorization" => header::AUTHORIZATION,
-        b"Cache-Control" => header::CACHE_CONTROL,
-        b"Content-Length" => header::CONTENT_LENGTH,
-        b"Accept-Encoding" => header::ACCEPT_ENCODING,
-        b"Accept-Language" => header::ACCEPT_LANGUAGE,
+        b"Host" | b"host" => header::HOST,
+        b"Accept" | b"accept" => header::ACCEPT,
+        b"Cookie" | b"cookie" => header::COOKIE,
+        b"Origin" | b"origin" => header::ORIGIN,
+        b"Referer" | b"referer" => header::REFERER,
+        b"Connection" | b"connection" => header::CONNECTION,
+        b"User-Agent" | b"user-agent" => header::USER_AGENT,
+        b"Content-Type" | b"content-type" => header::CONTENT_TYPE,
+        b"Authorization" | b"authorization" => header::AUTHORIZATION,
+        b"Cache-Control" | b"cache-control" => header::CACHE_CONTROL,
+        b"If-None-Match" | b"if-none-match" => header::IF_NONE_MATCH,
+        b"Content-Length" | b"content-length" => header::CONTENT_LENGTH,
+        b"Sec-Fetch-Dest" | b"sec-fetch-dest" => SEC_FETCH_DEST,
+        b"Sec-Fetch-Mode" | b"sec-fetch-mode" => SEC_FETCH_MODE,
+        b"Sec-Fetch-Site" | b"sec-fetch-site" => SEC_FETCH_SITE,
+        b"Accept-Encoding" | b"accept-encoding" => header::ACCEPT_ENCODING,
+        b"Accept-Language" | b"accept-language" => header::ACCEPT_LANGUAGE,
         _ => return None,
     })
 }

@@ -47,7 +47,7 @@ pub(super) fn write<B>(request: &Stamped<B>, sending: Sending, out: &mut Vec<u8>
         Sending::Nothing => {}
         Sending::Length(length) => {
             out.extend_from_slice(b"content-length: ");
-            out.extend_from_slice(length.to_string().as_bytes());
+            out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
             out.extend_from_slice(b"\r\n");
         }
         Sending::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
@@ -167,11 +167,17 @@ fn parse(bytes: &Bytes, to_head: bool) -> Result<Option<Head>, &'static str> {
     let mut message = Message { keep: !old, ..Message::default() };
     let mut headers = HeaderMap::with_capacity(parsed.headers.len() + 1);
     for field in parsed.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| "a bad field name")?;
+        let name = match usual(field.name) {
+            Some(name) => name,
+            None => {
+                HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| "a bad field name")?
+            }
+        };
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
         let value = value.map_err(|_| "a bad field value")?;
-        message.note(&name, value.as_bytes())?;
-        headers.append(name, value);
+        if message.note(&name, value.as_bytes())? {
+            headers.append(name, value);
+        }
     }
     *response.headers_mut() = headers;
     keep_reason(&mut response, parsed.reason);
@@ -181,6 +187,25 @@ fn parse(bytes: &Bytes, to_head: bool) -> Result<Option<Head>, &'static str> {
         && (message.chunked || message.length.is_some_and(|n| n > 0));
     let keep = message.keep && !odd && framing != Framing::Close;
     Ok(Some(Head { response, framing, keep, rest: bytes.slice(length..) }))
+}
+
+/// Names of fields that most answers have, as they are usually written.
+fn usual(name: &str) -> Option<HeaderName> {
+    Some(match name {
+        "Date" | "date" => header::DATE,
+        "ETag" | "etag" => header::ETAG,
+        "Vary" | "vary" => header::VARY,
+        "Server" | "server" => header::SERVER,
+        "Connection" | "connection" => header::CONNECTION,
+        "Set-Cookie" | "set-cookie" => header::SET_COOKIE,
+        "Content-Type" | "content-type" => header::CONTENT_TYPE,
+        "Accept-Ranges" | "accept-ranges" => header::ACCEPT_RANGES,
+        "Cache-Control" | "cache-control" => header::CACHE_CONTROL,
+        "Last-Modified" | "last-modified" => header::LAST_MODIFIED,
+        "Content-Length" | "content-length" => header::CONTENT_LENGTH,
+        "Transfer-Encoding" | "transfer-encoding" => header::TRANSFER_ENCODING,
+        _ => return None,
+    })
 }
 
 fn words(error: httparse::Error) -> &'static str {
@@ -214,7 +239,8 @@ struct Message {
 }
 
 impl Message {
-    fn note(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), &'static str> {
+    /// Takes in what a field says; whether it says anything to those who read on.
+    fn note(&mut self, name: &HeaderName, value: &[u8]) -> Result<bool, &'static str> {
         if *name == header::CONTENT_LENGTH {
             if self.length.is_some() {
                 return Err("more than one Content-Length");
@@ -227,13 +253,17 @@ impl Message {
             }
             self.chunked = true;
         } else if *name == header::CONNECTION {
+            // Most say only this: no field is nominated.
+            if value.eq_ignore_ascii_case(b"keep-alive") {
+                return Ok(false);
+            }
             for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
                 if token.eq_ignore_ascii_case(b"close") {
                     self.keep = false;
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn framing(
