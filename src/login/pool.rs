@@ -27,7 +27,10 @@ impl Pool {
             let receiver = Arc::clone(&receiver);
             thread::Builder::new()
                 .name(format!("password-{number}"))
-                .spawn(move || while step(&receiver) {})?;
+                .spawn(move || {
+                    give_way();
+                    while step(&receiver) {}
+                })?;
         }
         Ok(Self(sender))
     }
@@ -37,6 +40,15 @@ impl Pool {
         self.0.try_send(Box::new(job)).map_err(|error| match error {
             TrySendError::Full(_) | TrySendError::Disconnected(_) => Full,
         })
+    }
+}
+
+/// Lets all other threads run first: work that takes tens of milliseconds must not hold up requests
+/// that take less than one. On Linux, a nice value is the thread's own (nice(2)).
+fn give_way() {
+    const LAST: i32 = 19;
+    if let Err(error) = rustix::process::nice(LAST) {
+        tracing::debug!(%error, "the password pool keeps its priority");
     }
 }
 
