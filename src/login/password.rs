@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use super::pool::Pool;
 use super::{Context, Kind, Plan};
 use crate::clock::{Clock, UnixMs};
-use crate::secret::{Costs, PasswordHash, Secret, hash_password, random};
+use crate::secret::{Costs, PasswordHash, Secret, hash_password};
 use crate::section::Section;
 use crate::session::{Account, BoxFuture, Credentials, Directory, LoginError, Method, Proven};
 
@@ -113,7 +113,7 @@ impl Password {
     /// memory of one hash while it works.
     ///
     /// # Errors
-    /// When there are no threads, no randomness, or not enough memory for one hash.
+    /// When there are no threads, no randomness, or the costs are outside what argon2 allows.
     pub fn start(
         costs: Costs,
         parallel: usize,
@@ -121,10 +121,7 @@ impl Password {
         directory: Arc<dyn Directory>,
         clock: Clock,
     ) -> io::Result<Self> {
-        let nobodys = random::<32>().map_err(io::Error::other)?;
-        let nobodys = nobodys.iter().map(|byte| format!("{byte:02x}")).collect();
-        let dummy = hash_password(&Secret::new(nobodys), &costs).map_err(io::Error::other)?;
-        let dummy = PasswordHash::parse(dummy.expose()).map_err(io::Error::other)?;
+        let dummy = PasswordHash::of_nobody(&costs).map_err(io::Error::other)?;
         let (checks, rehash_from) = (AtomicU64::new(0), AtomicU64::new(0));
         let checker = Checker { directory, clock, costs, dummy, checks, rehash_from };
         Ok(Self { pool: Pool::start(parallel, queue)?, checker: Arc::new(checker) })

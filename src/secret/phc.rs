@@ -66,14 +66,16 @@ pub enum HashError {
 /// # Errors
 /// See [`HashError`].
 pub fn hash_password(password: &Secret, costs: &Costs) -> Result<Secret, HashError> {
-    let params = Params::new(costs.memory_kib, costs.passes, costs.lanes, Some(OUTPUT));
-    let hasher =
-        Argon2::new(Algorithm::Argon2id, Version::V0x13, params.map_err(HashError::Costs)?);
+    let hasher = Argon2::new(Algorithm::Argon2id, Version::V0x13, params(costs)?);
     let salt = random::<SALT>().map_err(|_| HashError::Randomness)?;
     let hash: phc::PasswordHash = hasher
         .hash_password_with_salt(password.expose().as_bytes(), &salt)
         .map_err(|_| HashError::Form)?;
     Ok(Secret::new(hash.to_string()))
+}
+
+fn params(costs: &Costs) -> Result<Params, HashError> {
+    Params::new(costs.memory_kib, costs.passes, costs.lanes, Some(OUTPUT)).map_err(HashError::Costs)
 }
 
 /// A stored hash that can be checked: argon2 (all three), scrypt as PHC strings, bcrypt in its own
@@ -110,6 +112,20 @@ impl PasswordHash {
             }
             other => Err(format!("uses `{other}`; known are argon2id, argon2i, argon2d, scrypt")),
         }
+    }
+
+    /// The hash of a password that nobody has: random bytes, made in no time. To check a password
+    /// against it costs what `costs` say, and none is right.
+    ///
+    /// # Errors
+    /// See [`HashError`].
+    pub fn of_nobody(costs: &Costs) -> Result<Self, HashError> {
+        let params = params(costs)?;
+        let (salt, out) = (random::<SALT>(), random::<OUTPUT>());
+        let (Ok(salt), Ok(out)) = (salt, out) else { return Err(HashError::Randomness) };
+        let (algorithm, version) = (Algorithm::Argon2id, Version::V0x13);
+        let (salt, out) = (salt.to_vec(), out.to_vec());
+        Ok(Self(Form::Argon2 { algorithm, version, params, salt, out }))
     }
 
     /// Whether `password` is the one; takes the time and memory that the hash asks for.
@@ -251,6 +267,17 @@ mod tests {
         assert!(!hash.is_current(&Costs::default()));
         let again = hash_password(&secret("pässwörd"), &CHEAP).unwrap();
         assert_ne!(made.expose(), again.expose(), "every hash has its own salt");
+    }
+
+    #[test]
+    fn nobodys_hash_costs_as_much_as_any_and_opens_with_nothing() {
+        let hash = PasswordHash::of_nobody(&CHEAP).unwrap();
+        assert!(hash.is_current(&CHEAP), "the same algorithm, costs and lengths");
+        for password in ["", "password"] {
+            assert!(!hash.verify(&secret(password)));
+        }
+        let none = Costs { memory_kib: 0, ..CHEAP };
+        assert!(matches!(PasswordHash::of_nobody(&none), Err(HashError::Costs(_))));
     }
 
     #[test]
