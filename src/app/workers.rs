@@ -151,11 +151,9 @@ fn work(
             let proxy = listen.proxy.clone();
             let (gate, kind) = (door.gate.clone(), listen.kind);
             let on = move |stream, peer, permit: ConnectionPermit| {
-                let connection = welcome(Rc::clone(&worker), door.clone(), kind, stream, peer);
-                tokio::task::spawn_local(async move {
-                    connection.await;
-                    drop(permit);
-                });
+                let (worker, door) = (Rc::clone(&worker), door.clone());
+                // Not inside another future: it would keep room for this one twice.
+                tokio::task::spawn_local(welcome(worker, door, kind, stream, peer, permit));
             };
             let accepting = accept_loop(socket, gate, proxy, shutdown.clone(), on);
             tokio::task::spawn_local(accepting);
@@ -180,7 +178,14 @@ fn work(
 }
 
 /// One accepted connection, until it ends.
-async fn welcome(worker: Rc<Worker>, door: Door, kind: Kind, stream: TcpStream, peer: Peer) {
+async fn welcome(
+    worker: Rc<Worker>,
+    door: Door,
+    kind: Kind,
+    stream: TcpStream,
+    peer: Peer,
+    _permit: ConnectionPermit,
+) {
     let site = door.site.load_full();
     // Counts from here: a drain waits for those whose handshake is under way.
     let _member = worker.enter();
@@ -188,8 +193,8 @@ async fn welcome(worker: Rc<Worker>, door: Door, kind: Kind, stream: TcpStream, 
         return redirect(stream, &site.public_url, |host| site.table.router.knows(host)).await;
     }
     let config = door.tls.server_config();
-    let accepted = match handshake(stream, config, door.handshake, &site.public_url).await {
-        Ok(accepted) => accepted,
+    let stream = match handshake(stream, config, door.handshake, &site.public_url).await {
+        Ok(stream) => stream,
         Err(error) => {
             tracing::debug!(%error, peer = %peer.client, "no handshake");
             worker.handshake_failed(match error {
@@ -201,11 +206,7 @@ async fn welcome(worker: Rc<Worker>, door: Door, kind: Kind, stream: TcpStream, 
         }
     };
     drop(site);
-    let version = accepted.stream.get_ref().1.protocol_version();
-    let tls = Some(match version {
-        Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
-        _ => "1.3",
-    });
-    let arrival = Arrival { peer: peer.client.ip(), sni: accepted.sni, h2: accepted.alpn_h2, tls };
-    serve(worker, accepted.stream, arrival).await;
+    let (sni, h2, tls) = (stream.sni(), stream.is_h2(), Some(stream.version()));
+    let arrival = Arrival { peer: peer.client.ip(), sni, h2, tls };
+    serve(worker, stream, arrival).await;
 }

@@ -10,25 +10,13 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
-use super::ALPN_H2;
+use super::stream::Stream;
 
 /// How much of a mistaken plain request is read away before the connection is closed.
 const MAX_MISTAKE: u64 = 16 << 10;
 /// How long we go on reading it.
 const MISTAKE_TIME: Duration = Duration::from_secs(1);
-
-/// A connection with TLS established.
-#[derive(Debug)]
-pub struct Accepted {
-    /// The decrypted stream.
-    pub stream: TlsStream<TcpStream>,
-    /// Whether HTTP/2 was agreed on by ALPN; HTTP/1.1 otherwise, also without ALPN.
-    pub alpn_h2: bool,
-    /// The host name that the client asked for (SNI), lower-case.
-    pub sni: Option<String>,
-}
 
 /// Why a handshake came to nothing. The connection is closed by then.
 #[derive(Debug, thiserror::Error)]
@@ -59,8 +47,9 @@ pub async fn handshake(
     config: Arc<ServerConfig>,
     timeout: Duration,
     public_url: &str,
-) -> Result<Accepted, HandshakeError> {
-    let steps = async {
+) -> Result<Stream, HandshakeError> {
+    // Boxed: its memory is given back before the connection is served.
+    let steps = Box::pin(async {
         // Also spares the TLS state for connections that never send a byte.
         let mut first = [0];
         match stream.peek(&mut first).await.map_err(HandshakeError::Failed)? {
@@ -73,11 +62,8 @@ pub async fn handshake(
         }
         let stream =
             TlsAcceptor::from(config).accept(stream).await.map_err(HandshakeError::Failed)?;
-        let (_, connection) = stream.get_ref();
-        let alpn_h2 = connection.alpn_protocol() == Some(ALPN_H2);
-        let sni = connection.server_name().map(str::to_ascii_lowercase);
-        Ok(Accepted { stream, alpn_h2, sni })
-    };
+        Ok(Stream::new(stream))
+    });
     tokio::time::timeout(timeout, steps).await.unwrap_or(Err(HandshakeError::Timeout))
 }
 

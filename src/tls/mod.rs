@@ -8,6 +8,7 @@ mod handshake;
 mod pair;
 mod resolver;
 mod self_signed;
+mod stream;
 mod tickets;
 mod validity;
 
@@ -25,9 +26,10 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::version::{TLS12, TLS13};
 
 pub use self::client::{ClientFiles, client_config, client_config_with};
-pub use self::handshake::{Accepted, HandshakeError, handshake};
+pub use self::handshake::{HandshakeError, handshake};
 use self::pair::{Pair, about};
 use self::resolver::{Resolver, Table};
+pub use self::stream::Stream;
 pub use self::tickets::{SharedTickets, TicketSecret};
 use crate::clock::{Clock, UnixMs};
 use crate::secret::Secret;

@@ -118,11 +118,11 @@ async fn serve(tls: Arc<Tls>, timeout: Duration) -> (SocketAddr, mpsc::Unbounded
             let (config, sender) = (tls.server_config(), sender.clone());
             tokio::spawn(async move {
                 let result = handshake(stream, config, timeout, URL).await;
-                let told = result.map(|mut accepted| {
-                    let told = (accepted.alpn_h2, accepted.sni.clone());
+                let told = result.map(|mut stream| {
+                    let told = (stream.is_h2(), stream.sni());
                     tokio::spawn(async move {
-                        let _ = accepted.stream.write_all(b"x").await;
-                        let _ = accepted.stream.shutdown().await;
+                        let _ = stream.write_all(b"x").await;
+                        let _ = stream.shutdown().await;
                     });
                     told
                 });
@@ -584,6 +584,41 @@ async fn a_slow_handshake_is_cut() {
         let end = tokio::time::timeout(TIMEOUT, client.read(&mut [0])).await.unwrap();
         assert!(matches!(end, Ok(0) | Err(_)));
         assert!(matches!(seen.recv().await.unwrap(), Err(HandshakeError::Timeout)));
+    }
+}
+
+/// A client that says goodbye gets an answer to it; one that just closes gets none.
+#[tokio::test]
+async fn close_notify_goes_to_clients_that_wait_for_it() {
+    for farewell in [true, false] {
+        let pairs = Pairs::new(&[&["a.example"]]);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let config = pairs.load().server_config();
+        let server = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = handshake(stream, config, TIMEOUT, URL).await.unwrap();
+            let end = stream.read(&mut [0]).await;
+            stream.write_all(b"late").await.unwrap();
+            stream.shutdown().await.unwrap();
+            end.map_err(|error| error.kind())
+        });
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from("a.example").unwrap();
+        let mut stream = TlsConnector::from(pairs.client()).connect(name, stream).await.unwrap();
+        if farewell {
+            stream.shutdown().await.unwrap();
+        } else {
+            // The socket's direction only: nothing of it is known to TLS.
+            stream.get_mut().0.shutdown().await.unwrap();
+        }
+        // What the server wrote arrives in both cases, and the connection ends.
+        let mut text = Vec::new();
+        let end = stream.read_to_end(&mut text).await.map_err(|error| error.kind());
+        assert_eq!(text, b"late");
+        let eof = std::io::ErrorKind::UnexpectedEof;
+        assert_eq!(end.map(drop), if farewell { Ok(()) } else { Err(eof) });
+        assert_eq!(server.await.unwrap().map(drop), if farewell { Ok(()) } else { Err(eof) });
     }
 }
 
