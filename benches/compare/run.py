@@ -74,7 +74,7 @@ def arguments():
         "--rate", type=at_least(64), default=rate, help=f"requests/s of rate-* (here {rate})"
     )
     parser.add_argument(
-        "--handshakes", type=at_least(8), default=800, help="per round (default 800)"
+        "--handshakes", type=at_least(8), default=3200, help="per round (default 3200)"
     )
     parser.add_argument(
         "--connections", type=at_least(10), default=5000, help="idle ones (default 5000)"
@@ -109,7 +109,7 @@ def time_limit(args, cases):
     """Seconds after which the run is given up: several times what it should take."""
     rounds = sum(min(args.pairs, case.most) * len(case.who) for case in cases)
     rounds += 0 if args.no_noise else 2 * args.pairs
-    each = args.seconds + args.handshakes / 200 + 4
+    each = args.seconds + args.handshakes / 400 + 4
     memory = sum(case.name == "memory" for case in cases) * 6 * (10 + args.connections / 100)
     return 240 + rounds * each * 2 + memory
 
