@@ -203,7 +203,8 @@ where
             .keep_alive_interval(Some(Duration::from_secs(30)))
             .keep_alive_timeout(Duration::from_secs(20));
         let serving = builder.serve_connection(TokioIo::new(io), service);
-        run(serving, &connection, limits).await;
+        // Boxed, or every HTTP/1.1 connection would keep room for the state of HTTP/2.
+        Box::pin(run(serving, &connection, limits)).await;
     } else {
         let serving = Box::pin(http1::serve(io, Rc::clone(&connection), limits.heads));
         let serving = Http1 { serving, connection: Rc::clone(&connection) };

@@ -3,11 +3,12 @@
 
 use std::fmt;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 use super::head::{Framing, Head, HeadLimits};
@@ -78,9 +79,9 @@ impl<IO> Transport<IO> {
         !self.reader.is_before_head() || !self.read.is_empty()
     }
 
-    /// Before the next request: an idle connection needs little memory.
+    /// Before the next request: an idle connection needs no memory for what it reads.
     pub(super) fn shrink(&mut self) {
-        if self.read.is_empty() && (self.room > READ || self.read.capacity() > READ) {
+        if self.read.is_empty() {
             (self.room, self.read) = (READ, BytesMut::new());
         }
     }
@@ -254,6 +255,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
 
     /// Reads into `read`; 0 at the end.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.read.is_empty() && self.room == READ {
+            return self.poll_read_first(cx);
+        }
         self.make_room();
         let room = self.read.capacity() - self.read.len();
         let Some(io) = &mut self.io else { return Poll::Ready(Ok(0)) };
@@ -264,6 +268,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
             self.room = (self.room / 2).max(READ);
         }
         Poll::Ready(Ok(count))
+    }
+
+    /// Reads by way of the stack: a connection that waits holds no memory for what may come.
+    fn poll_read_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut memory = [MaybeUninit::uninit(); READ];
+        let mut buf = ReadBuf::uninit(&mut memory);
+        let Some(io) = &mut self.io else { return Poll::Ready(Ok(0)) };
+        ready!(Pin::new(io).poll_read(cx, &mut buf))?;
+        let data = buf.filled();
+        if data.len() == READ {
+            self.room = 2 * READ;
+        }
+        self.read = BytesMut::from(data);
+        Poll::Ready(Ok(data.len()))
     }
 
     /// Room for a read of at least half of `room`. Pieces that come one by one share memory until it is

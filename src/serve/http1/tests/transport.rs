@@ -161,9 +161,21 @@ async fn idle_connections_hold_little() {
     });
     let (_, body) = request(&transport).await;
     assert_eq!(body.collect().await.unwrap().to_bytes().len(), size);
-    let _far = sending.await.unwrap();
+    let mut far = sending.await.unwrap();
     transport.borrow_mut().shrink();
-    assert!(transport.borrow().capacity() <= 4096);
+    assert_eq!(transport.borrow().capacity(), 0);
+    let waiting = poll_fn(|cx| Poll::Ready(transport.borrow_mut().poll_head(cx, false))).await;
+    assert!(waiting.is_pending());
+    assert_eq!(transport.borrow().capacity(), 0, "also while it waits for the next head");
+    // A head that comes in pieces comes whole.
+    let next = format!("GET /next HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n", "x".repeat(3000));
+    let (first, rest) = next.as_bytes().split_at(1500);
+    far.write_all(first).await.unwrap();
+    let waiting = poll_fn(|cx| Poll::Ready(transport.borrow_mut().poll_head(cx, false))).await;
+    assert!(waiting.is_pending());
+    far.write_all(rest).await.unwrap();
+    let next = head(&transport).await.unwrap().unwrap();
+    assert_eq!(next.parts.headers["x-long"].len(), 3000);
 }
 
 #[tokio::test]
