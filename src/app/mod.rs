@@ -69,6 +69,7 @@ enum Stage {
 /// # Errors
 /// When it cannot start; see [`Failure`].
 pub fn run(file: &Path) -> Result<(), Failure> {
+    register_barriers();
     let clock = Clock::system();
     let config = Config::load(file)?;
     let gateway = build::build(config, &clock)?;
@@ -84,6 +85,13 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     runtime.block_on(gateway.authority.upkeep());
     gateway.logs.drain(std::time::Duration::from_secs(2), &clock);
     outcome
+}
+
+/// Has the session cache's map ask the kernel for its memory barriers, which it does once a process.
+/// As long as there is one thread that takes no time; later the kernel waits for all processors, some
+/// 10 ms (`membarrier(2)`, `MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED`).
+fn register_barriers() {
+    drop(papaya::HashMap::<u8, u8>::new());
 }
 
 /// Everything that lives as long as the process.
