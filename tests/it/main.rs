@@ -21,6 +21,7 @@ mod durability;
 mod faults;
 mod floods;
 mod flow;
+mod hostile;
 mod kaltura;
 mod keys;
 mod layering;
