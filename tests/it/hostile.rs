@@ -5,8 +5,13 @@
 mod corpus;
 mod judge;
 mod mutations;
+mod paths;
+#[path = "../../src/app/attack/readings.rs"]
+mod readings;
 mod stand;
 mod strict;
+#[path = "../../src/app/attack/targets.rs"]
+mod targets;
 
 use judge::Fault;
 use stand::Stand;
@@ -48,6 +53,11 @@ impl Tally {
             .collect();
         assert!(self.faults.is_empty(), "{} faults\n{}", self.faults.len(), shown.join("\n"));
     }
+}
+
+/// Whether every combination is wanted, which takes minutes.
+fn is_thorough() -> bool {
+    std::env::var_os("PORTCULLIS_TEST_THOROUGH").is_some()
 }
 
 macro_rules! corpus {

@@ -73,7 +73,7 @@ fn mutations(line: &[u8]) -> Vec<(usize, Vec<u8>)> {
     for at in 0..=line.len() {
         let (before, behind) = line.split_at(at);
         for byte in BYTES {
-            if INSERTED.contains(byte) {
+            if INSERTED.contains(byte) || super::is_thorough() {
                 all.push((at, [before, &[*byte], behind].concat()));
             }
             if let Some((_, rest)) = behind.split_first() {
