@@ -148,13 +148,13 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 }
 
 /// A header block: every field a literal that is not indexed (RFC 7541 section 6.2.2).
-pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn block<T: AsRef<[u8]>>(fields: &[(T, T)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
         block.push(0);
-        for text in [name, value] {
+        for text in [name.as_ref(), value.as_ref()] {
             length(&mut block, text.len());
-            block.extend_from_slice(text.as_bytes());
+            block.extend_from_slice(text);
         }
     }
     block
