@@ -3,6 +3,7 @@
 //! who it is said to come from is who holds the session; and what is odd but right gets through.
 
 mod corpus;
+mod h2;
 mod judge;
 mod mutations;
 mod paths;

@@ -43,7 +43,8 @@ const IDENTITY: &[&str] = &[
 fn is_ours(name: &str) -> bool {
     let name = normal(name);
     IDENTITY.contains(&name.as_str())
-        || name.starts_with("x-forwarded")
+        || name.starts_with("x-forwarded-")
+        || name == "x-forwarded"
         || name.starts_with("x-original-")
         || matches!(name.as_str(), "forwarded" | "x-real-ip" | "x-rewrite-url" | "proxy")
 }
@@ -210,7 +211,7 @@ fn answered(reading: &Reading, answers: &Answers) -> Vec<Fault> {
 }
 
 /// The header fields of a request that reached the application.
-fn fields(message: &Message, filling: &Filling, who: Who) -> Vec<Fault> {
+pub(super) fn fields(message: &Message, filling: &Filling, who: Who) -> Vec<Fault> {
     // What is sent behind a case carries nothing.
     let alone = [&b"-last"[..], b"-hidden"].iter().any(|tail| message.target.ends_with(tail));
     let who = if alone { Who::Nobody } else { who };
@@ -234,11 +235,9 @@ fn fields(message: &Message, filling: &Filling, who: Who) -> Vec<Fault> {
             faults.push(Fault::Identity(format!("{name}: {value}")));
         }
         // A client may tell the application its own token; the session's carrier must not.
-        let pairs = value
-            .split(';')
-            .map(|pair| pair.split('=').next().unwrap_or_default().trim_matches(' '));
+        let mut pairs = value.split(';').filter_map(|pair| pair.split_once('='));
         let carried = name.eq_ignore_ascii_case("cookie")
-            && pairs.into_iter().any(|name| name == "__Host-portcullis");
+            && pairs.any(|(name, _)| name.trim_matches(' ') == "__Host-portcullis");
         if carried || (who == Who::Alice && value.contains(&filling.token)) {
             faults.push(Fault::Unsafe(format!("the session is in {name}")));
         }

@@ -31,7 +31,7 @@ pub(super) struct Stand {
 }
 
 /// Answers with the target; opens WebSockets at `/public/...-ws` only.
-fn echo(request: &Recorded) -> Reply {
+pub(super) fn echo(request: &Recorded) -> Reply {
     if request.target.ends_with("-ws") && request.header("upgrade").is_some() {
         return Reply::websocket(request);
     }
@@ -169,12 +169,12 @@ async fn receive(raw: &mut Raw, reading: &Reading) -> Answers {
     answers
 }
 
-fn id(at: usize) -> String {
+pub(super) fn id(at: usize) -> String {
     format!("q{at:05}z")
 }
 
 /// The case that a request is of: its id stands in the target.
-fn case_of(head: &[u8]) -> Option<usize> {
+pub(super) fn case_of(head: &[u8]) -> Option<usize> {
     head.windows(7).find_map(|window| match window {
         [b'q', digits @ .., b'z'] => std::str::from_utf8(digits).ok()?.parse().ok(),
         _ => None,
