@@ -2,6 +2,7 @@
 //! do and not by a status. What reaches the application is what a strict reader reads, and nothing beyond it;
 //! who it is said to come from is who holds the session; and what is odd but right gets through.
 
+mod answers;
 mod corpus;
 mod h2;
 mod judge;
@@ -9,6 +10,7 @@ mod mutations;
 mod paths;
 #[path = "../../src/app/attack/readings.rs"]
 mod readings;
+mod replies;
 mod stand;
 mod strict;
 #[path = "../../src/app/attack/targets.rs"]
@@ -66,7 +68,8 @@ macro_rules! corpus {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $test() {
             let cases = corpus::cases(include_str!(concat!("../hostile/", $file, ".toml")));
-            Stand::start().await.attack(cases).await.report($file);
+            let slow: Vec<_> = cases.iter().cloned().map(corpus::Case::slow).collect();
+            Stand::start().await.attack([cases, slow].concat()).await.report($file);
         }
     )*};
 }

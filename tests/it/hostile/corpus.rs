@@ -58,6 +58,14 @@ pub(super) struct Case {
     pub(super) send: Vec<u8>,
     pub(super) want: Want,
     pub(super) who: Who,
+    /// Sent a few bytes at a time.
+    pub(super) slowly: bool,
+}
+
+impl Case {
+    pub(super) fn slow(self) -> Self {
+        Self { name: format!("{} (in pieces)", self.name), slowly: true, ..self }
+    }
 }
 
 /// The HTTP/1.1 cases of a file.
@@ -85,6 +93,7 @@ pub(super) fn cases(toml: &str) -> Vec<Case> {
             send: unescaped(&text),
             want: entry.want,
             who: entry.who,
+            slowly: false,
         }));
     }
     cases

@@ -237,7 +237,7 @@ pub(super) fn fields(message: &Message, filling: &Filling, who: Who) -> Vec<Faul
         // A client may tell the application its own token; the session's carrier must not.
         let mut pairs = value.split(';').filter_map(|pair| pair.split_once('='));
         let carried = name.eq_ignore_ascii_case("cookie")
-            && pairs.any(|(name, _)| name.trim_matches(' ') == "__Host-portcullis");
+            && pairs.any(|(name, _)| name.trim_start_matches(' ') == "__Host-portcullis");
         if carried || (who == Who::Alice && value.contains(&filling.token)) {
             faults.push(Fault::Unsafe(format!("the session is in {name}")));
         }

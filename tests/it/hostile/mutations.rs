@@ -61,10 +61,50 @@ async fn no_byte_makes_a_message_mean_two_things() {
         for (at, changed) in mutations(&line) {
             let send = [before.as_bytes(), &changed, behind.as_bytes()].concat();
             let name = format!("{name} {at}");
-            cases.push(Case { name, send, want: Want::Safe, who: Who::Nobody });
+            cases.push(Case {
+                name,
+                send,
+                want: Want::Safe,
+                who: Who::Nobody,
+                slowly: at % 8 == 3,
+            });
         }
     }
     stand.attack(cases).await.report("mutations");
+}
+
+/// The session counts for what is exactly its cookie, by a reading of our own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_byte_beside_our_cookie_makes_it_another_and_none_within_it_is_forgiven() {
+    let stand = Stand::start().await;
+    let token = stand.filling.token.clone();
+    let line = format!("Cookie: a=1; __Host-portcullis={token}; b=2\r\n");
+    let inner = line.find(&token).unwrap() + 3..line.find(&token).unwrap() + token.len() - 3;
+    let mut cases = Vec::new();
+    for (at, changed) in mutations(line.as_bytes()) {
+        // All of the token's letters are alike.
+        if inner.contains(&at) && at % 16 > 0 {
+            continue;
+        }
+        let who = if carries(&changed, &token) { Who::Alice } else { Who::Nobody };
+        let head = "GET /public/{id} HTTP/1.1\r\nHost: {host}\r\n";
+        let send = [head.as_bytes(), &changed, b"\r\n"].concat();
+        let name = format!("cookie {at}");
+        cases.push(Case { name, send, want: Want::Safe, who, slowly: false });
+    }
+    stand.attack(cases).await.report("cookie mutations");
+}
+
+/// Whether a line is `Cookie` with exactly one cookie of our name, whose value is the token.
+fn carries(line: &[u8], token: &str) -> bool {
+    let Some((name, value)) = line.split_at_checked(7) else { return false };
+    if !name.eq_ignore_ascii_case(b"cookie:") {
+        return false;
+    }
+    let pairs = value.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
+    let ours: Vec<&[u8]> =
+        pairs.filter_map(|pair| pair.strip_prefix(b"__Host-portcullis=")).collect();
+    ours == [token.as_bytes()]
 }
 
 /// The line itself, and every change of one byte, with its place.

@@ -21,7 +21,7 @@ use crate::support::{Gateway, Raw, Reply, Upstream};
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
 /// How many connections are attacked at once.
-const AT_ONCE: usize = 12;
+pub(super) const AT_ONCE: usize = 12;
 
 pub(super) struct Stand {
     pub(super) gateway: Gateway,
@@ -132,7 +132,11 @@ impl Stand {
         }
         let reading = strict::read(&bytes);
         let mut raw = self.connect().await;
-        raw.send(&bytes).await;
+        let piece = if case.slowly { 7.max(bytes.len() / 40) } else { bytes.len() };
+        for piece in bytes.chunks(piece.max(1)) {
+            raw.send(piece).await;
+            tokio::task::yield_now().await;
+        }
         let answers = receive(&mut raw, &reading).await;
         (bytes, reading, answers)
     }
