@@ -15,12 +15,12 @@ mod lines;
 pub mod proxy;
 pub mod record;
 pub mod reply;
+pub mod request;
 pub mod route;
 pub mod stamp;
 pub mod ticket;
 pub mod token;
 pub mod users;
-pub mod wire;
 
 /// A fuzz target.
 #[derive(Clone, Copy, Debug)]
@@ -45,12 +45,12 @@ pub const TARGETS: &[Target] = &[
     Target { name: "proxy", run: proxy::run, words: proxy::WORDS },
     Target { name: "record", run: record::run, words: record::WORDS },
     Target { name: "reply", run: reply::run, words: reply::WORDS },
+    Target { name: "request", run: request::run, words: request::WORDS },
     Target { name: "route", run: route::run, words: route::WORDS },
     Target { name: "stamp", run: stamp::run, words: stamp::WORDS },
     Target { name: "ticket", run: ticket::run, words: ticket::WORDS },
     Target { name: "token", run: token::run, words: token::WORDS },
     Target { name: "users", run: users::run, words: users::WORDS },
-    Target { name: "wire", run: wire::run, words: wire::WORDS },
 ];
 
 /// Makes the binary of a target: a libFuzzer target under `cargo fuzz`, otherwise a program that

@@ -69,7 +69,7 @@ pub(super) fn own_response(reply: Reply, mut exchange: Box<Exchange>) -> Respons
         headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
     }
     headers.insert("x-request-id", exchange.id.clone());
-    if exchange.connection().wire.as_ref().is_some_and(|wire| wire.violation().is_some()) {
+    if exchange.refused.is_some() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let body = if exchange.method == Method::HEAD {

@@ -10,22 +10,25 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{HeaderValue, Response};
-use hyper::server::conn::{http1, http2};
+use http_body::Body as _;
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
 
 use super::body::Body;
 use super::cookie::Recall;
 use super::host::Host;
+use super::http1;
 use super::pipeline;
 use super::site::Limits;
 use super::stop::Member;
-use super::wire::{Scan, WireHandle};
 use super::worker::Worker;
 use crate::clock::UnixMs;
 use crate::session::{Entry, Pulse};
 use crate::timer::Deadline;
+use crate::upstream::{Incoming, Upgraded};
 
 /// How long an idle HTTP/2 connection stays open after its GOAWAY.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -52,7 +55,6 @@ pub(super) struct Connection {
     pub(super) worker: Rc<Worker>,
     pub(super) arrival: Arrival,
     pub(super) ip: HeaderValue,
-    pub(super) wire: Option<WireHandle>,
     /// The host that was last asked for.
     pub(super) host: RefCell<Option<Host>>,
     /// The cookies that were last sent.
@@ -62,6 +64,12 @@ pub(super) struct Connection {
     /// Answers whose next piece waits for the client to take the last one.
     held: Cell<u32>,
     moves: Cell<u64>,
+    /// Whether part of an HTTP/1.1 head has come and the rest has not: what a slow client is timed by.
+    in_head: Cell<bool>,
+    /// Whether no further request is wanted.
+    closing: Cell<bool>,
+    /// Who gets the bytes behind an answer that switches protocols.
+    switch: RefCell<Option<oneshot::Sender<Upgraded>>>,
     /// The session of the last signed-in answer: with it the connection may end, too.
     session: RefCell<Option<Arc<Pulse>>>,
 }
@@ -92,15 +100,28 @@ impl Connection {
         self.held.set(if holds { held + 1 } else { held.saturating_sub(1) });
     }
 
-    /// The number of the request that begins now, from 0.
-    pub(super) fn count(&self) -> u64 {
-        let number = self.requests.get();
-        self.requests.set(number + 1);
-        number
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.get()
+    }
+
+    pub(super) fn set_in_head(&self, in_head: bool) {
+        self.in_head.set(in_head);
+    }
+
+    /// The HTTP/1.1 connection behind the answer to the current request, which switches protocols.
+    pub(super) fn switch(&self) -> oneshot::Receiver<Upgraded> {
+        let (sender, receiver) = oneshot::channel();
+        *self.switch.borrow_mut() = Some(sender);
+        receiver
+    }
+
+    pub(super) fn take_switch(&self) -> Option<oneshot::Sender<Upgraded>> {
+        self.switch.borrow_mut().take()
     }
 
     /// A request is in progress until the returned value is dropped.
     pub(super) fn begin(self: &Rc<Self>) -> Active {
+        self.requests.set(self.requests.get() + 1);
         self.active.set(self.active.get() + 1);
         self.worker.in_flight.set(self.worker.in_flight.get() + 1);
         Active(Rc::clone(self))
@@ -111,7 +132,7 @@ impl Connection {
             Phase::Stalled(self.moves.get())
         } else if self.active.get() > 0 {
             Phase::Busy
-        } else if self.requests.get() == 0 || self.wire.as_ref().is_some_and(WireHandle::in_head) {
+        } else if self.requests.get() == 0 || self.in_head.get() {
             Phase::Head
         } else {
             Phase::Idle
@@ -148,34 +169,29 @@ where
     let ip = ip.unwrap_or(HeaderValue::from_static("unknown"));
     let h2 = arrival.h2;
     let _open = worker.metrics.accepted();
-    let connection = |wire| {
-        let worker = Rc::clone(&worker);
-        let (requests, active) = (Cell::new(0), Cell::new(0));
-        let (held, moves) = (Cell::new(0), Cell::new(0));
-        let (host, recall, session) = Default::default();
-        Rc::new(Connection {
-            worker,
-            arrival,
-            ip,
-            wire,
-            host,
-            recall,
-            requests,
-            active,
-            held,
-            moves,
-            session,
-        })
-    };
+    let connection = Rc::new(Connection {
+        worker,
+        arrival,
+        ip,
+        host: RefCell::default(),
+        recall: RefCell::default(),
+        requests: Cell::default(),
+        active: Cell::default(),
+        held: Cell::default(),
+        moves: Cell::default(),
+        in_head: Cell::default(),
+        closing: Cell::default(),
+        switch: RefCell::default(),
+        session: RefCell::default(),
+    });
     drop(view);
     if h2 {
-        let connection = connection(None);
         let service = service(&connection);
         let mut builder = http2::Builder::new(LocalExec);
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.streams)
-            .max_header_list_size(u32::try_from(limits.wire.head).unwrap_or(u32::MAX))
+            .max_header_list_size(u32::try_from(limits.heads.head).unwrap_or(u32::MAX))
             .initial_stream_window_size(256 << 10)
             .initial_connection_window_size(1 << 20)
             .max_pending_accept_reset_streams(20)
@@ -185,16 +201,8 @@ where
         let serving = builder.serve_connection(TokioIo::new(io), service);
         run(serving, &connection, limits).await;
     } else {
-        let (scan, handle) = Scan::new(io, limits.wire);
-        let connection = connection(Some(handle));
-        let service = service(&connection);
-        let mut builder = http1::Builder::new();
-        builder
-            // Time is kept below: one coarse deadline for head and idle time.
-            .header_read_timeout(None)
-            .max_headers(limits.wire.fields.saturating_add(8))
-            .max_buf_size(limits.wire.head.saturating_mul(2).max(64 << 10));
-        let serving = builder.serve_connection(TokioIo::new(scan), service).with_upgrades();
+        let serving = Box::pin(http1::serve(io, Rc::clone(&connection), limits.heads));
+        let serving = Http1 { serving, connection: Rc::clone(&connection) };
         run(serving, &connection, limits).await;
     }
 }
@@ -208,8 +216,10 @@ fn service(
     Future = impl Future<Output = Result<Response<Body>, Infallible>> + use<>,
 > + use<> {
     let connection = Rc::clone(connection);
-    service_fn(move |request| {
-        let begun = pipeline::begin(connection.begin(), request);
+    service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let (parts, body) = request.into_parts();
+        let body = if body.is_end_stream() { Incoming::Empty } else { Incoming::Http2(body) };
+        let begun = pipeline::begin(connection.begin(), Box::new(parts), body, None);
         async move { Ok(pipeline::handle(begun).await) }
     })
 }
@@ -232,16 +242,23 @@ trait Graceful: Future {
     fn finish(self: Pin<&mut Self>);
 }
 
-impl<IO, S, B> Graceful for http1::UpgradeableConnection<IO, S>
-where
-    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = B>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    IO: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-    B: http_body::Body + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+/// An HTTP/1.1 connection.
+struct Http1<F> {
+    serving: Pin<Box<F>>,
+    connection: Rc<Connection>,
+}
+
+impl<F: Future> Future for Http1<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.serving.as_mut().poll(cx)
+    }
+}
+
+impl<F: Future> Graceful for Http1<F> {
     fn finish(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
+        self.connection.closing.set(true);
     }
 }
 
@@ -362,7 +379,7 @@ trait LogEnd {
     fn log(&self);
 }
 
-impl LogEnd for Result<(), hyper::Error> {
+impl<E: std::fmt::Display> LogEnd for Result<(), E> {
     fn log(&self) {
         if let Err(error) = self {
             tracing::debug!(%error, "connection");

@@ -4,10 +4,12 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
 use super::connection::Active;
 use super::host::Host;
+use super::http1::Violation;
 use super::redact::without_secrets;
 use super::worker::{View, Worker};
 use crate::clock::Moment;
@@ -21,7 +23,8 @@ use crate::session::{Live, Worthless};
 pub(super) struct Exchange {
     active: Active,
     pub(super) view: Rc<View>,
-    pub(super) number: u64,
+    /// Why the head of the request must be refused.
+    pub(super) refused: Option<Violation>,
     pub(super) id: HeaderValue,
     pub(super) method: Method,
     pub(super) uri: Uri,
@@ -48,17 +51,17 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new<B>(active: Active, request: &Request<B>) -> Self {
+    pub(super) fn new(active: Active, parts: &Parts, refused: Option<Violation>) -> Self {
         let connection = active.connection();
         let worker = &connection.worker;
         let view = worker.view();
-        let client = Client::find(connection.arrival.peer, request.headers(), &view.site.trust);
+        let client = Client::find(connection.arrival.peer, &parts.headers, &view.site.trust);
         Self {
-            number: connection.count(),
+            refused,
             id: worker.request_id(),
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            version: request.version(),
+            method: parts.method.clone(),
+            uri: parts.uri.clone(),
+            version: parts.version,
             host: None,
             hints: HeaderMap::new(),
             wants_page: false,

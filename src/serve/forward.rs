@@ -7,7 +7,6 @@ use std::time::Duration;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{StatusCode, Uri, Version};
-use hyper::upgrade::OnUpgrade;
 
 use super::carrier::sign_in;
 use super::exchange::Exchange;
@@ -47,7 +46,7 @@ pub(super) struct Sent {
     pub(super) worker: Rc<Worker>,
     pub(super) upstream: Arc<Upstream>,
     counts: Arc<UpstreamMetrics>,
-    upgrade: Option<OnUpgrade>,
+    upgrade: bool,
     permit: Permit,
     at: Moment,
 }
@@ -82,7 +81,6 @@ pub(super) fn prepare(
     let idle = if streams { Duration::from_secs(24 * 3600) } else { site.limits.body_idle };
     let (ahead, rest) = upload.into_parts();
     let body = RequestBody::new(ahead, rest, &worker.timer, idle, rate);
-    let upgrade = if websocket { parts.extensions.remove::<OnUpgrade>() } else { None };
     let host = exchange.host.as_ref().map(Host::value);
     let ip = &exchange.connection().ip;
     let ip = if exchange.client.is_peer() { ip.clone() } else { exchange.client.value() };
@@ -107,7 +105,10 @@ pub(super) fn prepare(
     }
     let at = worker.clock.moment();
     let (upstream, counts) = (Arc::clone(upstream), Arc::clone(counts));
-    Ok(Way::App(Prepared { stamped, sent: Sent { worker, upstream, counts, upgrade, permit, at } }))
+    Ok(Way::App(Prepared {
+        stamped,
+        sent: Sent { worker, upstream, counts, upgrade: websocket, permit, at },
+    }))
 }
 
 /// Takes the app's answer, or what came instead.
@@ -130,10 +131,10 @@ pub(super) fn receive(
     }
     let mut response = answer.response;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let (Some(upgrade), Some(app)) = (upgrade, answer.tunnel) else {
+        let Some(app) = answer.tunnel.filter(|_| upgrade) else {
             return Err(unanswered(exchange, &Error::BadResponse("unasked 101".to_owned())));
         };
-        return tunnel::open(exchange, response, upgrade, app, &upstream, &permit);
+        return tunnel::open(exchange, response, app, &upstream, &permit);
     }
     let is_over = permit.session().is_some_and(|live| live.pulse().is_over(now.unix));
     if exchange.method.is_safe() && is_over {

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use http::{HeaderMap, Method, Response, StatusCode, Version};
 
 use super::answer::{app_response, own_response, refusal};
 use super::body::Body;
@@ -17,6 +16,7 @@ use super::carrier::{Seen, ask, look, sign_in, take_token};
 use super::connection::Active;
 use super::exchange::Exchange;
 use super::forward::{self, Way};
+use super::http1::Violation;
 use super::mount::{self, Claimed};
 use super::own::Below;
 use super::redact::without_secrets;
@@ -30,6 +30,7 @@ use crate::metrics::RequestKind;
 use crate::policy::{Decision, Facts, Permit, Rule};
 use crate::route::{Found, HostRoutes, Route, Target};
 use crate::session::{Live, Refusal};
+use crate::upstream::Incoming;
 
 /// What comes of a request: an answer, or a fault that is still to be worded.
 pub(super) type Outcome = Result<Answer, Box<Fault>>;
@@ -50,10 +51,15 @@ pub(super) struct Begun {
 }
 
 /// Begins with a request. Not part of [`handle`]: its future must not hold the whole request.
-pub(super) fn begin(active: Active, request: Request<Incoming>) -> Begun {
-    let exchange = Box::new(Exchange::new(active, &request));
-    let (parts, incoming) = request.into_parts();
-    Begun { exchange, parts: Box::new(parts), upload: Upload::new(incoming) }
+/// `refused`: its head must be refused, and `parts` only stand in for it.
+pub(super) fn begin(
+    active: Active,
+    parts: Box<Parts>,
+    body: Incoming,
+    refused: Option<Violation>,
+) -> Begun {
+    let exchange = Box::new(Exchange::new(active, &parts, refused));
+    Begun { exchange, parts, upload: Upload::new(body) }
 }
 
 /// Serves one request.
@@ -73,10 +79,6 @@ pub(super) async fn handle(begun: Begun) -> Response<Body> {
             Err(fault)
         }
     };
-    // Bytes behind a request to upgrade wait for this word; a tunnel has taken them already.
-    if let Some(wire) = &exchange.connection().wire {
-        wire.resume(exchange.number);
-    }
     match outcome {
         Ok(Answer::App(response)) => app_response(*response, exchange),
         Ok(Answer::Own(reply)) => own_response(reply, exchange),
@@ -254,9 +256,7 @@ fn wrong_method(methods: &[&Method]) -> Box<Fault> {
 /// What can be judged without knowing the route.
 fn validate(exchange: &Exchange, parts: &Parts) -> Result<host::Host, Box<Fault>> {
     let connection = exchange.connection();
-    if let Some((number, violation)) = connection.wire.as_ref().and_then(|wire| wire.violation())
-        && number == exchange.number
-    {
+    if let Some(violation) = exchange.refused {
         exchange.worker().metrics.violation(violation.code());
         let status = StatusCode::from_u16(violation.status()).unwrap_or(StatusCode::BAD_REQUEST);
         return Err(fault(status, violation.code(), violation.to_string()));
@@ -267,7 +267,7 @@ fn validate(exchange: &Exchange, parts: &Parts) -> Result<host::Host, Box<Fault>
         fault.allow = Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned());
         return Err(Box::new(fault));
     }
-    let limits = &exchange.view.site.limits.wire;
+    let limits = &exchange.view.site.limits.heads;
     if exchange.uri.path_and_query().map_or(0, |path| path.as_str().len()) > limits.request_line {
         let detail = "The request's target is too long.";
         return Err(fault(StatusCode::URI_TOO_LONG, "uri-too-long", detail));

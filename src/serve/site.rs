@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::cookie::CookieName;
+use super::http1::HeadLimits;
 use super::mount::Mount;
-use super::wire::WireLimits;
 use crate::api::browser::Browser;
 use crate::headers::{Rules, Trust};
 use crate::policy::Rule;
@@ -59,7 +59,7 @@ pub struct Site {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Heads of HTTP/1.1 requests.
-    pub wire: WireLimits,
+    pub heads: HeadLimits,
     /// Body of own routes, in bytes.
     pub own_body: usize,
     /// Silence within a request body.
@@ -83,7 +83,7 @@ impl Limits {
         let hour = 3600 * SECOND;
         let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
         Self {
-            wire: WireLimits {
+            heads: HeadLimits {
                 request_line: size(section.size("uri", 16 << 10, 256..=65_000)),
                 head: size(section.size("head", 32 << 10, 1024..=(256 << 10))),
                 fields: size(section.count("fields", 128, 16..=1000)),

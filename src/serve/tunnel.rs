@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use http::{HeaderValue, Response, StatusCode, header};
-use hyper::upgrade::OnUpgrade;
 
 use super::exchange::Exchange;
 use super::pipeline::{Answer, Outcome};
@@ -20,7 +19,6 @@ use crate::upstream::{Cut, ResponseBody, Tunnel, Upstream, tunnel};
 pub(super) fn open(
     exchange: &Exchange,
     mut response: Response<ResponseBody>,
-    client: OnUpgrade,
     app: Tunnel,
     upstream: &Arc<Upstream>,
     permit: &Permit,
@@ -34,9 +32,7 @@ pub(super) fn open(
         let fault = Fault::new(StatusCode::BAD_GATEWAY, "bad-upstream-response", detail);
         return Err(Box::new(fault));
     }
-    if let Some(wire) = &exchange.connection().wire {
-        wire.pass_through(exchange.number);
-    }
+    let client = exchange.connection().switch();
     let worker = Rc::clone(exchange.worker());
     let session = permit.session().map(|live| worker.streams.enter(Arc::clone(live.pulse())));
     let idle = upstream.settings.tunnel_idle;

@@ -7,10 +7,10 @@ use http::request::Parts;
 use http::{StatusCode, header};
 use http_body::Body;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 
 use super::exchange::Exchange;
 use crate::api::Fault;
+use crate::upstream::Incoming;
 
 /// Bytes of a refused body that are taken all the same, and for how long.
 const DISCARDED: usize = 1 << 20;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 
+use super::date::Date;
 use super::site::Site;
 use super::stop::{Member, Stop};
 use crate::clock::{Clock, millis};
@@ -47,6 +48,7 @@ pub struct Worker {
     pub(super) stop: Stop,
     /// Requests whose answer is not complete.
     pub(super) in_flight: Cell<usize>,
+    date: Date,
     ids: Ids,
     ticks: Cell<u64>,
 }
@@ -78,6 +80,7 @@ impl Worker {
             metrics: parts.metrics,
             stop: Stop::default(),
             in_flight: Cell::new(0),
+            date: Date::default(),
             ids: Ids::new()?,
             ticks: Cell::new(0),
         }))
@@ -140,6 +143,11 @@ impl Worker {
     /// Hands over what is left in the access log.
     pub fn flush(&self) {
         self.access.borrow_mut().flush();
+    }
+
+    /// Gives the value of `Date`, at most a tick late.
+    pub(super) fn with_date(&self, write: impl FnOnce(&[u8])) {
+        self.date.at(self.timer.now().seconds(), write);
     }
 
     pub(super) fn request_id(&self) -> HeaderValue {

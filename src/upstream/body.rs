@@ -1,6 +1,7 @@
 //! Bodies on their way: streamed, bounded in silence and slowness, without request trailers.
 
 use std::cell::Cell;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -8,9 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use hyper::body::Incoming as Http2Body;
 
 use super::http1;
+use super::incoming::Incoming;
 use super::pool::Lease;
 use crate::clock::UnixMs;
 use crate::timer::{Deadline, Timer};
@@ -24,6 +26,9 @@ pub enum BodyError {
     /// The sender broke off or sent something invalid.
     #[error(transparent)]
     Broken(#[from] hyper::Error),
+    /// The same on an HTTP/1.1 connection.
+    #[error(transparent)]
+    Read(io::Error),
     /// The sender was silent for too long.
     #[error("the body was silent for too long")]
     Idle,
@@ -155,7 +160,7 @@ impl Body for RequestBody {
                     turn(apps);
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
                 Poll::Ready(None) => {
                     turn(apps);
                     return Poll::Ready(None);
@@ -200,7 +205,7 @@ pub struct ResponseBody {
 #[derive(Debug)]
 pub(super) enum Answering {
     Http1(http1::ResponseBody),
-    Http2(Incoming),
+    Http2(Http2Body),
     /// There is none: the connection became a tunnel.
     Tunnel,
 }

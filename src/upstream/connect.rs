@@ -182,9 +182,9 @@ fn of_user(error: &hyper::Error) -> Error {
     let body = std::error::Error::source(error).and_then(|source| source.downcast_ref());
     match body {
         Some(BodyError::Idle | BodyError::Slow(_)) => Error::ClientBody { late: true },
-        Some(BodyError::App(_) | BodyError::Broken(_) | BodyError::SessionOver) => {
-            Error::ClientBody { late: false }
-        }
+        Some(
+            BodyError::App(_) | BodyError::Broken(_) | BodyError::Read(_) | BodyError::SessionOver,
+        ) => Error::ClientBody { late: false },
         None => Error::BadResponse(error.to_string()),
     }
 }

@@ -7,6 +7,7 @@ mod body;
 mod connect;
 mod http1;
 mod http2;
+mod incoming;
 mod pool;
 mod settings;
 mod upgrade;
@@ -24,8 +25,9 @@ use crate::timer::{Deadline, Timer};
 pub use self::address::{Address, check_health};
 pub use self::body::{BodyError, RequestBody, ResponseBody};
 pub use self::http1::{Broken, Tunnel};
+pub use self::incoming::{ClientBody, Incoming};
 pub use self::settings::{Health, Protocol, Settings};
-pub use self::upgrade::{Cut, tunnel};
+pub use self::upgrade::{Cut, Duplex, Upgraded, tunnel};
 
 use self::body::{Answering, Turn, Whose};
 use self::connect::Link;

@@ -3,13 +3,14 @@
 //! Bytes go through as they are. Frames towards the client are followed just far enough to know where
 //! one ends, so that a close frame with a reason can be put in when the tunnel has to end.
 
+use std::fmt;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::http1::Tunnel;
 use crate::timer::Timer;
@@ -42,6 +43,67 @@ impl Cut {
     }
 }
 
+/// A stream of bytes, both ways.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Duplex for IO {}
+
+/// A client's connection that HTTP has left.
+pub struct Upgraded {
+    stream: Box<dyn Duplex>,
+    /// What came behind the request.
+    rest: Bytes,
+}
+
+impl Upgraded {
+    /// `rest` is read first.
+    pub fn new(stream: Box<dyn Duplex>, rest: Bytes) -> Self {
+        Self { stream, rest }
+    }
+}
+
+/// Shows no bytes.
+impl fmt::Debug for Upgraded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upgraded").finish_non_exhaustive()
+    }
+}
+
+impl AsyncRead for Upgraded {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.rest.is_empty() {
+            return Pin::new(&mut this.stream).poll_read(cx, buf);
+        }
+        let most = this.rest.len().min(buf.remaining());
+        buf.put_slice(this.rest.get(..most).unwrap_or_default());
+        this.rest.advance(most);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Upgraded {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
 /// Bytes that are read at once per direction.
 const BUFFER: usize = 16 * 1024;
 /// How long the client may take to receive the close frame.
@@ -61,7 +123,7 @@ pub async fn tunnel(
     timer: &Timer,
     idle: Duration,
 ) -> io::Result<()> {
-    let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
+    let (mut from_client, mut to_client) = tokio::io::split(client);
     let (mut from_app, mut to_app) = tokio::io::split(app);
     let mut frames = Frames::default();
     let moved = std::cell::Cell::new(true);

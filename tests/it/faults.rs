@@ -88,8 +88,8 @@ async fn thousands_of_idle_connections_cost_little() {
         sockets.push(Raw::websocket(&gateway, &client, "/ws").await);
     }
     let after_sockets = gateway.resident();
-    let each = (after_idle - empty) / IDLE as u64;
-    let each_socket = (after_sockets - after_idle) / SOCKETS as u64;
+    let each = after_idle.saturating_sub(empty) / IDLE as u64;
+    let each_socket = after_sockets.saturating_sub(after_idle) / SOCKETS as u64;
     println!("KiB per idle connection: {each}, per WebSocket: {each_socket}");
     assert!(each < 200, "{each} KiB per idle connection");
     assert!(each_socket < 200, "{each_socket} KiB per WebSocket");

@@ -46,9 +46,6 @@ pub enum Violation {
     /// A header name that is empty, has no colon or is not a token (RFC 9110 5.1).
     #[error("a header line has no valid name: write `Name: value` with letters, digits and `-`")]
     FieldName,
-    /// The head did not end where it should (only from [`judge_head`](super::judge_head)).
-    #[error("the request head is incomplete: end it with an empty line")]
-    HeadIncomplete,
     /// The head has more bytes than allowed.
     #[error("the request head is too large: send fewer or shorter headers and cookies")]
     HeadTooLarge,
@@ -121,7 +118,6 @@ impl Violation {
             Self::ContentLengthRepeated => "content-length-repeated",
             Self::ControlByte => "control-byte",
             Self::FieldName => "field-name",
-            Self::HeadIncomplete => "head-incomplete",
             Self::HeadTooLarge => "head-too-large",
             Self::LengthAndEncoding => "length-and-encoding",
             Self::MethodTooLong => "method-too-long",

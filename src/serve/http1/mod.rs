@@ -1,0 +1,181 @@
+//! HTTP/1.1 towards clients: one connection, one request at a time, all in the connection's own task.
+//!
+//! A head is judged and read in one go; the decision about the request comes before its body is read;
+//! the body is read from the connection when the app takes it; an answer's head goes out together with
+//! the first piece of its body.
+
+mod answer;
+mod body;
+mod chunked;
+mod encode;
+mod head;
+mod output;
+mod reader;
+mod transport;
+mod violation;
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use self::answer::{Answer, Next};
+use self::body::RequestBody;
+use self::encode::Asked;
+use self::transport::{Ended, Transport};
+use super::body::Body;
+use super::connection::Connection;
+use super::pipeline;
+use crate::upstream::{Duplex, Incoming, Upgraded};
+
+pub use self::head::{Framing, Head, HeadLimits};
+pub use self::reader::{Piece, Reader};
+pub use self::violation::Violation;
+
+/// How long a client may go on to send what nobody reads. Closed at once, many would never see the
+/// answer: what is still on its way to us makes the close a reset.
+const LINGER: Duration = Duration::from_secs(5);
+/// So many bytes of it.
+const LINGER_MOST: usize = 64 << 20;
+
+/// Serves a connection until it ends.
+///
+/// # Errors
+/// Why it ended early, for the log.
+pub(super) async fn serve<IO>(
+    io: IO,
+    connection: Rc<Connection>,
+    limits: HeadLimits,
+) -> io::Result<()>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let transport = Rc::new(RefCell::new(Transport::new(io, limits)));
+    let server = Server { transport, connection };
+    loop {
+        match server.request().await? {
+            Next::Request => {}
+            Next::Close => return server.close().await,
+            Next::Tunnel => return server.switch(),
+        }
+    }
+}
+
+struct Server<IO> {
+    transport: Rc<RefCell<Transport<IO>>>,
+    connection: Rc<Connection>,
+}
+
+/// Whoever still holds a request's body must not hold the connection open.
+impl<IO> Drop for Server<IO> {
+    fn drop(&mut self) {
+        if let Ok(mut transport) = self.transport.try_borrow_mut() {
+            transport.end();
+        }
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Server<IO> {
+    /// Takes one request and answers it.
+    async fn request(&self) -> io::Result<Next> {
+        self.transport.borrow_mut().shrink();
+        let (head, refused) = match poll_fn(|cx| self.poll_head(cx)).await {
+            Ok(Some(head)) => (head, None),
+            Ok(None) => return Ok(Next::Close),
+            Err(Ended::Gone) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(Ended::Refused(violation)) => (stand_in(), Some(violation)),
+        };
+        let asked = Asked {
+            head: head.parts.method == Method::HEAD,
+            old: encode::is_old(head.parts.version),
+            keep: head.keep,
+        };
+        let body = self.body(&head);
+        let begun = pipeline::begin(self.connection.begin(), head.parts, body, refused);
+        let Some(response) = self.answer(begun).await else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
+        let mut answer =
+            Answer::begin(response, asked, &self.connection, &mut self.transport.borrow_mut());
+        let next = poll_fn(|cx| answer.poll(cx, &self.transport)).await?;
+        if next == Next::Request {
+            // The rest of the body may still be on its way to the app.
+            let read = poll_fn(|cx| self.transport.borrow_mut().poll_read_to_end(cx)).await;
+            return Ok(if read { Next::Request } else { Next::Close });
+        }
+        Ok(next)
+    }
+
+    fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Head>, Ended>> {
+        let transport = &mut *self.transport.borrow_mut();
+        let head = transport.poll_head(cx, self.connection.is_closing());
+        self.connection.set_in_head(head.is_pending() && transport.is_in_head());
+        head
+    }
+
+    fn body(&self, head: &Head) -> Incoming {
+        self.transport.borrow_mut().begin_body(head);
+        match head.framing {
+            Framing::Empty => Incoming::Empty,
+            _ => Incoming::Http1(Box::new(RequestBody::new(Rc::clone(&self.transport)))),
+        }
+    }
+
+    /// The answer; `None` when the client leaves before there is one.
+    async fn answer(&self, begun: pipeline::Begun) -> Option<Response<Body>> {
+        let mut answering = pin!(pipeline::handle(begun));
+        poll_fn(|cx| match answering.as_mut().poll(cx) {
+            Poll::Ready(response) => Poll::Ready(Some(response)),
+            Poll::Pending => self.transport.borrow_mut().poll_gone(cx).map(|()| None),
+        })
+        .await
+    }
+
+    /// Closes so that the client sees the whole answer, also when it is still sending.
+    async fn close(self) -> io::Result<()> {
+        // The rest of the body may still be on its way to the app: not a byte of it may be missing.
+        poll_fn(|cx| self.transport.borrow_mut().poll_read_to_end(cx)).await;
+        poll_fn(|cx| self.transport.borrow_mut().poll_shutdown(cx)).await?;
+        if self.transport.borrow().is_drained() {
+            return Ok(());
+        }
+        let mut most = LINGER_MOST;
+        let drain = poll_fn(|cx| self.transport.borrow_mut().poll_drain(cx, &mut most));
+        let _ = self.connection.worker.timer.deadline(LINGER).limit(drain).await;
+        Ok(())
+    }
+
+    /// Hands the connection over to the tunnel that the request opened.
+    fn switch(self) -> io::Result<()> {
+        let transport = &mut *self.transport.borrow_mut();
+        let tunnel = self.connection.take_switch();
+        // Bytes of a body must not be taken for the tunnel's.
+        if !transport.is_read() {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        if let (Some(tunnel), Some((io, rest))) = (tunnel, transport.take_stream()) {
+            let stream: Box<dyn Duplex> = Box::new(io);
+            let _ = tunnel.send(Upgraded::new(stream, rest));
+        }
+        Ok(())
+    }
+}
+
+/// Stands in for a refused head: a request without credentials for a host that cannot exist (RFC 6761
+/// section 6.4), should anybody look at it.
+fn stand_in() -> Head {
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.headers.insert(header::HOST, HeaderValue::from_static("invalid"));
+    let parts = Box::new(parts);
+    Head { parts, framing: Framing::Empty, keep: false, expects: false }
+}
+
+#[cfg(test)]
+mod tests;
