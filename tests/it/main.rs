@@ -11,6 +11,7 @@
 )]
 
 mod apps;
+mod attack;
 mod browser;
 mod certificates;
 mod cli;

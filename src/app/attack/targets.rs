@@ -7,18 +7,15 @@ use serde::Deserialize;
 
 /// The pieces.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Pieces {
     /// What is put in the places of `templates`.
-    pub(crate) tricks: Vec<String>,
+    tricks: Vec<String>,
     /// `{o}` and `{c}` are an open and a closed path, `{t}` and `{u}` tricks.
-    pub(crate) templates: Vec<String>,
+    templates: Vec<String>,
     /// Ways to write a letter of a path.
-    pub(crate) letters: Vec<String>,
+    letters: Vec<String>,
     /// Whole targets around `{o}` and `{c}`, with the names under which they are known.
-    pub(crate) known: Vec<String>,
-    /// Whole targets below an open path, all of them plain.
-    pub(crate) plain: Vec<String>,
+    known: Vec<String>,
 }
 
 impl Pieces {
@@ -55,11 +52,6 @@ impl Pieces {
             all.insert(filled(template, open, closed, t, u));
         }
         all.into_iter().collect()
-    }
-
-    /// Targets below the open path that are what they seem to be.
-    pub(crate) fn plain(&self, open: &str, closed: &str) -> Vec<String> {
-        self.plain.iter().map(|template| filled(template, open, closed, "", "")).collect()
     }
 
     /// The path with one letter written in another way, and with all of them.
