@@ -57,7 +57,10 @@ fn an_app_behind_two_hosts_may_not_tell_them_apart() {
     let found = findings(&written, &[]);
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].0, "host-confusion");
-    assert!(found[0].1.contains("/panel/") && found[0].1.contains("admin.example.com"), "{found:?}");
+    assert!(
+        found[0].1.contains("/panel/") && found[0].1.contains("admin.example.com"),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -98,7 +101,8 @@ fn how_an_app_reads_paths_is_told() {
             _ => Reply::status("404 Not Found", "", "nothing"),
         }
     });
-    let written = Gateway::builder().upstream("app", upstream.addr()).public("/files/", "app").written();
+    let written =
+        Gateway::builder().upstream("app", upstream.addr()).public("/files/", "app").written();
     let said = attack(&written, &["--upstream", "app"]);
     assert_eq!(said.code(), 0, "{}", said.text());
     let text = said.text();

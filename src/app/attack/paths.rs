@@ -154,3 +154,44 @@ pub(super) fn describe(route: &Route) -> String {
     let host = route.host.as_deref().unwrap_or("");
     format!("[[route]] number {}, {host}{}{allows}", route.index + 1, route.path)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::app::attack::served;
+
+    #[test]
+    fn a_reading_that_leads_to_a_closed_route_is_found() {
+        let text = r#"
+            [server]
+            public_url = "https://localhost"
+            listen = ["127.0.0.1:0"]
+            [tls]
+            certificates = [{ cert = "c.pem", key = "c.key" }]
+            self_signed = true
+            [[upstream]]
+            name = "app"
+            url = "http://127.0.0.1:9"
+            [[route]]
+            path = "/public/"
+            upstream = "app"
+            allow = "anyone"
+            [[route]]
+            path = "/public/inner/"
+            upstream = "app"
+            allow = "authenticated"
+        "#;
+        let config = Config::parse(Path::new("c.toml"), text.to_owned()).unwrap();
+        let sites = served(&config);
+        let judge = |target: &str| judge(&config, &sites[0], target);
+        assert!(judge("/public/x").is_none() && judge("/public/inner-x/y.z").is_none());
+        // As if these had reached an app: they do not.
+        let found = judge("/public/%69nner/x").unwrap();
+        assert_eq!((found.closed, &found.readings[..]), (Some(1), &["decodes percent codes"][..]));
+        let found = judge("/public/inner;x/y").unwrap();
+        assert_eq!((found.closed, found.readings.len()), (Some(1), 1));
+        assert_eq!(pairs(&config, &sites[0]), [("/public".to_owned(), "/public/inner".to_owned())]);
+    }
+}
