@@ -43,6 +43,9 @@ pub const WORDS: &[&str] = &[
     "%2561",
     "%c0%ae",
     "%ef%bc%8e",
+    "%ef%bc%8f",
+    "%ef%bd%81",
+    "%e2%80%8b",
     "%e2%84%aa",
     "caf%c3%a9",
     "caf%C3%89",
@@ -123,7 +126,7 @@ fn literal(table: Table, path: &[u8]) -> Option<usize> {
 type Reading = fn(&[u8]) -> Vec<u8>;
 
 /// Ways in which upstreams are known to read a path.
-const READINGS: [Reading; 12] = [
+const READINGS: [Reading; 14] = [
     |p| percent_encoding::percent_decode(p).collect(),
     dot_segments,
     |p| {
@@ -145,7 +148,26 @@ const READINGS: [Reading; 12] = [
     },
     |p| cut(p, b"\0"),
     |p| cut(p, b"?#"),
+    plainer,
+    |p| mapped(p, |c| (!"\u{ad}\u{200b}\u{200c}\u{200d}\u{2060}\u{feff}".contains(c)).then_some(c)),
 ];
+
+/// Wide letters and signs as plain ones, and two more that stand for letters.
+fn plainer(path: &[u8]) -> Vec<u8> {
+    mapped(path, |c| match c {
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xfee0),
+        '\u{2024}' => Some('.'),
+        '\u{a0}' | '\u{3000}' => Some(' '),
+        other => Some(other),
+    })
+}
+
+fn mapped(path: &[u8], map: impl Fn(char) -> Option<char>) -> Vec<u8> {
+    match std::str::from_utf8(path) {
+        Ok(text) => text.chars().filter_map(map).collect::<String>().into_bytes(),
+        Err(_) => path.to_vec(),
+    }
+}
 
 /// RFC 3986 5.2.4.
 fn dot_segments(path: &[u8]) -> Vec<u8> {

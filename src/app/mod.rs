@@ -1,5 +1,6 @@
 //! Builds all parts from the configuration, owns them, runs until told to stop, drains.
 
+mod attack;
 mod bans;
 mod build;
 pub mod cli;

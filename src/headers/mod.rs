@@ -48,7 +48,9 @@ impl Rules {
         extras: Extras,
     ) -> Result<Stamped<B>, Oversize> {
         let headers = &mut parts.headers;
-        remove(headers, |name| is_hop_by_hop(name) || self.is_forged(name));
+        if remove(headers, |name| is_hop_by_hop(name) || self.is_forged(name)) {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
         let identity = permit.session().map(|live| self.identity.rendered(live, extras));
         Ok(Stamped::new(parts, body, hop, identity.transpose()?, extras))
     }
@@ -88,9 +90,9 @@ fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
-/// Removes the headers that `goes` says, and those that `Connection` nominates when it is one of them.
-fn remove(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) {
-    // gRPC needs `te: trailers`; any other transfer coding concerns one hop only.
+/// Removes the headers that `goes` says, and those that `Connection` nominates when it is one of them. Whether
+/// `TE` asked for trailers: gRPC needs that it goes on, while any other transfer coding concerns one hop only.
+fn remove(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) -> bool {
     let mut trailers = false;
     // One look over the names in place of a probe for each: most messages have one of them or none.
     while let Some(name) = headers.keys().find(|name| goes(name.as_str())).cloned() {
@@ -101,9 +103,7 @@ fn remove(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) {
         }
         headers.remove(name);
     }
-    if trailers {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    }
+    trailers
 }
 
 fn asks_for_trailers(value: &HeaderValue) -> bool {

@@ -11,6 +11,7 @@
 )]
 
 mod apps;
+mod attack;
 mod browser;
 mod certificates;
 mod cli;
@@ -21,6 +22,7 @@ mod durability;
 mod faults;
 mod floods;
 mod flow;
+mod hostile;
 mod kaltura;
 mod keys;
 mod layering;

@@ -1,6 +1,7 @@
 //! The command line: what each command means is in its own file.
 
 mod ask;
+mod attack;
 mod bans;
 mod explain;
 mod keys;
@@ -47,6 +48,8 @@ struct File {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Try what attackers send on the rules of this configuration, and say which apps could be misled.
+    Attack(attack::Attack),
     /// Who must wait after failed logins: of the running gateway, or of its store.
     #[command(subcommand)]
     Ban(bans::BanCommand),
@@ -98,7 +101,8 @@ impl From<Vec<Problem>> for Error {
     }
 }
 
-/// Carries out a command line. Exit codes: 0, 1 failure, 64 usage or configuration.
+/// Carries out a command line. Exit codes: 0, 1 failure, 64 usage or configuration; for `attack` 2 in the place
+/// of both, and 1 for findings.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
@@ -110,6 +114,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let file = cli.file.config;
     let done = match cli.command.unwrap_or(Command::Run) {
+        Command::Attack(asked) => attack::attack(&file, asked),
         Command::Ban(command) => bans::ban(&file, &command),
         Command::Run => run(&file),
         Command::Check => check(&file),

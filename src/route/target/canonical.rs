@@ -3,9 +3,11 @@
 //! It must be the coarsest of all forms that an upstream may make of a path: two paths that some
 //! upstream takes for the same have the same canonical form.
 
+use icu_normalizer::ComposingNormalizerBorrowed;
+
 use super::TargetError;
 
-/// So many times a path may be encoded. Twice happens by mistake; more is an attack.
+/// So many steps to the plain path are taken. Twice encoded happens by mistake; more is an attack.
 const MAX_DEPTH: usize = 4;
 
 /// What is known about a path that is not plain.
@@ -22,7 +24,15 @@ pub(super) fn find(raw: &str) -> Result<Findings, TargetError> {
     let mut encoded_slash = false;
     let mut decoded = raw.to_owned();
     let mut depth = 0;
-    while let Some(once) = decode(&decoded, &mut encoded_slash)? {
+    loop {
+        let once = match decode(&decoded, &mut encoded_slash)? {
+            Some(once) => once,
+            // What a mapped character brings may be a code again.
+            None => match plainer(&decoded, &mut encoded_slash)? {
+                Some(mapped) => mapped,
+                None => break,
+            },
+        };
         depth += 1;
         if depth > MAX_DEPTH {
             return Err(TargetError::TooDeep);
@@ -87,6 +97,35 @@ fn decode(path: &str, encoded_slash: &mut bool) -> Result<Option<String>, Target
         true => Err(TargetError::Control),
         false => Ok(Some(decoded)),
     }
+}
+
+/// The path as those read it who map characters to their plain forms (NFKC: wide letters, ligatures, dot
+/// leaders, an accent apart from its letter) and see no invisible ones, as some file systems and comparisons of
+/// names do. `None`: that changes nothing.
+fn plainer(path: &str, encoded_slash: &mut bool) -> Result<Option<String>, TargetError> {
+    if path.is_ascii() {
+        return Ok(None);
+    }
+    let visible = path.chars().filter(|c| !is_ignorable(*c));
+    let mapped: String = ComposingNormalizerBorrowed::new_nfkc().normalize_iter(visible).collect();
+    if mapped == path {
+        return Ok(None);
+    }
+    if mapped.contains('\\') {
+        return Err(TargetError::Backslash);
+    }
+    *encoded_slash |= mapped.matches('/').count() > path.matches('/').count();
+    Ok(Some(mapped))
+}
+
+/// Unicode's `Default_Ignorable_Code_Point`.
+fn is_ignorable(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// The byte that two hexadecimal digits stand for, and what follows them.

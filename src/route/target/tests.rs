@@ -138,6 +138,42 @@ fn ordinary_targets_have_a_canonical_form() {
     assert_eq!(Target::parse("/a?").unwrap().query(), Some(""));
 }
 
+/// Found by the hostile corpus: an app that maps Unicode to plain forms, or does not see invisible characters,
+/// read `/admin` in what went to the route of `/`.
+#[test]
+fn other_forms_of_letters_are_the_same_letters() {
+    for (raw, canonical) in [
+        ("/%EF%BD%81dmin", "/admin"),
+        ("/%EF%BC%A1%EF%BC%A4%EF%BC%AD%EF%BC%A9%EF%BC%AE/x", "/admin/x"),
+        ("/%E2%93%90dmin", "/admin"),
+        ("/adm%E2%80%8Bin", "/admin"),
+        ("/%C2%ADadmin%EF%B8%8F", "/admin"),
+        ("/admin%C2%A0", "/admin"),
+        ("/cafe%CC%81", "/caf\u{e9}"),
+        ("/%EF%BC%85%36%31dmin", "/admin"),
+        ("/%EF%AC%81le", "/file"),
+        ("/wait%E2%80%A6.pdf", "/wait....pdf"),
+        ("/%E3%82%AB%E3%82%99%E3%82%A4", "/\u{30ac}\u{30a4}"),
+    ] {
+        let target = Target::parse(raw).unwrap();
+        assert_eq!((target.canonical().as_ref(), target.raw()), (canonical, raw));
+    }
+    use TargetError as E;
+    for (raw, error) in [
+        ("/a/%EF%BC%8E%EF%BC%8E/b", E::DotSegment),
+        ("/a/%E2%80%A5/b", E::DotSegment),
+        ("/a/.%E2%80%8B./b", E::DotSegment),
+        ("/a%EF%BC%BCb", E::Backslash),
+        ("/a/..%EF%BC%8Fb", E::DotSegment),
+        ("/%EF%BC%85%EF%BC%850%EF%BC%90", E::Control),
+    ] {
+        assert_eq!(Target::parse(raw).err(), Some(error), "{raw:?}");
+    }
+    assert!(Target::parse("/a%EF%BC%8Fb").unwrap().encoded_slash);
+    assert!(Target::parse("/a/%E2%80%8B/b").unwrap().double_slash);
+    assert!(Target::parse("/a%EF%BC%9Bb").unwrap().params);
+}
+
 #[test]
 fn an_ordinary_path_is_not_copied() {
     let target = Target::parse("/api/Session/1.json?x=%zz").unwrap();
@@ -462,7 +498,7 @@ fn short_targets_keep_their_route() {
         }
     }
     // The check is worth nothing if nearly everything is refused.
-    assert!(permitted > 100_000, "{permitted}");
+    assert!(permitted > 95_000, "{permitted}");
 }
 
 proptest! {

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::{Edge, get};
+use crate::support::h2raw::{H2Raw, Outcome, get as get_h2};
+use crate::support::upstream::Recorded;
 use crate::support::{Reply, Upstream};
 
 const WAIT: Duration = Duration::from_secs(5);
@@ -27,6 +29,25 @@ async fn early_answers_do_not_make_the_next_request_wait_for_their_links() {
     let answer = tokio::time::timeout(WAIT / 2, next).await.expect("waits for links in use");
     assert_eq!(answer.status, 200);
     drop(held);
+}
+
+/// Found by the hostile corpus: over HTTP/2 the application got a whole request with an empty body, since it
+/// was sent on before the length turned out to be a lie.
+#[tokio::test]
+async fn a_body_that_is_said_to_be_empty_and_is_not_makes_no_whole_request() {
+    let edge = Edge::start();
+    let mut fields = get_h2(edge.gateway.authority(), "/public/x");
+    fields[0].1 = "POST";
+    fields.push(("content-length", "0"));
+    for (body, right) in [(&b"hello"[..], false), (b"", true)] {
+        edge.upstream.forget();
+        let mut h2 = H2Raw::connect(&edge.gateway).await;
+        h2.request_with(1, &fields, body).await;
+        let outcome = h2.outcome(1).await;
+        assert_eq!(outcome == Outcome::Status(200), right, "{outcome:?}");
+        let whole = |seen: &Recorded| !seen.body.truncated && !seen.body.raw.is_empty();
+        assert_eq!(edge.upstream.requests().iter().any(whole), right, "{outcome:?}");
+    }
 }
 
 #[tokio::test]

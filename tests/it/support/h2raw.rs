@@ -51,13 +51,14 @@ pub(crate) struct H2Raw {
 }
 
 impl H2Raw {
-    /// Connects and sends the preface with empty settings.
+    /// Connects and sends the preface. The settings leave no room for indexed fields in answers, so that a
+    /// status can be read without what came before it.
     pub(crate) async fn connect(gateway: &Gateway) -> Self {
         let mut raw = Raw::tls(gateway.addr(), gateway.tls(&["h2"]), "localhost").await;
         assert_eq!(raw.alpn.as_deref(), Some("h2"));
         raw.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
         let mut connection = Self { raw };
-        connection.frame(SETTINGS, 0, 0, &[]).await;
+        connection.frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]).await;
         connection
     }
 
@@ -147,13 +148,13 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 }
 
 /// A header block: every field a literal that is not indexed (RFC 7541 section 6.2.2).
-pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn block<T: AsRef<[u8]>>(fields: &[(T, T)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
         block.push(0);
-        for text in [name, value] {
+        for text in [name.as_ref(), value.as_ref()] {
             length(&mut block, text.len());
-            block.extend_from_slice(text.as_bytes());
+            block.extend_from_slice(text);
         }
     }
     block
