@@ -24,6 +24,9 @@ use crate::session::{
     Authority, Caller, Command, Identity, Live, Outcome, Refusal, SessionId, Token, Worthless,
 };
 
+/// Code of the fault of a request whose cookies are too many or too large.
+pub const COOKIES_TOO_LARGE: &str = "cookies-too-large";
+
 /// Code of the fault that keeps a network from showing more unknown tokens for a while.
 pub const UNKNOWN_TOKENS: &str = "too-many-unknown-tokens";
 
