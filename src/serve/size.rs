@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(code(h2, &[("cookie", 800, 1), ("x-a", 10, 3)]), None);
         assert_eq!(code(h2, &[("cookie", 900, 1), ("x-a", 10, 3)]), Some(COOKIES_TOO_LARGE));
         assert_eq!(code(h2, &[("cookie", 3, 10), ("x-a", 1, 1)]), Some(COOKIES_TOO_LARGE));
-        assert_eq!(code(h2, &[("cookie", 10, 1), ("x-a", 900, 1)]), Some("head-too-large"));
+        assert_eq!(code(h2, &[("cookie", 10, 1), ("x-a", 950, 1)]), Some("head-too-large"));
         assert_eq!(code(h2, &[("cookie", 1, 3), ("x-a", 1, 8)]), Some("too-many-fields"));
         assert_eq!(code(Version::HTTP_11, &[("x-a", 1, 11)]), Some("too-many-fields"));
         assert_eq!(code(Version::HTTP_11, &[("x-a", 2000, 1)]), None, "counted already");

@@ -142,13 +142,13 @@ fn kaltura_said(answer: &Value) -> Said {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Secret {
     Key,
-    PartnerSecret,
+    Partner,
     AppTokenHash,
     AppTokenId,
 }
 
 impl Secret {
-    const ALL: [Self; 4] = [Self::Key, Self::PartnerSecret, Self::AppTokenHash, Self::AppTokenId];
+    const ALL: [Self; 4] = [Self::Key, Self::Partner, Self::AppTokenHash, Self::AppTokenId];
 
     /// A wrong one from `ip`, the `number`th. `ks` is a session that an app token can be shown with.
     async fn guess(self, gateway: &Gateway, ip: &str, ks: &str, number: usize) -> Said {
@@ -160,7 +160,7 @@ impl Secret {
                 json!({ "template": { "href": "session-template/api-key",
                     "key": format!("credential/{}", ALICE_KEY.0), "secret": format!("no{number}") } }),
             ),
-            Self::PartnerSecret => (
+            Self::Partner => (
                 "/api_v3/service/session/action/start",
                 json!({ "format": 1, "partnerId": SHOP, "secret": format!("no{number}") }),
             ),
