@@ -37,6 +37,13 @@ pub enum Event<'a> {
     },
     /// More than one cookie of the session cookie's name arrived: treated as none.
     DuplicateSessionCookie,
+    /// A network has shown so many different unknown tokens that no more are looked up for a while.
+    Guessing {
+        /// The network.
+        network: &'a str,
+        /// How many, within a minute.
+        tokens: usize,
+    },
     /// A key was made.
     KeyIssued {
         /// Public id of the key.

@@ -182,6 +182,8 @@ run() {
     if [ "$#" -eq 0 ]; then
         TMPDIR="$scratch" cargo run --locked --manifest-path fuzz/Cargo.toml --bin smoke -- \
             --seconds 2 || status=$?
+        # What the program is built from.
+        tests/supply-chain.sh check || status=$?
     fi
     return "$status"
 }

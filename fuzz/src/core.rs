@@ -28,6 +28,7 @@ pub(crate) fn authority(clock: &Clock) -> Arc<Authority> {
         idle: Duration::from_secs(600),
         per_user: 3,
         cached: 100,
+        unknown: 300,
     };
     let audit = Arc::new(Audit::silent(clock.clone()));
     let (store, people) = (Arc::new(Shelf::default()), Arc::new(People));

@@ -3,6 +3,7 @@
 //! Each `run` panics when its property is broken. Knows no fuzzing engine: libFuzzer, the smoke run
 //! and a replay of one file call the same functions.
 
+mod asked;
 pub mod browser;
 pub mod client;
 pub mod config;
@@ -12,6 +13,7 @@ pub mod duration;
 pub mod kaltura_params;
 pub mod ks;
 mod lines;
+pub mod nuvla;
 pub mod proxy;
 pub mod record;
 pub mod reply;
@@ -21,6 +23,7 @@ pub mod stamp;
 pub mod ticket;
 pub mod token;
 pub mod users;
+pub mod versal;
 
 /// A fuzz target.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +45,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "duration", run: duration::run, words: duration::WORDS },
     Target { name: "kaltura_params", run: kaltura_params::run, words: kaltura_params::WORDS },
     Target { name: "ks", run: ks::run, words: ks::WORDS },
+    Target { name: "nuvla", run: nuvla::run, words: nuvla::WORDS },
     Target { name: "proxy", run: proxy::run, words: proxy::WORDS },
     Target { name: "record", run: record::run, words: record::WORDS },
     Target { name: "reply", run: reply::run, words: reply::WORDS },
@@ -51,6 +55,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "ticket", run: ticket::run, words: ticket::WORDS },
     Target { name: "token", run: token::run, words: token::WORDS },
     Target { name: "users", run: users::run, words: users::WORDS },
+    Target { name: "versal", run: versal::run, words: versal::WORDS },
 ];
 
 /// Makes the binary of a target: a libFuzzer target under `cargo fuzz`, otherwise a program that

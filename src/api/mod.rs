@@ -24,6 +24,12 @@ use crate::session::{
     Authority, Caller, Command, Identity, Live, Outcome, Refusal, SessionId, Token, Worthless,
 };
 
+/// Code of the fault of a request whose cookies are too many or too large.
+pub const COOKIES_TOO_LARGE: &str = "cookies-too-large";
+
+/// Code of the fault that keeps a network from showing more unknown tokens for a while.
+pub const UNKNOWN_TOKENS: &str = "too-many-unknown-tokens";
+
 /// A future of this worker.
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
@@ -246,6 +252,7 @@ impl From<&Refusal> for Fault {
             Refusal::ClaimNotAllowed(_) => (StatusCode::FORBIDDEN, "claim-not-allowed"),
             Refusal::Conflict => (StatusCode::CONFLICT, "session-conflict"),
             Refusal::Forbidden => (StatusCode::FORBIDDEN, "not-allowed"),
+            Refusal::Guessing { .. } => (StatusCode::TOO_MANY_REQUESTS, UNKNOWN_TOKENS),
             Refusal::Missing(_) => (StatusCode::NOT_FOUND, "not-found"),
             Refusal::InvalidCredentials => (StatusCode::UNAUTHORIZED, "invalid-credentials"),
             Refusal::NotFound => (StatusCode::NOT_FOUND, "session-not-found"),
@@ -260,9 +267,9 @@ impl From<&Refusal> for Fault {
         fault.retry_after = match refusal {
             Refusal::Busy | Refusal::Unavailable => Some(Duration::from_secs(2)),
             // Rounded up: a client that comes back too early would only be refused again.
-            Refusal::Throttled { retry_after } => Some(Duration::from_secs(
-                retry_after.as_millis().div_ceil(1000).try_into().unwrap_or(1),
-            )),
+            Refusal::Guessing { retry_after } | Refusal::Throttled { retry_after } => Some(
+                Duration::from_secs(retry_after.as_millis().div_ceil(1000).try_into().unwrap_or(1)),
+            ),
             _ => None,
         };
         fault

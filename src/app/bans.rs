@@ -1,12 +1,15 @@
-//! Who is slowed down after failed logins, for operators: a list, and an end of it.
+//! Who is slowed down after failed logins or unknown tokens, for operators: a list, and an end of it.
 //!
-//! The rules are the session core's; this reads its counters and forgets some.
+//! The rules are the session core's; this reads its counters and forgets some. Those of tokens are in the
+//! memory of the gateway that is asked.
 
 use std::cmp::Reverse;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::audit::{Event, Origin};
+use crate::clock::Clock;
 use crate::session::{Authority, Count, CounterKey, Directory, Network, Person};
 
 /// Counters that are looked at.
@@ -17,8 +20,8 @@ const LISTED: usize = 10_000;
 /// A counter that makes somebody wait.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct BanRow {
-    /// `network`, `pair` (one person from one network), `person` (from networks that guess at them) or
-    /// `newcomers` (from all others).
+    /// `network`, `pair` (one person from one network), `person` (from networks that guess at them),
+    /// `newcomers` (from all others) or `tokens` (a network that showed too many unknown ones).
     pub(super) kind: String,
     /// Login name, where it is known; `typed:` and a hash where a name is nobody's.
     pub(super) person: Option<String>,
@@ -33,6 +36,7 @@ pub(super) struct BanRow {
 pub(super) async fn list(
     authority: &Authority,
     users: &dyn Directory,
+    clock: &Clock,
 ) -> Result<Vec<BanRow>, String> {
     let found = authority.throttle().counters().list(COUNTERS).await;
     let (counts, now) = found.map_err(|error| error.to_string())?;
@@ -48,22 +52,35 @@ pub(super) async fn list(
                     network: network.map(|network| network.to_string()),
                     failures: count.failures(key, now),
                     last: count.last().rfc3339(),
-                    wait_seconds: wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX),
+                    wait_seconds: whole_seconds(wait),
                 }
             })
         })
         .collect();
+    rows.extend(authority.guesses().list(clock.now()).iter().map(|guessing| BanRow {
+        kind: "tokens".to_owned(),
+        person: None,
+        network: Some(guessing.network.to_string()),
+        failures: guessing.tokens.try_into().unwrap_or(u32::MAX),
+        last: guessing.since.rfc3339(),
+        wait_seconds: whole_seconds(guessing.wait),
+    }));
     rows.sort_by_key(|row| Reverse(row.wait_seconds));
     rows.truncate(LISTED);
     Ok(rows)
+}
+
+/// Rounded up.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)
 }
 
 /// Forgets the failures of `user`, of `network`, of the one from the other, or all; how many counters.
 pub(super) async fn lift(
     authority: &Authority,
     users: &dyn Directory,
-    user: Option<&str>,
-    network: Option<&str>,
+    clock: &Clock,
+    (user, network): (Option<&str>, Option<&str>),
 ) -> Result<usize, String> {
     let wanted = network.map(|text| text.parse::<Network>()).transpose();
     let wanted = wanted.map_err(|_| {
@@ -83,6 +100,10 @@ pub(super) async fn lift(
             let forgotten = counters.forget(&key).await.map_err(|error| error.to_string())?;
             lifted += usize::from(forgotten);
         }
+    }
+    // A token is nobody's until it opens something.
+    if user.is_none() {
+        lifted += authority.guesses().forget(wanted, clock.now());
     }
     let event = Event::DelaysLifted {
         person: user.unwrap_or_default(),

@@ -195,13 +195,14 @@ async fn obey(
     let words = |refusal: Refusal| refusal.to_string();
     let origin = Origin::default();
     match order {
-        Order::Bans => bans::list(authority, users).await.map(|bans| Answer::Bans { bans }),
+        Order::Bans => bans::list(authority, users, clock).await.map(|bans| Answer::Bans { bans }),
         Order::RevokeKey { id } => match authority.revoke(id).await.map_err(words)? {
             true => Ok(Answer::Revoked { count: 1 }),
             false => Err(format!("there is no key \"{id}\": see portcullis key list")),
         },
         Order::LiftBans { user, network } => {
-            let lifted = bans::lift(authority, users, user.as_deref(), network.as_deref()).await;
+            let whom = (user.as_deref(), network.as_deref());
+            let lifted = bans::lift(authority, users, clock, whom).await;
             lifted.map(|count| Answer::Lifted { count })
         }
         Order::List { user } => {

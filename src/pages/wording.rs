@@ -60,7 +60,7 @@ pub(super) const fn for_status(status: u16) -> Wording {
         431 => words(
             "Your browser sent too much",
             "The cookies or other headers of this request are larger than the gateway accepts.",
-            "Delete the cookies of this site, then sign in again.",
+            "Reload the page and sign in again. If that does not help, delete the cookies of this site first.",
         ),
         _ => for_failure(status),
     }

@@ -36,12 +36,8 @@ pub(super) fn look(exchange: &mut Exchange, headers: &mut HeaderMap, body: Optio
             exchange.live = Some(Arc::clone(&live));
             Seen::Known(Some(live))
         }
-        Cached::Worthless => {
-            worker.metrics.lookup(Lookup::Worthless);
-            exchange.stale = true;
-            Seen::Known(None)
-        }
-        Cached::Unknown => Seen::Ask(token),
+        // A wrong secret for a known session is a guess like any other: it is counted where it is asked for.
+        Cached::Worthless | Cached::Unknown => Seen::Ask(token),
     }
 }
 

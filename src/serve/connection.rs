@@ -23,6 +23,7 @@ use super::host::Host;
 use super::http1;
 use super::pipeline;
 use super::site::Limits;
+use super::size;
 use super::stop::Member;
 use super::worker::Worker;
 use crate::clock::UnixMs;
@@ -195,7 +196,9 @@ where
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.streams)
-            .max_header_list_size(u32::try_from(limits.heads.head).unwrap_or(u32::MAX))
+            .max_header_list_size(
+                u32::try_from(limits.heads.head.saturating_mul(size::READ)).unwrap_or(u32::MAX),
+            )
             .initial_stream_window_size(256 << 10)
             .initial_connection_window_size(1 << 20)
             .max_pending_accept_reset_streams(20)

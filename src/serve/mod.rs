@@ -18,6 +18,7 @@ mod pipeline;
 mod redact;
 mod redirect;
 mod site;
+mod size;
 mod stop;
 mod tunnel;
 mod upload;

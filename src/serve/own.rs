@@ -9,7 +9,7 @@ use http::{Method, header};
 use super::exchange::Exchange;
 use super::pipeline::{Answer, Outcome};
 use super::upload::Upload;
-use crate::api::{Ask, Core, Dialect, Fault};
+use crate::api::{Ask, Core, Dialect, Fault, UNKNOWN_TOKENS};
 use crate::route::Target;
 use crate::session::{Caller, Live};
 
@@ -27,6 +27,11 @@ pub(super) fn below(target: &Target<'_>, mount: &str) -> Option<Below> {
         Some(rest) => Below::Path(rest.to_owned()),
         None => Below::Disguised,
     })
+}
+
+/// Whether a request may open a session for somebody who shows no other.
+fn is_sign_in(method: &Method, path: &str) -> bool {
+    path == "/login" || *method == Method::POST && path == "/session"
 }
 
 /// Where under the mount a request goes.
@@ -59,6 +64,8 @@ pub(super) async fn answer(
         Ok(session) => session,
         // Style sheets and scripts need no session.
         Err(_) if path.starts_with("/static/") => None,
+        // Nobody must be kept from signing in by what others in their network guess.
+        Err(fault) if fault.code == UNKNOWN_TOKENS && is_sign_in(&parts.method, &path) => None,
         Err(fault) => return Err(fault),
     };
     // Asking for one's own state is no use of the session: pages poll it.

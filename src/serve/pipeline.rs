@@ -22,7 +22,7 @@ use super::own::Below;
 use super::redact::without_secrets;
 use super::site::Site;
 use super::upload::Upload;
-use super::{host, own};
+use super::{host, own, size};
 use crate::api::browser::Browser;
 use crate::api::{Dialect, Fault, Reply, is_cross_site, wants_page, worded_by};
 use crate::audit::{Event, Origin};
@@ -275,11 +275,7 @@ fn validate(exchange: &Exchange, parts: &Parts) -> Result<host::Host, Box<Fault>
         let detail = "The request's target is too long.";
         return Err(fault(StatusCode::URI_TOO_LONG, "uri-too-long", detail));
     }
-    if parts.headers.len() > limits.fields {
-        let detail = "The request has too many header fields.";
-        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-        return Err(fault(status, "too-many-fields", detail));
-    }
+    size::judge(parts, limits)?;
     let host = host::find(parts, connection.host.borrow().as_ref()).map_err(Box::new)?;
     if connection.host.borrow().as_ref() != Some(&host) {
         *connection.host.borrow_mut() = Some(host.clone());

@@ -6,9 +6,10 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::exchange::Exchange;
+use crate::api::browser::page_headers;
 use crate::api::{Reply, wants_page};
 use crate::headers::Stamped;
-use crate::pages::{CSP, HeaderRow, WhoamiPage, header_meaning};
+use crate::pages::{HeaderRow, WhoamiPage, header_meaning};
 use crate::policy::Permit;
 use crate::upstream::RequestBody;
 
@@ -61,10 +62,8 @@ pub(super) fn answer(stamped: Stamped<RequestBody>, permit: &Permit, exchange: &
         signed_in,
         headers: rows,
     });
-    Reply::page(StatusCode::OK, page)
-        .with(http::header::CACHE_CONTROL, NO_STORE)
-        .with(http::header::CONTENT_SECURITY_POLICY, http::HeaderValue::from_static(CSP))
-        .with(http::header::X_CONTENT_TYPE_OPTIONS, http::HeaderValue::from_static("nosniff"))
+    let page = Reply::page(StatusCode::OK, page);
+    page_headers().iter().fold(page, |page, (name, value)| page.with(name.clone(), value.clone()))
 }
 
 const NO_STORE: http::HeaderValue = http::HeaderValue::from_static("no-store");

@@ -10,6 +10,7 @@ use super::cache::Cache;
 use super::command::{Caller, Command, Opening, Outcome, Peer, Refusal};
 use super::counters::Person;
 use super::follow::Follower;
+use super::guesses::Guesses;
 use super::identity::{Identity, account_of, claimable, group_claim, own_claim};
 use super::limits::Turns;
 use super::live::Live;
@@ -41,6 +42,9 @@ pub struct Settings {
     pub per_user: usize,
     /// Sessions that the cache keeps.
     pub cached: usize,
+    /// Different tokens that open nothing, from one network in a minute, before further ones are not looked
+    /// up; 0: no limit.
+    pub unknown: usize,
 }
 
 /// The session core: store, directory, methods and cache under one set of rules.
@@ -63,6 +67,7 @@ pub struct Authority {
     pub(super) opened: AtomicU64,
     pub(super) methods: Vec<Box<dyn Method>>,
     throttle: Arc<Throttle>,
+    pub(super) guesses: Guesses,
 }
 
 impl Authority {
@@ -78,7 +83,7 @@ impl Authority {
         let (cache, shared) = (Arc::new(Cache::new(settings.cached)), store.is_shared());
         let follower = Arc::new(Follower::new(Arc::clone(&cache), clock.clone()));
         store.watch(Arc::<Follower>::clone(&follower));
-        let counters = store.counters();
+        let (counters, guesses) = (store.counters(), Guesses::new(settings.unknown));
         Self {
             settings,
             store,
@@ -90,6 +95,7 @@ impl Authority {
             turns: Turns::new(),
             widgets: Widgets::default(),
             throttle: Arc::new(Throttle::new(counters)),
+            guesses,
             clock,
             audit,
             opened: AtomicU64::new(0),
@@ -347,6 +353,11 @@ impl Authority {
     /// Who is slowed down after failed logins, for operators.
     pub fn throttle(&self) -> &Throttle {
         &self.throttle
+    }
+
+    /// Who is slowed down after showing unknown tokens, for operators.
+    pub fn guesses(&self) -> &Guesses {
+        &self.guesses
     }
 
     /// The store, for readiness and operators.

@@ -300,6 +300,15 @@ pub enum Refusal {
     /// The caller may not do this.
     #[error("you may not do this")]
     Forbidden,
+    /// Too many different tokens that open nothing came from the caller's network.
+    #[error(
+        "too many unknown sessions came from this network; wait {} s, or sign in anew",
+        retry_after.as_millis().div_ceil(1000)
+    )]
+    Guessing {
+        /// How long to wait.
+        retry_after: Duration,
+    },
     /// Wrong user name or password.
     #[error("that user name and password do not match")]
     InvalidCredentials,

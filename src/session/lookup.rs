@@ -12,12 +12,13 @@ use tokio::sync::watch;
 
 use super::authority::{Authority, unavailable};
 use super::command::{Refusal, Worthless};
+use super::counters::Network;
 use super::follow::GRACE;
 use super::identity::account_of;
 use super::live::Live;
 use super::ports::{BoxFuture, Lease, Leased};
 use super::token::{Form, SessionId, Token};
-use crate::audit::Origin;
+use crate::audit::{Event, Origin};
 use crate::clock::UnixMs;
 
 /// What the cache knows of a token.
@@ -72,8 +73,48 @@ impl Authority {
     /// One use of the session that `token` opens, by a request from `ip` to `target` (path and query).
     ///
     /// # Errors
-    /// `Ok(Err(_))`: it opens none, and why. `Err`: the store does not answer.
+    /// `Ok(Err(_))`: it opens none, and why. `Err`: the store does not answer, or too many unknown tokens
+    /// came from the same network.
     pub async fn used(
+        self: &Arc<Self>,
+        token: &Token,
+        ip: Option<IpAddr>,
+        target: &str,
+    ) -> Result<Found, Refusal> {
+        self.may_ask(token, ip)?;
+        let found = self.use_in_turn(token, ip, target).await;
+        if matches!(found, Ok(Err(Worthless::Invalid))) {
+            self.note_guess(token, ip);
+        }
+        found
+    }
+
+    /// Whether a token from `ip` is looked up. Whoever holds a session that is known here is not concerned
+    /// by what others in the same network guess.
+    fn may_ask(&self, token: &Token, ip: Option<IpAddr>) -> Result<(), Refusal> {
+        let now = self.clock.now();
+        match self.guesses.wait(Network::from(ip), now) {
+            Some(retry_after) if !self.is_known(token, now) => {
+                Err(Refusal::Guessing { retry_after })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn is_known(&self, token: &Token, now: UnixMs) -> bool {
+        self.cache.entry(token.id()).is_some_and(|live| live.opens(token, now))
+    }
+
+    fn note_guess(&self, token: &Token, ip: Option<IpAddr>) {
+        let network = Network::from(ip);
+        if self.guesses.note(network, token, self.clock.now()) {
+            let event =
+                Event::Guessing { network: &network.to_string(), tokens: self.settings.unknown };
+            self.audit.record(&Origin { ip, request: String::new() }, &event);
+        }
+    }
+
+    async fn use_in_turn(
         self: &Arc<Self>,
         token: &Token,
         ip: Option<IpAddr>,

@@ -13,6 +13,7 @@ mod command;
 mod counters;
 mod describe;
 mod follow;
+mod guesses;
 mod identity;
 mod key;
 mod keys;
@@ -42,6 +43,7 @@ pub use self::command::{
 pub use self::counters::{
     Count, Counted, CounterKey, Counters, Network, NotAName, Person, Settled, Step,
 };
+pub use self::guesses::{Guesses, Guessing};
 pub use self::identity::{
     GROUP, GroupNode, Identity, USER, account_of, claimable, group_claim, may_claim, own_claim,
     user_claim,

@@ -311,5 +311,6 @@ fn settings() -> Settings {
         idle: Duration::from_secs(600),
         per_user: 10,
         cached: 1000,
+        unknown: 300,
     }
 }

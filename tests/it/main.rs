@@ -10,6 +10,7 @@
     reason = "in a test a panic is the report"
 )]
 
+mod abuse;
 mod apps;
 mod attack;
 mod browser;
@@ -30,6 +31,7 @@ mod nuvla;
 mod openapi;
 mod operator;
 mod outages;
+mod promises;
 mod raw;
 mod slow;
 mod storms;

@@ -270,6 +270,30 @@ async fn people_and_groups_are_edited_while_it_runs() {
     assert_eq!(gateway.users(), before, "a refused change has changed the file");
 }
 
+#[test]
+fn short_and_common_passwords_are_refused_by_every_command() {
+    let gateway =
+        Gateway::builder().upstream_with("app", "builtin:whoami", "").private("/", "app").written();
+    let before = gateway.users();
+    for (word, why) in [
+        ("seven77", "too short"),
+        ("password1", "common"),
+        ("Password1", "common"),
+        ("qwertyuiop", "common"),
+        ("11111111111111111111", "repeated"),
+    ] {
+        for command in
+            [&["user", "add", "erin"][..], &["user", "passwd", "alice"], &["hash-password"]]
+        {
+            let done = gateway.cli_fed(command, &format!("{word}\n"));
+            assert_eq!(done.code(), 1, "{command:?} takes {word}: {}", done.text());
+            assert!(done.stderr.contains(why), "{command:?} {word}: {}", done.stderr);
+            assert!(!done.text().contains(word), "{command:?} repeats the password");
+        }
+    }
+    assert_eq!(gateway.users(), before);
+}
+
 #[tokio::test]
 async fn a_generated_password_and_a_hash_are_good_for_login() {
     let gateway = Gateway::whoami();

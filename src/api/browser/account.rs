@@ -75,7 +75,7 @@ impl Browser {
             let wanted = "application/json or application/x-www-form-urlencoded";
             return Err(super::form::unsupported(wanted));
         }
-        let form = Form::read(ask)?;
+        let form = Form::of_user(ask)?;
         let extended = matches!(form.text("extended"), "true" | "on" | "1");
         let command =
             Command::SwitchClaim { claim: form.text("claim").to_owned(), extended, renew: false };
@@ -116,7 +116,7 @@ impl Browser {
     /// POST `/sessions/end`.
     pub(super) async fn end_form(&self, ask: &Ask<'_>, core: Core<'_>) -> Result<Reply, Fault> {
         let own = signed_in(ask)?.id();
-        let form = Form::read(ask)?;
+        let form = Form::of_user(ask)?;
         match end(form.text("id"), ask, core).await {
             Ok(id) if id == own => {
                 Ok(Reply::see_other(&self.at("/logged-out")).carrying(Carrier::Revoke))
@@ -146,7 +146,7 @@ impl Browser {
         ask: &Ask<'_>,
         core: Core<'_>,
     ) -> Result<Reply, Fault> {
-        Form::read(ask)?;
+        Form::of_user(ask)?;
         end_others(ask, core).await?;
         Ok(self.back("others-ended"))
     }

@@ -2,6 +2,8 @@
 //!
 //! No answer repeats what a body held: it may have been a password.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use http::header::{self, HeaderMap};
 use percent_encoding::percent_decode;
@@ -11,6 +13,7 @@ use serde::de::DeserializeOwned;
 use super::target;
 use crate::api::{Ask, Fault};
 use crate::secret::Secret;
+use crate::session::Live;
 
 /// Bound on fields of a form.
 const FIELDS: usize = 16;
@@ -70,6 +73,20 @@ impl Form {
             return Err(unsupported("application/x-www-form-urlencoded"));
         }
         Self::parse(&ask.body)
+    }
+
+    /// Reads a form of a page that was made for one user, and is nobody else's to send: two people may use
+    /// one browser, and a page of the first may still be open. A form that names nobody is anybody's.
+    pub(super) fn of_user(ask: &Ask<'_>) -> Result<Self, Fault> {
+        let form = Self::read(ask)?;
+        let meant = form.text("user");
+        let is_other = |live: &Arc<Live>| live.identity().user != meant;
+        if !meant.is_empty() && ask.caller.session.as_ref().is_some_and(is_other) {
+            let detail = "This page was opened when somebody else was signed in here. You are signed in as \
+                          somebody else now, so nothing was changed.";
+            return Err(Fault::new(StatusCode::CONFLICT, "form-of-another-user", detail));
+        }
+        Ok(form)
     }
 
     /// Reads a query.

@@ -48,7 +48,7 @@ impl Browser {
     /// POST `/keys/create` by form.
     pub(super) async fn issue_form(&self, ask: &Ask<'_>, core: Core<'_>) -> Result<Reply, Fault> {
         signed_in(ask)?;
-        let form = Form::read(ask)?;
+        let form = Form::of_user(ask)?;
         let expires = Some(form.text("expires")).filter(|text| !text.is_empty());
         let name = form.text("name").to_owned();
         let command = Command::IssueKey { name, lifetime: lifetime(expires)? };
@@ -82,7 +82,7 @@ impl Browser {
     /// POST `/keys/revoke` by form.
     pub(super) async fn revoke_form(&self, ask: &Ask<'_>, core: Core<'_>) -> Result<Reply, Fault> {
         signed_in(ask)?;
-        let form = Form::read(ask)?;
+        let form = Form::of_user(ask)?;
         match revoke(form.text("id"), ask, core).await {
             Ok(()) => Ok(self.back("key-revoked")),
             Err(Refusal::Missing(_)) => Ok(self.back("key-not-found")),

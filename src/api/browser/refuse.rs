@@ -2,13 +2,15 @@
 //!
 //! Decides nothing: what failed and with which status has been said.
 
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
 use super::returns::{Place, Visit};
 use super::{Browser, Route, json, shown, target};
-use crate::api::{Context, Fault, Reply, wants_page};
+use crate::api::{COOKIES_TOO_LARGE, Context, Fault, Reply, wants_page};
 use crate::pages::{Action, ErrorPage, LoginReason, LoopCause, LoopPage};
+
+const CLEAR: HeaderName = HeaderName::from_static("clear-site-data");
 
 impl Browser {
     /// Words a fault; `program` when the answer must not be a page.
@@ -20,7 +22,12 @@ impl Browser {
         if fault.sign_in {
             return self.to_sign_in(fault, context);
         }
-        explained(Reply::page(fault.status, self.error(fault, context)), fault)
+        let page = explained(Reply::page(fault.status, self.error(fault, context)), fault);
+        match fault.code {
+            // The only way out for a browser in which another site has planted too many.
+            COOKIES_TOO_LARGE => page.with(CLEAR, HeaderValue::from_static("\"cookies\"")),
+            _ => page,
+        }
     }
 
     /// The own route that a target names.

@@ -223,6 +223,7 @@ fn problem(refusal: &Refusal, retry_after: u64) -> Option<LoginProblem> {
         | Refusal::ClaimNotAllowed(_)
         | Refusal::Conflict
         | Refusal::Forbidden
+        | Refusal::Guessing { .. }
         | Refusal::Missing(_)
         | Refusal::NotFound
         | Refusal::NotSignedIn

@@ -172,9 +172,11 @@ impl ApiError {
         let fault = Fault::from(refusal);
         match refusal {
             Refusal::Throttled { .. } => Some(Self::blocked(call, fault.retry_after)),
-            Refusal::Busy | Refusal::Conflict | Refusal::Unavailable | Refusal::Unsupported => {
-                Some(Self::internal(&fault))
-            }
+            Refusal::Busy
+            | Refusal::Conflict
+            | Refusal::Guessing { .. }
+            | Refusal::Unavailable
+            | Refusal::Unsupported => Some(Self::internal(&fault)),
             _ => None,
         }
     }

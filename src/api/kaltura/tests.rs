@@ -243,6 +243,7 @@ impl Site {
             idle: Duration::from_secs(600),
             per_user: 10,
             cached: 1000,
+            unknown: 300,
         };
         let authority = Authority::new(
             settings,

@@ -71,7 +71,8 @@ impl World {
         let password = Password::start(CHEAP, 1, 4, shared().0, shared().1).unwrap();
         let api_key = ApiKey::new(shared().0, shared().1).unwrap();
         let methods: Vec<Box<dyn Method>> = vec![Box::new(password), Box::new(api_key)];
-        let settings = Settings { lifetime: 7 * DAY, idle: 7 * DAY, per_user: 2, cached: 1000 };
+        let (lifetime, idle) = (7 * DAY, 7 * DAY);
+        let settings = Settings { lifetime, idle, per_user: 2, cached: 1000, unknown: 300 };
         let log = Arc::new(Audit::new(clock.clone(), Box::new(audit.clone())));
         let shelf = Arc::clone(&store) as Arc<dyn Store>;
         let core = Authority::new(settings, shelf, known, methods, log, clock.clone());

@@ -12,12 +12,15 @@ use super::draft::{Draft, end};
 use super::grants::Grants;
 use crate::ks::Ks;
 use crate::secret::{Secret, same};
-use crate::session::authority::{Authority, unavailable};
+use crate::session::authority::{Authority, shorten, unavailable};
 use crate::session::command::{Caller, KsTerms, Refusal};
 use crate::session::counters::Person;
 use crate::session::principal::{AppToken, HashKind, Partner};
 use crate::session::reach::Subject;
 use crate::session::token::{Form, Token};
+
+/// Bytes of an app token's id that are counted and logged.
+const ID: usize = 128;
 
 /// What an app shows.
 #[derive(Clone, Copy, Debug)]
@@ -41,16 +44,23 @@ impl Authority {
         terms: &KsTerms,
         caller: &Caller,
     ) -> Result<Draft, Refusal> {
-        let (partner, token) = self.app_token(shown, caller)?;
-        let typed = format!("apptoken/{}", token.id);
+        let typed = format!("apptoken/{}", shorten(shown.id, ID));
         let attempt = self.attempt(&Person::typed(&typed), &typed, caller).await?;
-        if !is_hash(&token, shown) {
-            if let Err(error) = attempt.failed().await {
-                return Err(unavailable(&error));
+        let found = self.app_token(shown, caller);
+        let (partner, token) = match found.and_then(|(partner, token)| {
+            is_hash(&token, shown).then_some((partner, token)).ok_or(Refusal::AppTokenHash)
+        }) {
+            Ok(found) => found,
+            // Ids are guessed at like hashes.
+            Err(refusal @ (Refusal::AppTokenHash | Refusal::Missing(_))) => {
+                if let Err(error) = attempt.failed().await {
+                    return Err(unavailable(&error));
+                }
+                self.note_failure(&typed, "invalid", caller);
+                return Err(refusal);
             }
-            self.note_failure(&typed, "invalid", caller);
-            return Err(Refusal::AppTokenHash);
-        }
+            Err(refusal) => return Err(refusal),
+        };
         attempt.succeeded().await;
         self.of_app(partner, &token, shown.user, terms).ok_or(Refusal::Forbidden)
     }

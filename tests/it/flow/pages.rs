@@ -158,3 +158,70 @@ async fn the_account_page_shows_and_does() {
     let answer = gateway.client().navigate("/auth/account").await;
     assert!(answer.is_redirect(), "{}", answer.status);
 }
+
+/// A port where nobody listens.
+fn nobody() -> std::net::SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn no_page_of_ours_can_be_framed_or_kept() {
+    let gateway = Gateway::builder()
+        .upstream_with("app", "builtin:whoami", "")
+        .upstream("gone", nobody())
+        .public("/gone/", "gone")
+        .route("/forbidden/", "app", "{ groups = [\"nobody-is-in-it\"] }", "")
+        .route("/read/", "app", "\"anyone\"", "methods = [\"GET\"]")
+        .private("/in/", "app")
+        .start();
+    let mut anybody = gateway.client();
+    let mut alice = gateway.signed_in("alice").await;
+    let mut seen = Vec::new();
+    for (client, paths) in [
+        (
+            &mut anybody,
+            &[
+                "/auth/login",
+                "/auth/login?next=%2Fx",
+                "/auth/logged-out",
+                "/auth/continue?next=%2Fx",
+                "/auth/nothing",
+                "/auth/static/nothing.css",
+                "/gone/x",
+                "/nothing",
+                "/in/a//b",
+                "/in/%2e%2e/x",
+            ][..],
+        ),
+        (&mut alice, &["/auth/account", "/auth/logout", "/auth/login", "/forbidden/x", "/in/x"]),
+    ] {
+        for path in paths {
+            seen.push((*path, client.navigate(path).await));
+        }
+    }
+    let fields = [("username", "alice"), ("password", "wrong")];
+    seen.push(("wrong", anybody.post_form("/auth/login", &fields).await.expect(401)));
+    seen.push(("post", anybody.post_form("/read/x", &[]).await.expect(405)));
+    seen.push(("switch", alice.post_form("/auth/switch", &[("claim", "x")]).await));
+    let mut statuses = std::collections::BTreeSet::new();
+    for (what, answer) in seen {
+        statuses.insert(answer.status);
+        if answer.is_redirect() {
+            continue;
+        }
+        assert!(answer.is_html(), "{what}: {} {}", answer.status, answer.text());
+        let of = |name: &str| answer.header(name).unwrap_or_default();
+        assert_eq!(of("x-frame-options"), "DENY", "{what}");
+        assert_eq!(of("x-content-type-options"), "nosniff", "{what}");
+        let policy = of("content-security-policy");
+        for part in ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'"] {
+            assert!(policy.contains(part), "{what}: no {part} in {policy}");
+        }
+        assert!(policy.contains("form-action 'self'"), "{what}: {policy}");
+        assert!(!policy.contains("unsafe"), "{what}: {policy}");
+        assert!(of("cache-control").contains("no-store"), "{what}: {}", of("cache-control"));
+    }
+    for status in [200, 400, 401, 403, 404, 405, 502] {
+        assert!(statuses.contains(&status), "no page with {status}: {statuses:?}");
+    }
+}

@@ -53,6 +53,26 @@ async fn the_account_needs_a_session_and_comes_back() {
 }
 
 #[tokio::test]
+async fn a_form_is_its_users_own() {
+    let site = Site::new();
+    let (live, _) = site.alice().await;
+    let page = text(&site.ask(get("/account").by(&live)).await);
+    let forms = page.matches("<form method=\"post\"").count();
+    let named = page.matches("name=\"user\" value=\"u1\"").count();
+    assert!(forms > 2 && named == forms, "{named} of {forms} forms name their user: {page}");
+    for path in ["/switch", "/sessions/end", "/sessions/end-others", "/keys/create", "/keys/revoke"]
+    {
+        let form = "claim=group/staff&id=x&user=u2";
+        let reply = site.ask(post(path, form).by(&live)).await;
+        assert_eq!(reply.status, StatusCode::CONFLICT, "{path}");
+        assert!(matches!(reply.carrier, Carrier::Keep), "{path}");
+        assert!(text(&reply).contains("nothing was changed"), "{path}");
+    }
+    let reply = site.ask(post("/switch", "claim=group/staff&user=u1").by(&live)).await;
+    assert_eq!(location(&reply), "/auth/account?notice=switched");
+}
+
+#[tokio::test]
 async fn a_form_switches_the_claim() {
     let site = Site::new();
     let (live, old) = site.alice().await;

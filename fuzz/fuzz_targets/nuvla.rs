@@ -1,0 +1,5 @@
+//! Fuzz target; see `src/nuvla.rs`.
+
+#![cfg_attr(fuzzing, no_main)]
+
+portcullis_fuzz::target!(nuvla);
