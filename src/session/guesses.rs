@@ -1,9 +1,9 @@
 //! Guesses at tokens: how many different ones that open nothing a network may show within a minute.
 //!
-//! Guessing one is hopeless; trying costs the store a read each, and deserves a line in the audit log. The
-//! same token again does not count: that is a browser or a program which has not noticed the end of its
-//! session. Kept in memory, per process: what it protects is this process and its reads, and a restart
-//! hands out nothing that is worth having.
+//! Guessing one is hopeless, but whoever tries is to be told off, and deserves a line in the audit log.
+//! Tokens are looked up all the same: a session opens whatever others in its network do. The same token
+//! again does not count: that is a browser or a program which has not noticed the end of its session. Kept
+//! in memory, per process: a restart hands out nothing that is worth having.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -38,7 +38,7 @@ impl Window {
     }
 }
 
-/// A network that may show nothing unknown for a while.
+/// A network whose unknown tokens are refused for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guessing {
     /// From where.
@@ -66,7 +66,7 @@ impl Guesses {
         Self { limit, marks: RandomState::new(), windows: Mutex::default() }
     }
 
-    /// How long nobody asks the store about a token from `network`; `None`: it is asked.
+    /// How long unknown tokens from `network` are refused; `None`: they are not.
     pub(super) fn wait(&self, network: Network, now: UnixMs) -> Option<Duration> {
         let windows = self.lock();
         let window = windows.get(&network)?;

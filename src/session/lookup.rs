@@ -81,37 +81,26 @@ impl Authority {
         ip: Option<IpAddr>,
         target: &str,
     ) -> Result<Found, Refusal> {
-        self.may_ask(token, ip)?;
         let found = self.use_in_turn(token, ip, target).await;
         if matches!(found, Ok(Err(Worthless::Invalid))) {
-            self.note_guess(token, ip);
+            self.guessed(token, ip)?;
         }
         found
     }
 
-    /// Whether a token from `ip` is looked up. Whoever holds a session that is known here is not concerned
-    /// by what others in the same network guess.
-    fn may_ask(&self, token: &Token, ip: Option<IpAddr>) -> Result<(), Refusal> {
-        let now = self.clock.now();
-        match self.guesses.wait(Network::from(ip), now) {
-            Some(retry_after) if !self.is_known(token, now) => {
-                Err(Refusal::Guessing { retry_after })
-            }
-            _ => Ok(()),
+    /// Counts a token that opens nothing. Refused once its network has shown too many; only here, after
+    /// the store was asked: whoever has a session gets in, whatever others in the same network do.
+    fn guessed(&self, token: &Token, ip: Option<IpAddr>) -> Result<(), Refusal> {
+        let (network, now) = (Network::from(ip), self.clock.now());
+        if let Some(retry_after) = self.guesses.wait(network, now) {
+            return Err(Refusal::Guessing { retry_after });
         }
-    }
-
-    fn is_known(&self, token: &Token, now: UnixMs) -> bool {
-        self.cache.entry(token.id()).is_some_and(|live| live.opens(token, now))
-    }
-
-    fn note_guess(&self, token: &Token, ip: Option<IpAddr>) {
-        let network = Network::from(ip);
-        if self.guesses.note(network, token, self.clock.now()) {
+        if self.guesses.note(network, token, now) {
             let event =
                 Event::Guessing { network: &network.to_string(), tokens: self.settings.unknown };
             self.audit.record(&Origin { ip, request: String::new() }, &event);
         }
+        Ok(())
     }
 
     async fn use_in_turn(

@@ -208,3 +208,25 @@ async fn the_sessions_of_a_disabled_user_end_with_a_reload() {
     assert!(live.pulse().is_over(world.clock.now()) && world.store.len() == 0);
     assert_eq!(world.audit.of("session-end", "reason"), ["user-disabled"]);
 }
+
+#[tokio::test]
+async fn a_session_opens_whatever_others_in_its_network_guess() {
+    let world = World::shared();
+    let (_, token) = alice(&world).await;
+    let (other, ip) = (world.beside(), "192.0.2.9".parse().ok());
+    let mut guesses = 0;
+    let wait = loop {
+        let guess = Token::issue(SessionId::issue().unwrap()).unwrap();
+        match other.used(&guess, ip, "/").await {
+            Ok(found) => assert!(found.is_err()),
+            Err(Refusal::Guessing { retry_after }) => break retry_after,
+            Err(refusal) => panic!("{refusal:?}"),
+        }
+        guesses += 1;
+        assert!(guesses <= 300);
+    };
+    assert_eq!((guesses, wait), (300, Duration::from_secs(60)));
+    // This node has never seen it.
+    let found = other.used(&token, ip, "/").await.unwrap();
+    assert!(found.is_ok(), "{found:?}");
+}
