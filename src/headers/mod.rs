@@ -47,12 +47,16 @@ impl Rules {
         hop: Hop,
         extras: Extras,
     ) -> Result<Stamped<B>, Oversize> {
-        let headers = &mut parts.headers;
+        self.clean(&mut parts.headers);
+        let identity = permit.session().map(|live| self.identity.rendered(live, extras));
+        Ok(Stamped::new(parts, body, hop, identity.transpose()?, extras))
+    }
+
+    /// Removes what ends here and what a client may not send.
+    fn clean(&self, headers: &mut HeaderMap) {
         if remove(headers, |name| is_hop_by_hop(name) || self.is_forged(name)) {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
-        let identity = permit.session().map(|live| self.identity.rendered(live, extras));
-        Ok(Stamped::new(parts, body, hop, identity.transpose()?, extras))
     }
 
     /// Whether a client's header of this name means another thing to an app than the client may say.

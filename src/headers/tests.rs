@@ -23,8 +23,7 @@ fn cleaned(lines: &[(&str, &str)]) -> HeaderMap {
     }
     let (rules, problems) = rules("[templates]\nnuvla-authn-info = \"{user_claim} {roles}\"");
     assert_eq!(problems, [""; 0]);
-    let headers = request.headers_mut();
-    remove(headers, |name| is_hop_by_hop(name) || rules.is_forged(name));
+    rules.clean(request.headers_mut());
     request.into_parts().0.headers
 }
 
