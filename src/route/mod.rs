@@ -5,7 +5,7 @@
 mod lookup;
 pub mod target;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use http::Method;
 
@@ -135,7 +135,8 @@ pub struct HostRoutes<'a>(&'a Lookup);
 #[derive(Debug)]
 pub struct Router {
     routes: Vec<Route>,
-    exact: HashMap<String, Lookup>,
+    // A tree: with the usual one or two names a look at each is faster than hashing one.
+    exact: BTreeMap<String, Lookup>,
     wildcard: Vec<(String, Lookup)>,
 }
 
@@ -147,7 +148,7 @@ impl Router {
     pub fn new(routes: Vec<Route>, own_hosts: &[String]) -> Result<Self, Vec<(usize, String)>> {
         let mut problems = Vec::new();
         check_pairs(&routes, &mut problems);
-        let mut exact: HashMap<String, Vec<usize>> = HashMap::new();
+        let mut exact: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         let mut wildcard: Vec<(String, Vec<usize>)> = Vec::new();
         for own in own_hosts {
             exact.entry(own.clone()).or_default();
