@@ -184,7 +184,7 @@ async fn welcome(
     kind: Kind,
     stream: TcpStream,
     peer: Peer,
-    _permit: ConnectionPermit,
+    permit: ConnectionPermit,
 ) {
     let site = door.site.load_full();
     // Counts from here: a drain waits for those whose handshake is under way.
@@ -207,6 +207,7 @@ async fn welcome(
     };
     drop(site);
     let (sni, h2, tls) = (stream.sni(), stream.is_h2(), Some(stream.version()));
-    let arrival = Arrival { peer: peer.client.ip(), sni, h2, tls };
+    let place = Box::new(permit);
+    let arrival = Arrival { peer: peer.client.ip(), sni, h2, tls, place };
     serve(worker, stream, arrival).await;
 }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
+use std::fmt;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -49,6 +50,9 @@ pub struct Arrival {
     pub h2: bool,
     /// TLS version, for the log.
     pub tls: Option<&'static str>,
+    /// Its place among those that may be open; given back with the last of what runs on it, a tunnel
+    /// too.
+    pub place: Box<dyn fmt::Debug>,
 }
 
 /// What the requests of a connection share.

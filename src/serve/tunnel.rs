@@ -34,6 +34,8 @@ pub(super) fn open(
     }
     let client = exchange.connection().switch();
     let worker = Rc::clone(exchange.worker());
+    // With the connection's place: a tunnel is one of those that may be open.
+    let connection = Rc::clone(exchange.connection());
     let session = permit.session().map(|live| worker.streams.enter(Arc::clone(live.pulse())));
     let idle = upstream.settings.tunnel_idle;
     tokio::task::spawn_local(async move {
@@ -65,6 +67,7 @@ pub(super) fn open(
         if let Err(error) = tunnel(client, app, cut, sent, &worker.timer, idle).await {
             tracing::debug!(%error, "a tunnel broke off");
         }
+        drop(connection);
     });
     clean_response(&mut response, exchange.view.site.cookie.as_str());
     let headers = response.headers_mut();

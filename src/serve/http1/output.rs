@@ -42,9 +42,11 @@ impl Output {
         }
     }
 
-    /// Whether all of it is written.
+    /// Whether all of it is with the client's socket: TLS takes bytes and keeps them when the socket is
+    /// full, and nothing but a flush brings them out.
     pub(super) fn is_empty(&self) -> bool {
-        self.written == self.text.len() && self.data.is_empty() && self.after.is_empty()
+        let written = self.written == self.text.len();
+        written && self.data.is_empty() && self.after.is_empty() && !self.unflushed
     }
 
     /// Writes all of it; TLS may still keep some.

@@ -44,6 +44,8 @@ pub(super) struct Transport<IO> {
     asking: bool,
     /// Somebody holds the request's body.
     held: bool,
+    /// The client was found gone while its request was read.
+    gone: bool,
     /// The server, while it waits for the body to be read or let go.
     server: Option<Waker>,
     /// Who waits for the body.
@@ -68,6 +70,7 @@ impl<IO> Transport<IO> {
             expects: false,
             asking: false,
             held: false,
+            gone: false,
             server: None,
             holder: None,
             output: Output::default(),
@@ -115,6 +118,8 @@ impl<IO> Transport<IO> {
     /// Whether another request can follow on this one, as far as can be known before it is answered.
     /// From here on the client is not asked for its body any more.
     pub(super) fn begin_answer(&mut self) -> bool {
+        // What of a 100 is not with the socket goes there with the answer, by the server.
+        self.asking = false;
         if !self.held && !self.is_read() {
             // Unwanted, but it may be here already.
             while let Ok(Piece::Data(_)) = self.reader.piece(&mut self.read) {}
@@ -194,8 +199,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
     /// Ready when the client has gone while its request is answered. Takes in the next request when
     /// that comes early, and then looks no further.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.is_read() {
-            if self.held && self.server.is_none() {
+        if self.gone {
+            return Poll::Ready(());
+        }
+        if self.held && !self.is_read() {
+            // Whoever reads the body finds out, and lets go of it.
+            if self.server.is_none() {
                 self.server = Some(cx.waker().clone());
             }
             return Poll::Pending;
@@ -243,9 +252,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         if self.asking && self.poll_flush(cx)?.is_ready() {
             self.asking = false;
         }
-        match self.poll_read(cx)? {
-            Poll::Ready(0) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-            Poll::Ready(_) => Poll::Ready(Ok(())),
+        match self.poll_read(cx) {
+            Poll::Ready(Ok(1..)) => Poll::Ready(Ok(())),
+            Poll::Ready(read) => {
+                self.gone = true;
+                Poll::Ready(Err(read.err().unwrap_or(io::ErrorKind::UnexpectedEof.into())))
+            }
             Poll::Pending => {
                 self.holder = Some(cx.waker().clone());
                 Poll::Pending

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::{Edge, get, post};
-use crate::support::process::eventually;
+use crate::support::process::{PATIENCE, eventually};
 use crate::support::upstream::Gate;
 use crate::support::{Client, Reply, Upstream};
 
@@ -290,6 +290,32 @@ async fn a_client_that_leaves_takes_its_request_with_it() {
         .await;
 }
 
+/// A client that says it has a body which the app does not care for, and leaves.
+#[tokio::test]
+async fn a_client_that_leaves_within_its_body_takes_the_answer_with_it() {
+    let reply = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n";
+    let edge = Edge::replying(Reply::early(reply).then_hang());
+    let mut raw =
+        edge.open(b"GET /public/x HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1\r\n\r\n").await;
+    raw.head_response().await.expect(200);
+    drop(raw);
+    eventually("the answer to be given up", || (edge.upstream.abandoned() == 1).then_some(()))
+        .await;
+}
+
+/// More pieces at once than a task may write in one turn: TLS keeps the rest, and nobody else moves.
+#[tokio::test]
+async fn a_burst_of_small_pieces_does_not_wait_for_the_next_one() {
+    const PIECES: usize = 400;
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned();
+    let edge = Edge::replying(Reply::raw(head + &"1\r\nx\r\n".repeat(PIECES)).then_hang());
+    let mut raw = edge.open(&get("")).await;
+    raw.head_response().await.expect(200);
+    let all = "1\r\nx\r\n".repeat(PIECES);
+    let came = tokio::time::timeout(PATIENCE, raw.reader.exactly(all.len())).await;
+    assert_eq!(came.expect("all pieces").as_deref(), Some(all.as_bytes()));
+}
+
 #[tokio::test]
 async fn an_early_reply_needs_no_body() {
     let edge = Edge::replying(
@@ -343,6 +369,29 @@ mod websocket {
             raw.send(bytes).await;
             assert_eq!(raw.reader.exactly(bytes.len()).await.as_deref(), Some(bytes));
         }
+    }
+
+    #[tokio::test]
+    async fn counts_among_the_connections() {
+        let app = Upstream::answering(Reply::websocket);
+        let edge = Edge::with(app, |builder| builder.set("server", "max_connections", "1"));
+        let mut raw = edge.open(&request("/public/ws", "")).await;
+        raw.response().await.expect(101);
+        let plain = super::get("");
+        let mut other = std::pin::pin!(edge.open(&plain));
+        let echo = b"\x81\x85\0\0\0\0hello";
+        let echoes = async {
+            for _ in 0..200 {
+                raw.send(echo).await;
+                assert!(raw.reader.exactly(echo.len()).await.is_some());
+            }
+        };
+        tokio::select! {
+            () = echoes => {}
+            _ = &mut other => panic!("it got in"),
+        }
+        drop(raw);
+        other.await.response().await;
     }
 
     #[tokio::test]
