@@ -55,7 +55,6 @@ pub(super) fn find(parts: &Parts, known: Option<&Host>) -> Result<Host, Fault> {
     {
         return Ok(known.clone());
     }
-    let given = line;
     let line = match line {
         Some(line) => Some(line.to_str().map_err(|_| bad("The Host header is not a host."))?),
         None => None,
@@ -76,17 +75,14 @@ pub(super) fn find(parts: &Parts, known: Option<&Host>) -> Result<Host, Fault> {
     if let Some(known) = known.filter(|known| is_known(host.as_bytes(), known)) {
         return Ok(known.clone());
     }
-    let read = read(host, given.filter(|given| given.as_bytes() == host.as_bytes()));
-    read.ok_or_else(|| bad("The Host header is not a host with an optional port."))
+    parse(host).ok_or_else(|| bad("The Host header is not a host with an optional port."))
 }
 
 /// Reads `name`, `name:port`, `1.2.3.4:port` or `[v6]:port`; nothing else.
+///
+/// Takes nothing over from the request: a connection keeps its host, and with a part of a head it would
+/// keep the memory of all of it.
 pub(super) fn parse(text: &str) -> Option<Host> {
-    read(text, None)
-}
-
-/// The same; `given` is used again when it is `text` and already has the form that goes upstream.
-fn read(text: &str, given: Option<&HeaderValue>) -> Option<Host> {
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (inner, tail) = rest.split_once(']')?;
@@ -118,11 +114,6 @@ fn read(text: &str, given: Option<&HeaderValue>) -> Option<Host> {
         return None;
     }
     let length = name.len();
-    let is_final = text.len() == length + port.map_or(0, |port| port.len() + 1)
-        && !name.bytes().any(|byte| byte.is_ascii_uppercase());
-    if let Some(value) = given.filter(|_| is_final) {
-        return Some(Host { text: text.into(), value: value.clone(), name: length });
-    }
     let mut full = name.to_ascii_lowercase();
     if let Some(port) = port {
         full.push(':');
