@@ -25,12 +25,10 @@ impl Pool {
         let receiver = Arc::new(Mutex::new(receiver));
         for number in 0..threads {
             let receiver = Arc::clone(&receiver);
-            thread::Builder::new()
-                .name(format!("password-{number}"))
-                .spawn(move || {
-                    give_way();
-                    while step(&receiver) {}
-                })?;
+            thread::Builder::new().name(format!("password-{number}")).spawn(move || {
+                give_way();
+                while step(&receiver) {}
+            })?;
         }
         Ok(Self(sender))
     }

@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 
 use super::returns::{Place, Visit};
 use super::{Browser, Route, json, shown, target};
-use crate::api::{COOKIES_TOO_LARGE, Context, Fault, Reply, wants_page};
+use crate::api::{COOKIES_TOO_LARGE, Context, Fault, Reply, UNKNOWN_TOKENS, wants_page};
 use crate::pages::{Action, ErrorPage, LoginReason, LoopCause, LoopPage};
 
 const CLEAR: HeaderName = HeaderName::from_static("clear-site-data");
@@ -127,7 +127,7 @@ impl Browser {
             page.remedy = "Your session goes on until it can be ended. Try again in a moment.";
             page.actions = vec![Action::TryAgain { href: &logout }];
         } else {
-            page.actions = actions(fault.status, target);
+            page.actions = actions(fault, target);
         }
         self.pages.error(&page)
     }
@@ -139,11 +139,14 @@ impl Browser {
 }
 
 /// What can be done about a failure.
-fn actions(status: StatusCode, target: Option<&str>) -> Vec<Action<'_>> {
+fn actions<'a>(fault: &Fault, target: Option<&'a str>) -> Vec<Action<'a>> {
+    let status = fault.status;
     let again = status.is_server_error()
         || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::MISDIRECTED_REQUEST);
     match (status, target) {
         (StatusCode::UNAUTHORIZED, _) => vec![Action::SignIn { next: "" }, Action::Home],
+        // Signing in works whatever others in the network try.
+        _ if fault.code == UNKNOWN_TOKENS => vec![Action::SignIn { next: "" }, Action::Home],
         (_, Some(href)) if again => vec![Action::TryAgain { href }, Action::Home],
         _ => vec![Action::Home],
     }

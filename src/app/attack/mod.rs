@@ -3,7 +3,7 @@
 //!
 //! A second gateway is started on a loopback port with the operator's routes, hosts, headers and limits; every
 //! app is replaced by an echo. Store, users, certificates and logs are not touched. Only when an upstream is
-//! named are requests sent to a real app: few, slowly, and none that changes anything.
+//! named are requests sent to a real app: few, slowly, and with GET only.
 
 mod client;
 mod direct;
