@@ -13,13 +13,13 @@ use crate::api::Fault;
 use crate::headers::clean_response;
 use crate::metrics::OpenKind;
 use crate::policy::Permit;
-use crate::upstream::{Cut, ResponseBody, Tunnel, Upstream, tunnel};
+use crate::upstream::{Cut, ResponseBody, Upgraded, Upstream, tunnel};
 
 /// The app has agreed: answers 101 and lets the bytes flow.
 pub(super) fn open(
     exchange: &Exchange,
     mut response: Response<ResponseBody>,
-    app: Tunnel,
+    app: Upgraded,
     upstream: &Arc<Upstream>,
     permit: &Permit,
 ) -> Outcome {

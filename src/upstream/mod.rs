@@ -24,7 +24,7 @@ use crate::timer::{Deadline, Timer};
 
 pub use self::address::{Address, check_health};
 pub use self::body::{BodyError, RequestBody, ResponseBody};
-pub use self::http1::{Broken, Tunnel};
+pub use self::http1::Broken;
 pub use self::incoming::{ClientBody, Incoming};
 pub use self::settings::{Health, Protocol, Settings};
 pub use self::upgrade::{Cut, Duplex, Upgraded, tunnel};
@@ -84,7 +84,7 @@ pub struct Answer {
     /// The response; hop-by-hop headers are still in it.
     pub response: Response<ResponseBody>,
     /// What became of the connection when the answer is a 101.
-    pub tunnel: Option<Tunnel>,
+    pub tunnel: Option<Upgraded>,
     /// Whether a second attempt was needed.
     pub retried: bool,
 }

@@ -12,7 +12,6 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::http1::Tunnel;
 use crate::timer::Timer;
 
 /// Why a tunnel must end, as a WebSocket close code and reason (RFC 6455 section 7.4).
@@ -48,10 +47,10 @@ pub trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Duplex for IO {}
 
-/// A client's connection that HTTP has left.
+/// A connection that HTTP has left, to a client or to an app.
 pub struct Upgraded {
     stream: Box<dyn Duplex>,
-    /// What came behind the request.
+    /// What came behind the request, or behind the 101.
     rest: Bytes,
 }
 
@@ -117,7 +116,7 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// When a side breaks off.
 pub async fn tunnel(
     client: Upgraded,
-    app: Tunnel,
+    app: Upgraded,
     cut: impl Future<Output = Cut>,
     client_sent: impl Fn(),
     timer: &Timer,

@@ -11,7 +11,6 @@ mod outgoing;
 mod rest;
 #[cfg(test)]
 mod tests;
-mod tunnel;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -30,13 +29,12 @@ use self::outgoing::{Outgoing, Stopped};
 use self::rest::Rest;
 use super::body::{BodyError, RequestBody};
 use super::connect::Stream;
-use super::{Error, Failure};
+use super::{Error, Failure, Upgraded};
 use crate::headers::Stamped;
 
 pub use self::body::Broken;
 pub(super) use self::body::ResponseBody;
 pub(super) use self::head::HEAD;
-pub use self::tunnel::Tunnel;
 
 /// Room for the usual answer: its head and a small body.
 const READ: usize = 8 * 1024;
@@ -166,10 +164,10 @@ impl Connection {
     }
 
     /// The stream behind a 101, with what came behind its head.
-    pub(super) fn into_tunnel(self, begun: Begun) -> Option<(Response<()>, Tunnel)> {
+    pub(super) fn into_tunnel(self, begun: Begun) -> Option<(Response<()>, Upgraded)> {
         debug_assert_eq!(begun.response.status(), StatusCode::SWITCHING_PROTOCOLS);
         let stream = Rc::into_inner(self.stream)?.into_inner();
-        Some((begun.response, Tunnel { rest: begun.rest, stream }))
+        Some((begun.response, Upgraded::new(Box::new(stream), begun.rest)))
     }
 
     /// Reads into `read`; 0 at the end.
