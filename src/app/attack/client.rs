@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -16,7 +16,7 @@ use rustls::{
 
 use super::sandbox;
 
-/// How long anything may take.
+/// How long connecting may take, and an answer once its request is sent.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// As much of an answer is read.
 const LARGEST: usize = 256 * 1024;
@@ -91,6 +91,7 @@ pub(super) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 
 /// Sends a head and reads one answer.
 pub(super) fn exchange(stream: &mut (impl Read + Write), head: &str) -> io::Result<Answer> {
+    let deadline = Instant::now() + PATIENCE;
     stream.write_all(head.as_bytes())?;
     stream.flush()?;
     let mut bytes = Vec::new();
@@ -98,7 +99,7 @@ pub(super) fn exchange(stream: &mut (impl Read + Write), head: &str) -> io::Resu
         if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
             break at + 4;
         }
-        fill(stream, &mut bytes)?;
+        fill(stream, &mut bytes, deadline)?;
     };
     let mut body = bytes.split_off(end);
     let head = String::from_utf8_lossy(&bytes).into_owned();
@@ -115,20 +116,24 @@ pub(super) fn exchange(stream: &mut (impl Read + Write), head: &str) -> io::Resu
     match length.filter(|length| *length <= LARGEST) {
         Some(length) => {
             while body.len() < length {
-                fill(stream, &mut body)?;
+                fill(stream, &mut body, deadline)?;
             }
             body.truncate(length);
         }
         // Chunked, or until the end: as far as the bound, compared as it is.
         None => {
             closes = true;
-            while body.len() < LARGEST && fill(stream, &mut body).is_ok() {}
+            while body.len() < LARGEST && fill(stream, &mut body, deadline).is_ok() {}
         }
     }
     Ok(Answer { status, location: field("location"), body, closes })
 }
 
-fn fill(stream: &mut impl Read, into: &mut Vec<u8>) -> io::Result<()> {
+/// Reads a piece. The limit of the socket is on each of them, `deadline` on all.
+fn fill(stream: &mut impl Read, into: &mut Vec<u8>, deadline: Instant) -> io::Result<()> {
+    if Instant::now() > deadline {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
     let mut buffer = [0; 4096];
     match stream.read(&mut buffer)? {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),

@@ -1,9 +1,13 @@
 //! An app that notes what it gets and answers with nothing.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+
+/// Bytes of a line, and lines of a head: more than any gateway is configured to pass.
+const LONGEST: u64 = 1 << 20;
+const LINES: usize = 10_000;
 
 /// One request as the app got it.
 #[derive(Clone, Debug, Default)]
@@ -62,7 +66,10 @@ fn request(reader: &mut impl BufRead) -> Option<Seen> {
     let mut lines = Vec::new();
     loop {
         let mut line = Vec::new();
-        reader.read_until(b'\n', &mut line).ok().filter(|read| *read > 0)?;
+        reader.take(LONGEST).read_until(b'\n', &mut line).ok().filter(|read| *read > 0)?;
+        if lines.len() > LINES || !line.ends_with(b"\n") {
+            return None;
+        }
         let line = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
         if line.is_empty() {
             break;
