@@ -246,7 +246,7 @@ fn session(section: &mut Section) -> (session::Settings, CookieName) {
     }
     let per_user = section.count("per_user", 50, 1..=10_000);
     let cached = section.count("cache", 1_000_000, 100..=100_000_000);
-    let unknown = section.count("unknown_per_minute", 300, 0..=1_000_000);
+    let unknown = section.count("unknown_per_minute", 300, 0..=10_000);
     let name = section.text("cookie");
     let cookie = name.as_ref().map_or("__Host-portcullis", |name| name.value.as_str());
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
