@@ -54,20 +54,47 @@ impl Rules {
 
     /// Removes what ends here and what a client may not send.
     fn clean(&self, headers: &mut HeaderMap) {
-        if remove(headers, |name| is_hop_by_hop(name) || self.is_forged(name)) {
+        if remove(headers, |name| self.ends_here(name)) {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
     }
 
-    /// Whether a client's header of this name means another thing to an app than the client may say.
-    fn is_forged(&self, name: &str) -> bool {
-        !is_plain(name) || forwarded::is_class(name) || self.guarded.contains(name)
+    fn ends_here(&self, name: &HeaderName) -> bool {
+        let text = name.as_str();
+        // Any name may be that of an identity header.
+        self.guarded.contains(text) || !is_usual(name) && (is_hop_by_hop(name) || is_forged(text))
     }
 
     /// The names of the identity headers in use, for pages that explain them.
     pub fn identity_names(&self) -> impl Iterator<Item = &str> {
         self.identity.names()
     }
+}
+
+/// Names that most requests have: neither hop-by-hop nor forged, which need not be found out each time.
+fn is_usual(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::ACCEPT
+            | header::ACCEPT_ENCODING
+            | header::ACCEPT_LANGUAGE
+            | header::CACHE_CONTROL
+            | header::CONTENT_LENGTH
+            | header::CONTENT_TYPE
+            | header::COOKIE
+            | header::HOST
+            | header::IF_MODIFIED_SINCE
+            | header::IF_NONE_MATCH
+            | header::ORIGIN
+            | header::RANGE
+            | header::REFERER
+            | header::USER_AGENT
+    )
+}
+
+/// Whether a client's header of this name means another thing to an app than the client may say.
+fn is_forged(name: &str) -> bool {
+    !is_plain(name) || forwarded::is_class(name)
 }
 
 /// Whether a (lower-case) header name is made of letters, digits and `-` only. Others are dropped:
@@ -77,9 +104,9 @@ fn is_plain(name: &str) -> bool {
 }
 
 /// Hop-by-hop headers (RFC 9110 section 7.6.1) and `Expect`, which we answer ourselves.
-fn is_hop_by_hop(name: &str) -> bool {
+fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
-        name,
+        name.as_str(),
         "connection"
             | "expect"
             | "http2-settings"
@@ -96,10 +123,10 @@ fn is_hop_by_hop(name: &str) -> bool {
 
 /// Removes the headers that `goes` says, and those that `Connection` nominates when it is one of them. Whether
 /// `TE` asked for trailers: gRPC needs that it goes on, while any other transfer coding concerns one hop only.
-fn remove(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) -> bool {
+fn remove(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) -> bool {
     let mut trailers = false;
     // One look over the names in place of a probe for each: most messages have one of them or none.
-    while let Some(name) = headers.keys().find(|name| goes(name.as_str())).cloned() {
+    while let Some(name) = headers.keys().find(|name| goes(name)).cloned() {
         match name {
             header::CONNECTION => remove_nominated(headers),
             header::TE => trailers = headers.get_all(header::TE).iter().any(asks_for_trailers),
@@ -145,7 +172,7 @@ pub fn clean_response<B>(response: &mut Response<B>, own_cookie: &str) {
     // One look over the names: most answers have none of either.
     let (mut hops, mut cookies) = (false, false);
     for name in headers.keys() {
-        hops |= is_hop_by_hop(name.as_str());
+        hops |= is_hop_by_hop(name);
         cookies |= *name == header::SET_COOKIE;
     }
     if hops {

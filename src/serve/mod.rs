@@ -12,6 +12,7 @@ mod exchange;
 mod forward;
 mod host;
 pub mod http1;
+mod http2;
 mod mount;
 mod own;
 mod pipeline;

@@ -29,6 +29,9 @@ pub enum BodyError {
     /// The same on an HTTP/1.1 connection.
     #[error(transparent)]
     Read(io::Error),
+    /// The same on a stream of a client's HTTP/2 connection.
+    #[error("{0}")]
+    Stream(#[source] h2::Error),
     /// The sender was silent for too long.
     #[error("the body was silent for too long")]
     Idle,

@@ -60,9 +60,8 @@ impl<'a> Answer<'a> {
             && !connection.is_closing()
             && !encode::asks_to_close(&parts);
         let switching = parts.status == StatusCode::SWITCHING_PROTOCOLS;
-        connection.worker.with_date(|date| {
-            encode::write(&parts, asked, sending, keep, date, transport.output.text());
-        });
+        let date = connection.worker.date();
+        encode::write(&parts, asked, sending, keep, date.as_bytes(), transport.output.text());
         Self {
             connection,
             body: Some(body),
