@@ -234,7 +234,7 @@ fn service(
         let begun = pipeline::begin(connection.begin(), Box::new(parts), body, None);
         // Boxed: hyper hands it from place to place, and each time all of it would be copied.
         let answering = Box::pin(pipeline::handle(begun));
-        async move { Ok(answering.await) }
+        async move { Ok(answering.await.into_http()) }
     })
 }
 
