@@ -233,6 +233,8 @@ mod tests {
                 }
                 assert!(io.0.stream.borrow().out.len() <= GATHERED);
             }
+            // Or tokio would have it wait for its next turn.
+            tokio::task::yield_now().await;
             let _ = io.poll_send(&mut cx());
             let mut buf = [0; 333];
             let mut read = ReadBuf::new(&mut buf);

@@ -9,10 +9,10 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
-use http::Response;
 use http::header::{self, HeaderMap, HeaderValue};
 use http_body::{Body as _, Frame};
 
+use crate::serve::answer::Response;
 use crate::serve::body::Body;
 use crate::serve::connection::Connection;
 use crate::serve::pipeline::{self, Begun};
@@ -24,11 +24,10 @@ pub(super) async fn answer(
     mut stream: SendResponse<Bytes>,
     connection: Rc<Connection>,
 ) {
-    let Some(response) = wait(begun, &mut stream).await else { return };
-    let (mut parts, body) = response.into_parts();
+    let Some(Response { head, body }) = wait(begun, &mut stream).await else { return };
+    let mut head = head.into_response();
     let ended = body.is_end_stream();
-    complete(&mut parts.headers, (!ended).then_some(&body), &connection);
-    let head = Response::from_parts(parts, ());
+    complete(head.headers_mut(), (!ended).then_some(&body), &connection);
     let out = match stream.send_response(head, ended) {
         Ok(out) => out,
         Err(error) => {
@@ -45,7 +44,7 @@ pub(super) async fn answer(
 }
 
 /// The answer; `None` when the client resets the stream before there is one.
-async fn wait(begun: Begun, stream: &mut SendResponse<Bytes>) -> Option<Response<Body>> {
+async fn wait(begun: Begun, stream: &mut SendResponse<Bytes>) -> Option<Response> {
     let mut answering = pin!(pipeline::handle(begun));
     poll_fn(|cx| match answering.as_mut().poll(cx) {
         Poll::Ready(response) => Poll::Ready(Some(response)),
