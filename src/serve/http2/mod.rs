@@ -97,6 +97,10 @@ pub(super) struct Server<IO> {
     connection: Rc<Connection>,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a connection is boxed, and has the large one to its end"
+)]
 enum State<IO> {
     Handshake(Handshake<Io<IO>, Bytes>),
     Open { frames: h2::server::Connection<Io<IO>, Bytes>, keep_alive: Option<KeepAlive> },
