@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 use super::body::Body;
 use super::cookie::Recall;
+use super::frames::Metered;
 use super::host::Host;
 use super::http1;
 use super::pipeline;
@@ -209,6 +210,7 @@ where
             .max_send_buf_size(64 << 10)
             .keep_alive_interval(Some(Duration::from_secs(30)))
             .keep_alive_timeout(Duration::from_secs(20));
+        let io = Metered::new(io, &connection.worker, connection.arrival.peer, limits.streams);
         let serving = builder.serve_connection(TokioIo::new(io), service);
         // Boxed, or every HTTP/1.1 connection would keep room for the state of HTTP/2.
         Box::pin(run(serving, &connection, limits)).await;
