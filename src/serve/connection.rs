@@ -356,6 +356,8 @@ impl Guard {
         if (phase, served) != (self.phase, self.served) {
             (self.phase, self.served) = (phase, served);
             match phase {
+                // Answers are sent by tasks of their own, which do not wake this one when they find no room.
+                Phase::Busy if connection.arrival.h2 => self.deadline.reset(LOOK),
                 Phase::Busy => self.deadline.disarm(),
                 Phase::Head => self.deadline.reset(limits.head),
                 Phase::Idle if self.asked => self.deadline.reset(FAREWELL),
@@ -366,7 +368,13 @@ impl Guard {
                 }
             }
         }
-        if phase == Phase::Busy || self.deadline.poll(cx).is_pending() {
+        let is_unheeded = phase == Phase::Busy && !connection.arrival.h2;
+        if is_unheeded || self.deadline.poll(cx).is_pending() {
+            return Verdict::GoOn;
+        }
+        if phase == Phase::Busy {
+            self.deadline.reset(LOOK);
+            let _ = self.deadline.poll(cx);
             return Verdict::GoOn;
         }
         if matches!(phase, Phase::Stalled(_)) {

@@ -75,7 +75,7 @@ impl Budget {
         let paid = match frame.kind {
             // Bounded by the limits on requests and bodies. Of short DATA the library keeps account.
             Kind::Headers => return,
-            Kind::Data if frame.length > 0 || frame.ends_stream => return,
+            Kind::Data if frame.length > 0 || frame.ends_stream() => return,
             Kind::RstStream => self.resets.spend(1),
             Kind::Settings => self.control.spend(SETTINGS),
             _ => self.control.spend(1),
