@@ -1,5 +1,6 @@
 //! HTTP/2 clients that ask for more work than they take: given up, while others are served.
 
+mod honest;
 mod kinds;
 mod long;
 mod windows;
