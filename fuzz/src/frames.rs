@@ -89,7 +89,7 @@ fn plain(data: &[u8]) -> Vec<Frame> {
 }
 
 fn judge(frames: &[Frame]) {
-    let (mut budget, mut blame) = (Budget::new(UnixMs(0), STREAMS), Blame::new());
+    let (mut budget, mut blame) = (Budget::new(UnixMs(0), STREAMS), Blame::default());
     for (count, frame) in frames.iter().enumerate() {
         budget.received(*frame);
         blame.received(*frame);

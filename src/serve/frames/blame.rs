@@ -32,15 +32,16 @@ pub enum Code {
 }
 
 /// How a client has finished with a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Side {
+    #[default]
     Open,
     Ended,
     Reset,
 }
 
 /// What a client has done, as far as it tells what is wrong.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Blame {
     /// The highest stream that the client has begun.
     highest: u32,
@@ -57,18 +58,6 @@ pub struct Blame {
 }
 
 impl Blame {
-    /// Before the first frame.
-    pub fn new() -> Self {
-        Self {
-            highest: 0,
-            side: Side::Open,
-            head: None,
-            unclear: false,
-            fault: None,
-            beyond_end: false,
-        }
-    }
-
     /// The library asks for more: it has no fault to find with the bytes behind earlier heads.
     pub fn go_on(&mut self) {
         self.unclear = false;

@@ -69,7 +69,7 @@ impl<IO> Metered<IO> {
             ahead: 0,
             renamed: None,
             budget,
-            blame: Blame::new(),
+            blame: Blame::default(),
             given_up: false,
         }
     }

@@ -247,7 +247,7 @@ fn request(stream: u32) -> Frame {
 
 /// The name of the error after these frames, when the library has begun to serve streams up to `last`.
 fn name(frames: &[Frame], last: u32) -> Code {
-    let mut blame = Blame::new();
+    let mut blame = Blame::default();
     frames.iter().for_each(|frame| blame.received(*frame));
     blame.name(last)
 }
@@ -305,7 +305,7 @@ fn errors_have_their_names() {
 #[test]
 fn only_a_body_behind_its_end_is_beyond_it() {
     let beyond = |frames: &[Frame]| {
-        let mut blame = Blame::new();
+        let mut blame = Blame::default();
         frames.iter().for_each(|frame| blame.received(*frame));
         blame.is_beyond_end()
     };
