@@ -21,11 +21,13 @@ fn upstream() -> Upstream {
     })
 }
 
-fn gateway(upstream: &Upstream) -> Gateway {
+/// In front of the app that is flooded, and of another one for somebody honest.
+fn gateway(upstream: &Upstream, calm: &Upstream) -> Gateway {
     Gateway::builder()
         .upstream("app", upstream.addr())
-        .public("/hang/", "app")
-        .public("/public/", "app")
+        .upstream("calm", calm.addr())
+        .public("/", "app")
+        .public("/public/", "calm")
         .start()
 }
 
@@ -44,8 +46,8 @@ async fn honest(gateway: &Gateway, stop: &AtomicBool) -> (usize, Duration) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_is_given_up_and_hurts_nobody_else() {
-    let upstream = upstream();
-    let gateway = gateway(&upstream);
+    let (upstream, calm) = (upstream(), Upstream::start());
+    let gateway = gateway(&upstream, &calm);
     let stop = AtomicBool::new(false);
     let flooding = async {
         let mut problems = Vec::new();
@@ -80,8 +82,8 @@ async fn each_is_given_up_and_hurts_nobody_else() {
 
 #[tokio::test]
 async fn answers_that_nobody_reads_are_not_kept() {
-    let upstream = upstream();
-    let gateway = gateway(&upstream);
+    let (upstream, calm) = (upstream(), Upstream::start());
+    let gateway = gateway(&upstream, &calm);
     let mut h2 = H2Raw::connect(&gateway).await;
     let memory = gateway.resident();
     let mut bytes = Vec::new();

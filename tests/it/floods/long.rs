@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::{gateway, honest, kinds, upstream, windows};
+use crate::support::Upstream;
 
 /// For how many seconds; not run when it is not set.
 const SECONDS: &str = "PORTCULLIS_TEST_FLOOD_SECONDS";
@@ -21,8 +22,8 @@ async fn memory_is_flat_for_minutes() {
         return;
     };
     let time = Duration::from_secs(seconds.parse().expect("a number of seconds"));
-    let upstream = upstream();
-    let gateway = Arc::new(gateway(&upstream));
+    let (upstream, calm) = (upstream(), Upstream::start());
+    let gateway = Arc::new(gateway(&upstream, &calm));
     let (stop, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut floods = JoinSet::new();
     for first in 0..AT_ONCE {
@@ -34,7 +35,7 @@ async fn memory_is_flat_for_minutes() {
                     return;
                 }
                 if first == 0 {
-                    let held = windows::bomb(&gateway, "/public/x", 6).await;
+                    let held = windows::bomb(&gateway, "/x", 6).await;
                     tokio::time::sleep(Duration::from_millis(200)).await;
                     drop(held);
                 }
@@ -50,6 +51,7 @@ async fn memory_is_flat_for_minutes() {
             tokio::time::sleep(Duration::from_millis(500)).await;
             memory.push(gateway.resident());
             upstream.forget();
+            calm.forget();
             assert!(floods.try_join_next().is_none(), "a flood has failed");
         }
         stop.store(true, Ordering::Relaxed);
