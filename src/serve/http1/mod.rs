@@ -23,14 +23,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{self, HeaderValue};
-use http::{Method, Request, Response};
+use http::{Method, Request};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::answer::{Answer, Next};
 use self::body::RequestBody;
 use self::encode::Asked;
 use self::transport::{Ended, Transport};
-use super::body::Body;
+use super::answer::Response;
 use super::connection::Connection;
 use super::pipeline;
 use crate::upstream::{Duplex, Incoming, Upgraded};
@@ -129,7 +129,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Server<IO> {
     }
 
     /// The answer; `None` when the client leaves before there is one.
-    async fn answer(&self, begun: pipeline::Begun) -> Option<Response<Body>> {
+    async fn answer(&self, begun: pipeline::Begun) -> Option<Response> {
         let mut answering = pin!(pipeline::handle(begun));
         poll_fn(|cx| match answering.as_mut().poll(cx) {
             Poll::Ready(response) => Poll::Ready(Some(response)),
