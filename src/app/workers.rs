@@ -18,6 +18,7 @@ use crate::listener::{
 };
 use crate::metrics::HandshakeFailure;
 use crate::serve::{Arrival, Parts, Site, Worker, redirect, serve};
+use crate::timer::Ticks;
 use crate::tls::{HandshakeError, Tls, handshake};
 
 /// One address, bound once for each worker.
@@ -144,7 +145,8 @@ fn work(
     // A task of its own: what `block_on` is given is polled whenever any task is.
     let work = local.spawn_local(async move {
         let shutdown = CancellationToken::new();
-        let clockwork = tokio::task::spawn_local(Rc::clone(&worker).run());
+        let ticks = Ticks::start().map_err(failure)?;
+        let clockwork = tokio::task::spawn_local(Rc::clone(&worker).run(ticks));
         for (socket, listen) in listeners {
             let socket = tokio::net::TcpListener::from_std(socket).map_err(failure)?;
             let (door, worker) = (door.clone(), Rc::clone(&worker));

@@ -15,7 +15,7 @@ use crate::log::AccessLog;
 use crate::metrics::{HandshakeFailure, OpenKind, UpstreamMetrics, WorkerMetrics};
 use crate::secret::random;
 use crate::session::{Authority, Streams};
-use crate::timer::{TICK, Timer};
+use crate::timer::{TICK, Ticks, Timer};
 use crate::upstream::Client;
 
 /// What all workers share, and what each gets for itself.
@@ -86,12 +86,14 @@ impl Worker {
         }))
     }
 
-    /// Runs the worker's clockwork until the future is dropped.
-    pub async fn run(self: Rc<Self>) {
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    /// Runs the worker's clockwork by `ticks` until the future is dropped.
+    pub async fn run(self: Rc<Self>, mut ticks: Ticks) {
         loop {
-            ticks.tick().await;
+            if let Err(error) = ticks.next().await {
+                tracing::error!(%error, "a worker's clock");
+                // Late rather than never, and not as fast as the machine can.
+                tokio::time::sleep(TICK).await;
+            }
             self.tick();
         }
     }
