@@ -1,10 +1,12 @@
 //! Clients that are slow or silent: each is cut in its time and hurts nobody else.
 
+mod attacks;
+mod many;
+
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
-
+use crate::support::process::open_to;
 use crate::support::{Client, Gateway, Raw, Reply, Upstream};
 
 /// What the test gives a connection before it must be gone: its limit of a second, the worker's
@@ -169,17 +171,6 @@ async fn silent_and_slow_bodies_are_cut() {
     assert_eq!(gateway.metric(&outcome("bad-response")).await, 0.0);
 }
 
-/// How many established connections lead to this port of this machine.
-fn open_to(port: u16) -> usize {
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let remote = format!(":{port:04X}");
-    let is_open = |line: &&str| {
-        let mut words = line.split_whitespace().skip(2);
-        words.next().is_some_and(|word| word.ends_with(&remote)) && words.next() == Some("01")
-    };
-    table.lines().filter(is_open).count()
-}
-
 #[tokio::test]
 async fn a_client_that_reads_nothing_is_cut() {
     let upstream = Upstream::answering(|_| {
@@ -227,34 +218,4 @@ async fn an_upload_may_take_longer_than_the_app_may() {
     // The app's own time runs from the end of the body.
     assert_eq!(never.0, 504);
     within("an app that does not answer", never.1, 700, CUT);
-}
-
-#[tokio::test]
-async fn a_hundred_of_them_slow_nobody_down() {
-    let upstream = Upstream::start();
-    let gateway = gateway(&upstream);
-    let mut held = Vec::new();
-    for number in 0..100 {
-        if number % 2 == 0 {
-            held.push(Raw::plain(gateway.addr()).await);
-        } else {
-            let mut raw = Raw::plain(gateway.addr()).await;
-            raw.send(b"\x16\x03\x01\x02\x00\x01").await;
-            held.push(raw);
-        }
-    }
-    let mut client = gateway.client();
-    client.get("/public/x").await.expect(200);
-    let begun = Instant::now();
-    for _ in 0..50 {
-        client.get("/public/x").await.expect(200);
-    }
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
-    for raw in &mut held {
-        assert!(raw.closes_within(CUT).await);
-    }
-    let _ = TcpStream::connect(gateway.addr()).await.unwrap();
-    gateway
-        .metric_is("portcullis_handshake_failures_total{reason=\"timeout\"", |n| n >= 100.0)
-        .await;
 }
