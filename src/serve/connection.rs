@@ -76,6 +76,8 @@ pub(super) struct Connection {
     in_head: Cell<bool>,
     /// Whether no further request is wanted.
     closing: Cell<bool>,
+    /// Whether an HTTP/1.1 connection is being closed, which has a time limit of its own.
+    ending: Cell<bool>,
     /// Who gets the bytes behind an answer that switches protocols.
     switch: RefCell<Option<oneshot::Sender<Upgraded>>>,
     /// The session of the last signed-in answer: with it the connection may end, too.
@@ -116,6 +118,10 @@ impl Connection {
         self.in_head.set(in_head);
     }
 
+    pub(super) fn set_ending(&self) {
+        self.ending.set(true);
+    }
+
     /// The HTTP/1.1 connection behind the answer to the current request, which switches protocols.
     pub(super) fn switch(&self) -> oneshot::Receiver<Upgraded> {
         let (sender, receiver) = oneshot::channel();
@@ -138,7 +144,7 @@ impl Connection {
     fn phase(&self) -> Phase {
         if self.held.get() > 0 {
             Phase::Stalled(self.moves.get())
-        } else if self.active.get() > 0 {
+        } else if self.active.get() > 0 || self.ending.get() {
             Phase::Busy
         } else if self.requests.get() == 0 || self.in_head.get() {
             Phase::Head
@@ -190,6 +196,7 @@ where
         moves: Cell::default(),
         in_head: Cell::default(),
         closing: Cell::default(),
+        ending: Cell::default(),
         switch: RefCell::default(),
         session: RefCell::default(),
     });
@@ -241,7 +248,7 @@ fn service(
 /// What a connection is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// An answer: the request's own limits hold.
+    /// An answer, or its own end: they have limits of their own.
     Busy,
     /// The rest of a head, or the first request.
     Head,
@@ -377,8 +384,12 @@ impl Guard {
             let _ = self.deadline.poll(cx);
             return Verdict::GoOn;
         }
-        if phase == Phase::Idle && connection.arrival.h2 && !self.asked {
-            // GOAWAY first, so that the client knows which requests it may repeat.
+        let is_between = match connection.arrival.h2 {
+            true => phase == Phase::Idle,
+            false => !connection.in_head.get(),
+        };
+        if is_between && !self.asked {
+            // GOAWAY or the end of TLS first, so that the client knows which requests it may repeat.
             self.asked = true;
             self.deadline.reset(FAREWELL);
             let _ = self.deadline.poll(cx);

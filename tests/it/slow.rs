@@ -6,6 +6,9 @@ mod many;
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
 use crate::support::process::open_to;
 use crate::support::{Client, Gateway, Raw, Reply, Upstream};
 
@@ -218,4 +221,50 @@ async fn an_upload_may_take_longer_than_the_app_may() {
     // The app's own time runs from the end of the body.
     assert_eq!(never.0, 504);
     within("an app that does not answer", never.1, 700, CUT);
+}
+
+#[tokio::test]
+async fn who_has_nothing_to_say_is_told_of_the_end() {
+    let upstream = Upstream::start();
+    let gateway = gateway(&upstream);
+    let host = gateway.authority().to_owned();
+    let end = async |used: bool| {
+        let mut raw = gateway.raw().await;
+        if used {
+            raw.get("/public/x", &host, "").await.expect(200);
+        }
+        // Cut off without a word, it would be an error (RFC 8446 section 6.1).
+        let mut byte = [0];
+        let read = raw.reader.stream.read(&mut byte);
+        timeout(2 * CUT, read).await.unwrap_or_else(|_| panic!("used: {used}: still open"))
+    };
+    let (used, unused) = tokio::join!(end(true), end(false));
+    assert_eq!((used.unwrap(), unused.unwrap()), (0, 0));
+}
+
+#[tokio::test]
+async fn who_sends_on_after_a_refusal_can_read_it() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::builder()
+        .set("limits", "keep_alive", "\"1s\"")
+        .upstream("app", upstream.addr())
+        .public("/", "app")
+        .start();
+    let host = gateway.authority();
+    let mut raw = gateway.raw().await;
+    raw.send(format!(
+        "POST /auth/session HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
+         Content-Length: 10000000\r\n\r\n"
+    ))
+    .await;
+    raw.response().await.expect(413);
+    // A client that sends all before it reads: what it sends must be taken, also when that is longer than
+    // an idle connection may last. Closed, the connection would be reset and the answer lost.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(3) {
+        let sent = raw.reader.stream.write_all(&[b'x'; 1000]).await;
+        sent.unwrap_or_else(|error| panic!("cut after {:?}: {error}", begun.elapsed()));
+        raw.reader.stream.flush().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -140,16 +140,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Server<IO> {
 
     /// Closes so that the client sees the whole answer, also when it is still sending.
     async fn close(self) -> io::Result<()> {
+        self.connection.set_ending();
         // The rest of the body may still be on its way to the app: not a byte of it may be missing.
         poll_fn(|cx| self.transport.borrow_mut().poll_read_to_end(cx)).await;
-        poll_fn(|cx| self.transport.borrow_mut().poll_shutdown(cx)).await?;
-        if self.transport.borrow().is_drained() {
-            return Ok(());
-        }
-        let mut most = LINGER_MOST;
-        let drain = poll_fn(|cx| self.transport.borrow_mut().poll_drain(cx, &mut most));
-        let _ = self.connection.worker.timer.deadline(LINGER).limit(drain).await;
-        Ok(())
+        let end = async {
+            poll_fn(|cx| self.transport.borrow_mut().poll_shutdown(cx)).await?;
+            if !self.transport.borrow().is_drained() {
+                let mut most = LINGER_MOST;
+                poll_fn(|cx| self.transport.borrow_mut().poll_drain(cx, &mut most)).await;
+            }
+            Ok(())
+        };
+        self.connection.worker.timer.deadline(LINGER).limit(end).await.unwrap_or(Ok(()))
     }
 
     /// Hands the connection over to the tunnel that the request opened.
