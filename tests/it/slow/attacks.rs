@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::{CUT, gateway, trickle, within};
+use crate::support::h2raw::{END_STREAM, HEADERS, SETTINGS, block, frame, get};
 use crate::support::process::eventually;
 use crate::support::raw::Door;
 use crate::support::rest::leaves_nothing;
@@ -46,10 +47,30 @@ where
 async fn attack(what: &str, text: impl Fn(&Gateway) -> String, byte: &'static str) {
     let upstream = app();
     let gateway = gateway(&upstream);
-    let (door, text) = (Door::of(&gateway), text(&gateway));
-    leaves_nothing(what, &gateway, &upstream, PROBE, async |_| {
+    let (door, text) = (Door::of(&gateway), text(&gateway).into_bytes());
+    of_clients(what, &gateway, &upstream, &door, &text, byte).await;
+}
+
+/// The same over HTTP/2; `frames` follow the client's settings.
+async fn attack_h2(what: &str, frames: &[u8]) {
+    let upstream = app();
+    let gateway = gateway(&upstream);
+    let door = Door::speaking(&gateway, "h2");
+    let text = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &*frame(SETTINGS, 0, 0, &[]), frames].concat();
+    of_clients(what, &gateway, &upstream, &door, &text, "").await;
+}
+
+async fn of_clients(
+    what: &str,
+    gateway: &Gateway,
+    upstream: &Upstream,
+    door: &Door,
+    text: &[u8],
+    byte: &'static str,
+) {
+    leaves_nothing(what, gateway, upstream, PROBE, async |_| {
         crowd(what, (500, CUT), |_| {
-            let (door, text) = (door.clone(), text.clone());
+            let (door, text) = (door.clone(), text.to_owned());
             async move {
                 let mut raw = door.raw().await;
                 raw.send(&text).await;
@@ -102,6 +123,17 @@ async fn with_half_a_head() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_a_head_that_trickles() {
     attack("a trickled head", half_a_head, "a").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_http2_and_no_request() {
+    attack_h2("idle HTTP/2", &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_half_a_head_over_http2() {
+    let fields = block(&get("localhost", "/public/x"));
+    attack_h2("half a head over HTTP/2", &frame(HEADERS, END_STREAM, 1, &fields)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -182,9 +182,14 @@ const HANDSHAKES: usize = 8;
 
 impl Door {
     pub(crate) fn of(gateway: &Gateway) -> Self {
+        Self::speaking(gateway, "http/1.1")
+    }
+
+    /// With this protocol.
+    pub(crate) fn speaking(gateway: &Gateway, protocol: &str) -> Self {
         Self {
             addr: gateway.addr(),
-            tls: gateway.tls(&["http/1.1"]),
+            tls: gateway.tls(&[protocol]),
             host: gateway.authority().to_owned(),
             origin: gateway.origin().to_owned(),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
