@@ -360,6 +360,7 @@ impl Guard {
         let (phase, served) = (connection.phase(), connection.requests.get());
         if (phase, served) != (self.phase, self.served) {
             (self.phase, self.served) = (phase, served);
+            self.member.set_idle((phase == Phase::Idle).then(|| connection.worker.timer.now()));
             match phase {
                 Phase::Busy => self.deadline.disarm(),
                 Phase::Head => self.deadline.reset(limits.head),
@@ -371,7 +372,8 @@ impl Guard {
                 }
             }
         }
-        if phase == Phase::Busy || self.deadline.poll(cx).is_pending() {
+        let unwanted = self.member.gives_way() && phase == Phase::Idle;
+        if phase == Phase::Busy || self.deadline.poll(cx).is_pending() && !unwanted {
             return Verdict::GoOn;
         }
         if matches!(phase, Phase::Stalled(_)) {

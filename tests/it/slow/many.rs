@@ -1,7 +1,10 @@
 //! Thousands of connections that do nothing: each costs little, others do not notice, and nothing is left.
 
+use std::time::Duration;
+
 use tokio::task::JoinSet;
 
+use crate::support::load::Load;
 use crate::support::open::cookie;
 use crate::support::process::{fitting, is_thorough};
 use crate::support::raw::Door;
@@ -93,7 +96,7 @@ async fn websockets() {
             async move { door.websocket("/ws", &cookie).await }
         })
         .await;
-        assert_eq!(gateway.metric("portcullis_tunnels_open").await, count as f64);
+        gateway.metric_is("portcullis_tunnels_open", |open| open == count as f64).await;
         if round == 0 {
             let each = each(&gateway, before, count);
             let waits = Probe::run(&gateway, PROBE).await;
@@ -105,4 +108,48 @@ async fn websockets() {
         }
     })
     .await;
+}
+
+/// Whoever holds all connections that may be open keeps nobody out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_is_let_in_for_who_is_idle() {
+    const ALL: usize = 60;
+    let upstream = Upstream::answering(|request| match request.header("upgrade") {
+        Some(_) => Reply::websocket(request),
+        None => Reply::ok("hello"),
+    });
+    let gateway = Gateway::builder()
+        .set("server", "max_connections", &ALL.to_string())
+        .upstream("app", upstream.addr())
+        .public("/public/", "app")
+        .private("/", "app")
+        .start();
+    let client = gateway.signed_in("alice").await;
+    let mut socket = Raw::websocket(&gateway, &client, "/ws").await;
+    drop(client);
+    let door = Door::of(&gateway);
+    let busy = Load::paced(&gateway.client(), "/public/busy", 1, Duration::from_millis(50));
+    busy.further(1).await;
+    let open = "portcullis_connections_open";
+    let free = ALL - gateway.metric(open).await as usize;
+    let idle = opened(free, || {
+        let door = door.clone();
+        async move {
+            let mut raw = door.raw().await;
+            raw.get("/public/x", &door.host, "").await.expect(200);
+            raw
+        }
+    })
+    .await;
+    // Sooner than idle connections end by themselves.
+    let waits = Probe::run(&gateway, PROBE).await;
+    println!("all {ALL} connections were taken: {waits}");
+    let closed = gateway.metric("portcullis_connections_over_cap_total").await;
+    assert!(closed >= 1.0, "{closed} were closed");
+    assert!(gateway.metric(open).await <= (ALL + 2) as f64);
+    // Who is at work notices nothing.
+    socket.echo("still here").await;
+    let answers = busy.end().await;
+    assert_eq!(answers.with(200), answers.len(), "{}", answers.tally());
+    drop(idle);
 }
