@@ -147,6 +147,7 @@ fn work(
         let shutdown = CancellationToken::new();
         let ticks = Ticks::start().map_err(failure)?;
         let clockwork = tokio::task::spawn_local(Rc::clone(&worker).run(ticks));
+        let relief = tokio::task::spawn_local(relieve(Rc::clone(&worker), door.gate.clone()));
         for (socket, listen) in listeners {
             let socket = tokio::net::TcpListener::from_std(socket).map_err(failure)?;
             let (door, worker) = (door.clone(), Rc::clone(&worker));
@@ -173,10 +174,28 @@ fn work(
             _ = stages.wait_for(|stage| *stage == Stage::Halt) => {}
         }
         clockwork.abort();
+        relief.abort();
         worker.flush();
         Ok(())
     });
     local.block_on(&runtime, work).map_err(failure)?
+}
+
+/// How often a worker looks whether connections wait to be let in, and how many idle ones it closes for them
+/// each time: few enough that clients which connect again do not come all at once.
+const RELIEF: (Duration, usize) = (Duration::from_millis(100), 32);
+
+/// Closes idle connections while others wait to be let in: whoever holds many keeps nobody out.
+async fn relieve(worker: Rc<Worker>, gate: ConnectionGate) {
+    let (period, most) = RELIEF;
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if gate.waiting() > 0 {
+            worker.make_room(most);
+        }
+    }
 }
 
 /// One accepted connection, until it ends.

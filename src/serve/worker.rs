@@ -132,6 +132,13 @@ impl Worker {
         self.stop.stop();
     }
 
+    /// Closes up to `most` connections, those that have been idle longest: others wait to be let in.
+    pub fn make_room(&self, most: usize) {
+        for _ in 0..self.stop.shed(most, self.timer.now()) {
+            self.metrics.over_cap();
+        }
+    }
+
     /// Connections and tunnels that are still open.
     pub fn open(&self) -> usize {
         self.stop.open()
