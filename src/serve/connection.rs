@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 use super::body::Body;
 use super::cookie::Recall;
+use super::frames::Metered;
 use super::host::Host;
 use super::http1;
 use super::pipeline;
@@ -216,6 +217,7 @@ where
             .max_send_buf_size(64 << 10)
             .keep_alive_interval(Some(Duration::from_secs(30)))
             .keep_alive_timeout(Duration::from_secs(20));
+        let io = Metered::new(io, &connection.worker, connection.arrival.peer, limits.streams);
         let serving = builder.serve_connection(TokioIo::new(io), service);
         // Boxed, or every HTTP/1.1 connection would keep room for the state of HTTP/2.
         Box::pin(run(serving, &connection, limits)).await;
@@ -362,6 +364,8 @@ impl Guard {
             (self.phase, self.served) = (phase, served);
             self.member.set_idle((phase == Phase::Idle).then(|| connection.worker.timer.now()));
             match phase {
+                // Answers are sent by tasks of their own, which do not wake this one when they find no room.
+                Phase::Busy if connection.arrival.h2 => self.deadline.reset(LOOK),
                 Phase::Busy => self.deadline.disarm(),
                 Phase::Head => self.deadline.reset(limits.head),
                 Phase::Idle if self.asked => self.deadline.reset(FAREWELL),
@@ -373,7 +377,13 @@ impl Guard {
             }
         }
         let unwanted = self.member.gives_way() && phase == Phase::Idle;
-        if phase == Phase::Busy || self.deadline.poll(cx).is_pending() && !unwanted {
+        let is_unheeded = phase == Phase::Busy && !connection.arrival.h2;
+        if is_unheeded || self.deadline.poll(cx).is_pending() && !unwanted {
+            return Verdict::GoOn;
+        }
+        if phase == Phase::Busy {
+            self.deadline.reset(LOOK);
+            let _ = self.deadline.poll(cx);
             return Verdict::GoOn;
         }
         if matches!(phase, Phase::Stalled(_)) {

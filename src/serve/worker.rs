@@ -15,7 +15,7 @@ use crate::log::AccessLog;
 use crate::metrics::{HandshakeFailure, OpenKind, UpstreamMetrics, WorkerMetrics};
 use crate::secret::random;
 use crate::session::{Authority, Streams};
-use crate::timer::{TICK, Ticks, Timer};
+use crate::timer::{TICK, Timer};
 use crate::upstream::Client;
 
 /// What all workers share, and what each gets for itself.
@@ -86,19 +86,8 @@ impl Worker {
         }))
     }
 
-    /// Runs the worker's clockwork by `ticks` until the future is dropped.
-    pub async fn run(self: Rc<Self>, mut ticks: Ticks) {
-        loop {
-            if let Err(error) = ticks.next().await {
-                tracing::error!(%error, "a worker's clock");
-                // Late rather than never, and not as fast as the machine can.
-                tokio::time::sleep(TICK).await;
-            }
-            self.tick();
-        }
-    }
-
-    fn tick(&self) {
+    /// Does what is due; to be called at each of its [`Ticks`](crate::timer::Ticks).
+    pub fn tick(&self) {
         self.timer.tick();
         self.streams.sweep(self.clock.now());
         self.metrics.now_open(OpenKind::Request, self.in_flight.get());
