@@ -119,6 +119,17 @@ async fn pages_may_be_left_and_uploads_be_of_small_pieces() {
             back.flat_map(|stream| frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())).collect();
         h2.send(&back).await;
     }
+    // All of a page before it was looked at.
+    let head = block(&get(&host, "/hang/picture"));
+    let mut bytes = Vec::new();
+    for stream in (stream..stream + 200).step_by(2) {
+        bytes.extend(frame(HEADERS, END_HEADERS | END_STREAM, stream, &head));
+    }
+    for stream in (stream..stream + 200).step_by(2) {
+        bytes.extend(frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()));
+    }
+    h2.send(&bytes).await;
+    stream += 200;
     // As a stream of small messages.
     let mut fields = get(&host, "/public/upload");
     fields[0].1 = "POST";
