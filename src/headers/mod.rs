@@ -57,7 +57,20 @@ impl Rules {
 
     /// Removes what ends here and what a client may not send.
     fn clean(&self, headers: &mut HeaderMap) {
-        if remove(headers, |name| is_hop_by_hop(name) || self.is_forged(name)) {
+        // Most requests have nothing that goes.
+        let goes = |name: &str| is_hop_by_hop(name) || self.is_forged(name);
+        let stays = |name: &HeaderName| {
+            // Any name may be that of an identity header.
+            if is_usual(name) {
+                !self.guarded.contains(name.as_str())
+            } else {
+                !goes(name.as_str())
+            }
+        };
+        if headers.keys().all(stays) {
+            return;
+        }
+        if remove(headers, goes) {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
     }
@@ -71,6 +84,27 @@ impl Rules {
     pub fn identity_names(&self) -> impl Iterator<Item = &str> {
         self.identity.names()
     }
+}
+
+/// Names that most requests have: neither hop-by-hop nor forged, which need not be found out each time.
+fn is_usual(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::ACCEPT
+            | header::ACCEPT_ENCODING
+            | header::ACCEPT_LANGUAGE
+            | header::CACHE_CONTROL
+            | header::CONTENT_LENGTH
+            | header::CONTENT_TYPE
+            | header::COOKIE
+            | header::HOST
+            | header::IF_MODIFIED_SINCE
+            | header::IF_NONE_MATCH
+            | header::ORIGIN
+            | header::RANGE
+            | header::REFERER
+            | header::USER_AGENT
+    )
 }
 
 /// Whether a (lower-case) header name is made of letters, digits and `-` only. Others are dropped:

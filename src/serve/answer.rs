@@ -21,13 +21,6 @@ pub(super) struct Response {
     pub(super) body: Body,
 }
 
-impl Response {
-    /// The same as the http crate has it.
-    pub(super) fn into_http(self) -> http::Response<Body> {
-        self.head.into_response().map(|()| self.body)
-    }
-}
-
 /// An app's answer, which lives as long as its session.
 pub(super) fn app_response(
     answer: crate::upstream::Answer,

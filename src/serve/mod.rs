@@ -13,6 +13,7 @@ mod forward;
 pub mod frames;
 mod host;
 pub mod http1;
+mod http2;
 mod mount;
 mod own;
 mod pipeline;

@@ -143,9 +143,9 @@ impl Worker {
         self.access.borrow_mut().flush();
     }
 
-    /// Gives the value of `Date`, at most a tick late.
-    pub(super) fn with_date(&self, write: impl FnOnce(&[u8])) {
-        self.date.at(self.timer.now().seconds(), write);
+    /// The value of `Date`, at most a tick late.
+    pub(super) fn date(&self) -> HeaderValue {
+        self.date.at(self.timer.now().seconds())
     }
 
     pub(super) fn request_id(&self) -> HeaderValue {

@@ -61,9 +61,8 @@ impl<'a> Answer<'a> {
             && !connection.is_closing()
             && !encode::asks_to_close(&head);
         let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
-        connection.worker.with_date(|date| {
-            encode::write(&head, asked, sending, keep, date, transport.output.text());
-        });
+        let date = connection.worker.date();
+        encode::write(&head, asked, sending, keep, date.as_bytes(), transport.output.text());
         Self {
             connection,
             body: Some(body),
