@@ -3,48 +3,54 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
-use http::{Method, Response, StatusCode};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, StatusCode};
 
 use super::body::Body;
 use super::carrier::sign_in;
 use super::exchange::Exchange;
 use super::own::strip;
 use crate::api::{Carrier, Context, Dialect, Fault, Reply};
+use crate::headers::{AnswerHead, Fields};
 use crate::metrics::RequestKind;
 use crate::session::Entry;
 
+/// An answer on its way out.
+pub(super) struct Response {
+    pub(super) head: AnswerHead,
+    pub(super) body: Body,
+}
+
+/// An app's answer, which lives as long as its session.
 pub(super) fn app_response(
-    response: Response<crate::upstream::ResponseBody>,
+    answer: crate::upstream::Answer,
     mut exchange: Box<Exchange>,
-) -> Response<Body> {
-    let (mut parts, body) = response.into_parts();
-    exchange.status = parts.status.as_u16();
-    parts.version = exchange.version;
+) -> Response {
+    let crate::upstream::Answer { mut head, body, .. } = answer;
+    exchange.status = head.status.as_u16();
     let session = exchange.live.as_ref().filter(|_| exchange.kind == RequestKind::SignedIn);
-    if session.is_some() && !parts.headers.contains_key(header::CACHE_CONTROL) {
-        // An answer made for one person must not be kept for others.
-        parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+    if session.is_some() {
+        head.keep_private();
     }
     let entry = session.map(|live| exchange.connection().enter(live.pulse()));
     let late = entry.as_ref().is_some_and(Entry::is_over);
-    if late && exchange.method.is_safe() && parts.status != StatusCode::SWITCHING_PROTOCOLS {
+    if late && exchange.method.is_safe() && head.status != StatusCode::SWITCHING_PROTOCOLS {
         // It ended just now: nothing is sent yet, and a cut would say less than a refusal.
         exchange.stale = true;
         return refusal(&sign_in(None), exchange);
     }
-    Response::from_parts(parts, Body::app(body, entry, late, exchange))
+    Response { head, body: Body::app(body, entry, late, exchange) }
 }
 
 /// A fault as the dialect of its place words it.
-pub(super) fn refusal(fault: &Fault, mut exchange: Box<Exchange>) -> Response<Body> {
+pub(super) fn refusal(fault: &Fault, mut exchange: Box<Exchange>) -> Response {
     exchange.code = Some(fault.code);
     let reply = word(fault, &exchange);
     own_response(reply, exchange)
 }
 
 /// Makes an own answer a response: cookie, security headers, length.
-pub(super) fn own_response(reply: Reply, mut exchange: Box<Exchange>) -> Response<Body> {
+pub(super) fn own_response(reply: Reply, mut exchange: Box<Exchange>) -> Response {
     let view = Rc::clone(&exchange.view);
     let site = &view.site;
     exchange.status = reply.status.as_u16();
@@ -53,9 +59,7 @@ pub(super) fn own_response(reply: Reply, mut exchange: Box<Exchange>) -> Respons
     } else if exchange.route.is_none() {
         exchange.kind = RequestKind::Own;
     }
-    let mut response = Response::new(());
-    *response.status_mut() = reply.status;
-    let headers = response.headers_mut();
+    let mut headers = HeaderMap::new();
     headers.extend(reply.headers);
     let cookie = match &reply.carrier {
         Carrier::Issue(token) => site.cookie.issue(token, site.lifetime.as_secs()),
@@ -78,7 +82,8 @@ pub(super) fn own_response(reply: Reply, mut exchange: Box<Exchange>) -> Respons
     } else {
         reply.body
     };
-    response.map(|()| Body::own(body, exchange))
+    let head = AnswerHead { status: reply.status, reason: None, fields: Fields::Map(headers) };
+    Response { head, body: Body::own(body, exchange) }
 }
 
 /// Has a fault worded by the dialect that the request belongs to.

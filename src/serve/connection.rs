@@ -1,7 +1,6 @@
 //! One connection: HTTP/1.1 or HTTP/2 as agreed in the handshake, bounded in time.
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::fmt;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -10,28 +9,22 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderValue, Response};
-use http_body::Body as _;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
-use super::body::Body;
 use super::cookie::Recall;
+use super::frames::Metered;
 use super::host::Host;
-use super::http1;
-use super::pipeline;
 use super::site::Limits;
-use super::size;
 use super::stop::Member;
 use super::worker::Worker;
+use super::{http1, http2};
 use crate::clock::UnixMs;
 use crate::headers::Forwarding;
 use crate::session::{Entry, Pulse};
 use crate::timer::Deadline;
-use crate::upstream::{Incoming, Upgraded};
+use crate::upstream::Upgraded;
 
 /// How long an idle HTTP/2 connection stays open after its GOAWAY.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -203,21 +196,8 @@ where
     });
     drop(view);
     if h2 {
-        let service = service(&connection);
-        let mut builder = http2::Builder::new(LocalExec);
-        builder
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(limits.streams)
-            .max_header_list_size(
-                u32::try_from(limits.heads.head.saturating_mul(size::READ)).unwrap_or(u32::MAX),
-            )
-            .initial_stream_window_size(256 << 10)
-            .initial_connection_window_size(1 << 20)
-            .max_pending_accept_reset_streams(20)
-            .max_send_buf_size(64 << 10)
-            .keep_alive_interval(Some(Duration::from_secs(30)))
-            .keep_alive_timeout(Duration::from_secs(20));
-        let serving = builder.serve_connection(TokioIo::new(io), service);
+        let io = Metered::new(io, &connection.worker, connection.arrival.peer, limits.streams);
+        let serving = http2::serve(io, Rc::clone(&connection), &limits);
         // Boxed, or every HTTP/1.1 connection would keep room for the state of HTTP/2.
         Box::pin(run(serving, &connection, limits)).await;
     } else {
@@ -225,25 +205,6 @@ where
         let serving = Http1 { serving, connection: Rc::clone(&connection) };
         run(serving, &connection, limits).await;
     }
-}
-
-fn service(
-    connection: &Rc<Connection>,
-) -> impl hyper::service::Service<
-    http::Request<hyper::body::Incoming>,
-    Response = Response<Body>,
-    Error = Infallible,
-    Future = impl Future<Output = Result<Response<Body>, Infallible>> + use<>,
-> + use<> {
-    let connection = Rc::clone(connection);
-    service_fn(move |request: http::Request<hyper::body::Incoming>| {
-        let (parts, body) = request.into_parts();
-        let body = if body.is_end_stream() { Incoming::Empty } else { Incoming::Http2(body) };
-        let begun = pipeline::begin(connection.begin(), Box::new(parts), body, None);
-        // Boxed: hyper hands it from place to place, and each time all of it would be copied.
-        let answering = Box::pin(pipeline::handle(begun));
-        async move { Ok(answering.await) }
-    })
 }
 
 /// What a connection is waiting for.
@@ -260,7 +221,7 @@ enum Phase {
 }
 
 /// A connection that can be asked to end after what it does.
-trait Graceful: Future {
+pub(super) trait Graceful: Future {
     fn finish(self: Pin<&mut Self>);
 }
 
@@ -281,20 +242,6 @@ impl<F: Future> Future for Http1<F> {
 impl<F: Future> Graceful for Http1<F> {
     fn finish(self: Pin<&mut Self>) {
         self.connection.closing.set(true);
-    }
-}
-
-impl<IO, S, B> Graceful for http2::Connection<IO, S, LocalExec>
-where
-    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = B>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    IO: hyper::rt::Read + hyper::rt::Write + Unpin,
-    B: http_body::Body + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    LocalExec: hyper::rt::bounds::Http2ServerConnExec<S::Future, B>,
-{
-    fn finish(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
     }
 }
 
@@ -412,19 +359,5 @@ impl<E: std::fmt::Display> LogEnd for Result<(), E> {
         if let Err(error) = self {
             tracing::debug!(%error, "connection");
         }
-    }
-}
-
-/// Runs hyper's tasks on the worker that the connection belongs to.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LocalExec;
-
-impl<F> hyper::rt::Executor<F> for LocalExec
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
-    fn execute(&self, task: F) {
-        drop(tokio::task::spawn_local(task));
     }
 }

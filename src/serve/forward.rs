@@ -18,7 +18,7 @@ use super::worker::Worker;
 use super::{tunnel, whoami};
 use crate::api::{Fault, Reply};
 use crate::clock::Moment;
-use crate::headers::{Forwarding, Hop, Stamped, clean_response};
+use crate::headers::{Forwarding, Hop, Stamped};
 use crate::metrics::{UpstreamMetrics, UpstreamOutcome};
 use crate::policy::Permit;
 use crate::upstream::{Error, Protocol, RequestBody, Upstream};
@@ -125,7 +125,7 @@ pub(super) fn receive(
     sent: Sent,
 ) -> Outcome {
     let Sent { worker, upstream, counts, upgrade, permit, at } = sent;
-    let answer = answer.map_err(|error| {
+    let mut answer = answer.map_err(|error| {
         counts.outcome(outcome(&error));
         unanswered(exchange, &error)
     })?;
@@ -136,12 +136,11 @@ pub(super) fn receive(
     if answer.retried {
         counts.outcome(UpstreamOutcome::Retried);
     }
-    let mut response = answer.response;
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(app) = answer.tunnel.filter(|_| upgrade) else {
+    if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {
+        let Some(tunnel) = answer.tunnel.take().filter(|_| upgrade) else {
             return Err(unanswered(exchange, &Error::BadResponse("unasked 101".to_owned())));
         };
-        return tunnel::open(exchange, response, app, &upstream, &permit);
+        return tunnel::open(exchange, answer, tunnel, &upstream, &permit);
     }
     let is_over = permit.session().is_some_and(|live| live.pulse().is_over(now.unix));
     if exchange.method.is_safe() && is_over {
@@ -149,8 +148,8 @@ pub(super) fn receive(
         exchange.stale = true;
         return Err(sign_in(None));
     }
-    clean_response(&mut response, exchange.view.site.cookie.as_str());
-    Ok(Answer::App(Box::new(response)))
+    answer.head.clean(exchange.view.site.cookie.as_str());
+    Ok(Answer::App(Box::new(answer)))
 }
 
 fn is_grpc(content_type: &HeaderValue) -> bool {

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Response, StatusCode, Version};
+use http::{HeaderMap, Method, StatusCode, Version};
 
-use super::answer::{app_response, own_response, refusal};
-use super::body::Body;
+use super::answer::{Response, app_response, own_response, refusal};
 use super::carrier::{Seen, ask, look, sign_in, take_token};
 use super::connection::Active;
 use super::exchange::Exchange;
@@ -39,7 +38,7 @@ pub(super) type Outcome = Result<Answer, Box<Fault>>;
 #[derive(Debug)]
 pub(super) enum Answer {
     Own(Reply),
-    App(Box<Response<crate::upstream::ResponseBody>>),
+    App(Box<crate::upstream::Answer>),
 }
 
 /// A request that has come in.
@@ -63,7 +62,7 @@ pub(super) fn begin(
 }
 
 /// Serves one request.
-pub(super) async fn handle(begun: Begun) -> Response<Body> {
+pub(super) async fn handle(begun: Begun) -> Response {
     let Begun { mut exchange, mut parts, upload } = begun;
     let admitted = admit(&mut exchange, &mut parts, upload).await;
     let outcome = match admitted {
@@ -80,7 +79,7 @@ pub(super) async fn handle(begun: Begun) -> Response<Body> {
         }
     };
     match outcome {
-        Ok(Answer::App(response)) => app_response(*response, exchange),
+        Ok(Answer::App(answer)) => app_response(*answer, exchange),
         Ok(Answer::Own(reply)) => own_response(reply, exchange),
         Err(fault) => refusal(&fault, exchange),
     }

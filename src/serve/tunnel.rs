@@ -5,28 +5,29 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 
 use super::exchange::Exchange;
 use super::pipeline::{Answer, Outcome};
 use crate::api::Fault;
-use crate::headers::clean_response;
+use crate::headers::{AnswerHead, Fields, clean_answer};
 use crate::metrics::OpenKind;
 use crate::policy::Permit;
-use crate::upstream::{Cut, ResponseBody, Upgraded, Upstream, tunnel};
+use crate::upstream::{self, Cut, Upgraded, Upstream};
 
 /// The app has agreed: answers 101 and lets the bytes flow.
 pub(super) fn open(
     exchange: &Exchange,
-    mut response: Response<ResponseBody>,
-    app: Upgraded,
+    app: upstream::Answer,
+    tunnel: Upgraded,
     upstream: &Arc<Upstream>,
     permit: &Permit,
 ) -> Outcome {
     let routes = exchange.view.site.table.router.routes();
     let passive = exchange.route.and_then(|index| routes.iter().find(|route| route.index == index));
     let passive = passive.is_some_and(|route| route.passive);
-    let agreed = response.headers().get(header::UPGRADE);
+    let mut headers = app.head.fields.into_map();
+    let agreed = headers.get(header::UPGRADE);
     if !agreed.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket")) {
         let detail = "The app switched to another protocol than the one asked for.";
         let fault = Fault::new(StatusCode::BAD_GATEWAY, "bad-upstream-response", detail);
@@ -64,14 +65,14 @@ pub(super) fn open(
                 entry.note();
             }
         };
-        if let Err(error) = tunnel(client, app, cut, sent, &worker.timer, idle).await {
+        if let Err(error) = upstream::tunnel(client, tunnel, cut, sent, &worker.timer, idle).await {
             tracing::debug!(%error, "a tunnel broke off");
         }
         drop(connection);
     });
-    clean_response(&mut response, exchange.view.site.cookie.as_str());
-    let headers = response.headers_mut();
+    clean_answer(&mut headers, exchange.view.site.cookie.as_str());
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    Ok(Answer::App(Box::new(response)))
+    let head = AnswerHead { fields: Fields::Map(headers), ..app.head };
+    Ok(Answer::App(Box::new(upstream::Answer { head, ..app })))
 }

@@ -86,17 +86,8 @@ impl Worker {
         }))
     }
 
-    /// Runs the worker's clockwork until the future is dropped.
-    pub async fn run(self: Rc<Self>) {
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            self.tick();
-        }
-    }
-
-    fn tick(&self) {
+    /// Does what is due; to be called at each of its [`Ticks`](crate::timer::Ticks).
+    pub fn tick(&self) {
         self.timer.tick();
         self.streams.sweep(self.clock.now());
         self.metrics.now_open(OpenKind::Request, self.in_flight.get());
@@ -152,9 +143,9 @@ impl Worker {
         self.access.borrow_mut().flush();
     }
 
-    /// Gives the value of `Date`, at most a tick late.
-    pub(super) fn with_date(&self, write: impl FnOnce(&[u8])) {
-        self.date.at(self.timer.now().seconds(), write);
+    /// The value of `Date`, at most a tick late.
+    pub(super) fn date(&self) -> HeaderValue {
+        self.date.at(self.timer.now().seconds())
     }
 
     pub(super) fn request_id(&self) -> HeaderValue {

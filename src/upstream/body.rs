@@ -29,6 +29,9 @@ pub enum BodyError {
     /// The same on an HTTP/1.1 connection.
     #[error(transparent)]
     Read(io::Error),
+    /// The same on a stream of a client's HTTP/2 connection.
+    #[error("{0}")]
+    Stream(#[source] h2::Error),
     /// The sender was silent for too long.
     #[error("the body was silent for too long")]
     Idle,
@@ -262,7 +265,7 @@ impl Body for ResponseBody {
             Poll::Ready(Some(Err(error))) => {
                 // Broken off: the link must not carry another request.
                 self.lease = None;
-                // Told a turn later: hyper drops what it has not yet written when a body fails, and the
+                // Told a turn later: h2 drops what it has not yet written when a stream is reset, and the
                 // client would not even see the head.
                 self.broken = Some(error);
                 cx.waker().wake_by_ref();

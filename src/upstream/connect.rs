@@ -190,7 +190,11 @@ fn of_user(error: &hyper::Error) -> Error {
     match body {
         Some(BodyError::Idle | BodyError::Slow(_)) => Error::ClientBody { late: true },
         Some(
-            BodyError::App(_) | BodyError::Broken(_) | BodyError::Read(_) | BodyError::SessionOver,
+            BodyError::App(_)
+            | BodyError::Broken(_)
+            | BodyError::Read(_)
+            | BodyError::Stream(_)
+            | BodyError::SessionOver,
         ) => Error::ClientBody { late: false },
         None => Error::BadResponse(error.to_string()),
     }

@@ -8,7 +8,7 @@ use super::body::{Answering, RequestBody, ResponseBody};
 use super::connect::{Link, send_http2};
 use super::pool::Pool;
 use super::{Answer, Client, Error, Failure, is_idempotent, lease};
-use crate::headers::Stamped;
+use crate::headers::{AnswerHead, Fields, Stamped};
 
 impl Client {
     /// As [`Client::send`].
@@ -34,9 +34,11 @@ impl Client {
                 Some(Ok(response)) => {
                     deadline.reset(upstream.settings.idle);
                     lease.worked();
-                    let response = response
-                        .map(|body| ResponseBody::new(Answering::Http2(body), lease, deadline));
-                    return Ok(Answer { response, tunnel: None, retried });
+                    let (parts, body) = response.into_parts();
+                    let fields = Fields::Map(parts.headers);
+                    let head = AnswerHead { status: parts.status, reason: None, fields };
+                    let body = ResponseBody::new(Answering::Http2(body), lease, deadline);
+                    return Ok(Answer { head, body, tunnel: None, retried });
                 }
                 Some(Err((failure, unsent))) => (failure, unsent.map(Box::new)),
                 None => (Failure::late(upstream.settings.first_byte), None),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -23,7 +23,58 @@ pub enum Incoming {
     /// From an HTTP/1.1 connection.
     Http1(Box<dyn ClientBody>),
     /// A stream of an HTTP/2 connection.
-    Http2(hyper::body::Incoming),
+    Http2(StreamBody),
+}
+
+/// A body on a stream of an HTTP/2 connection. h2 holds it to the length that the head says.
+#[derive(Debug)]
+pub struct StreamBody {
+    stream: h2::RecvStream,
+    /// Bytes to come, as the head says.
+    length: Option<u64>,
+    /// Whether only trailers may follow.
+    read: bool,
+}
+
+impl StreamBody {
+    /// The body on `stream`, of which the head says that it has `length` bytes.
+    pub fn new(stream: h2::RecvStream, length: Option<u64>) -> Self {
+        Self { stream, length, read: false }
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if !self.read
+            && let Some(data) = ready!(self.stream.poll_data(cx))
+        {
+            return Poll::Ready(self.take(data));
+        }
+        self.read = true;
+        let trailers = ready!(self.stream.poll_trailers(cx));
+        Poll::Ready(match trailers {
+            Ok(trailers) => trailers.map(|trailers| Ok(Frame::trailers(trailers))),
+            Err(error) => stopped(error),
+        })
+    }
+
+    fn take(&mut self, data: Result<Bytes, h2::Error>) -> Option<Result<Frame<Bytes>, h2::Error>> {
+        let data = match data {
+            Ok(data) => data,
+            Err(error) => return stopped(error),
+        };
+        // The client may send as much again. Fails when the stream is gone, which is told next.
+        let _ = self.stream.flow_control().release_capacity(data.len());
+        let count = u64::try_from(data.len()).unwrap_or(u64::MAX);
+        self.length = self.length.map(|length| length.saturating_sub(count));
+        Some(Ok(Frame::data(data)))
+    }
+}
+
+/// Without an error a reset says only that the rest is not needed (RFC 9113 section 8.1).
+fn stopped<T>(error: h2::Error) -> Option<Result<T, h2::Error>> {
+    if error.reason() == Some(h2::Reason::NO_ERROR) { None } else { Some(Err(error)) }
 }
 
 impl Body for Incoming {
@@ -37,7 +88,7 @@ impl Body for Incoming {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Read),
-            Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Broken),
+            Self::Http2(body) => body.poll_frame(cx).map_err(BodyError::Stream),
         }
     }
 
@@ -45,7 +96,7 @@ impl Body for Incoming {
         match self {
             Self::Empty => true,
             Self::Http1(body) => body.is_end_stream(),
-            Self::Http2(body) => body.is_end_stream(),
+            Self::Http2(body) => body.stream.is_end_stream(),
         }
     }
 
@@ -53,7 +104,7 @@ impl Body for Incoming {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Http1(body) => body.size_hint(),
-            Self::Http2(body) => body.size_hint(),
+            Self::Http2(body) => body.length.map_or(SizeHint::default(), SizeHint::with_exact),
         }
     }
 }

@@ -17,15 +17,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Response, StatusCode};
+use http::{Method, StatusCode};
 
-use crate::headers::Stamped;
+use crate::headers::{AnswerHead, Stamped};
 use crate::timer::{Deadline, Timer};
 
 pub use self::address::{Address, check_health};
 pub use self::body::{BodyError, RequestBody, ResponseBody};
 pub use self::http1::Broken;
-pub use self::incoming::{ClientBody, Incoming};
+pub use self::incoming::{ClientBody, Incoming, StreamBody};
 pub use self::settings::{Health, Protocol, Settings};
 pub use self::upgrade::{Cut, Duplex, Upgraded, tunnel};
 
@@ -84,8 +84,10 @@ pub enum Error {
 /// An answer and how it was got.
 #[derive(Debug)]
 pub struct Answer {
-    /// The response; hop-by-hop headers are still in it.
-    pub response: Response<ResponseBody>,
+    /// Its head; hop-by-hop headers are still in it.
+    pub head: AnswerHead,
+    /// Its body.
+    pub body: ResponseBody,
     /// What became of the connection when the answer is a 101.
     pub tunnel: Option<Upgraded>,
     /// Whether a second attempt was needed.
@@ -197,23 +199,23 @@ impl Client {
         lease: Lease,
         mut silence: Deadline,
     ) -> Result<Answer, Error> {
-        if begun.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if begun.answer.status == StatusCode::SWITCHING_PROTOCOLS {
             if !stamped.is_upgrade() {
                 let what = "101 that nobody asked for";
                 lease.failed();
                 return Err(Error::BadResponse(what.to_owned()));
             }
             lease.worked();
-            let (response, tunnel) = connection.into_tunnel(begun).ok_or(Error::Reset)?;
-            let response = response.map(|()| ResponseBody::empty(silence));
-            return Ok(Answer { response, tunnel: Some(tunnel), retried: false });
+            let (head, tunnel) = connection.into_tunnel(begun).ok_or(Error::Reset)?;
+            let body = ResponseBody::empty(silence);
+            return Ok(Answer { head, body, tunnel: Some(tunnel), retried: false });
         }
         lease.worked();
         silence.reset(lease.upstream().settings.idle);
         let request = std::mem::replace(stamped.body_mut(), RequestBody::empty());
-        let (response, body) = connection.into_body(begun, request);
-        let response = response.map(|()| ResponseBody::new(Answering::Http1(body), lease, silence));
-        Ok(Answer { response, tunnel: None, retried: false })
+        let (head, body) = connection.into_body(begun, request);
+        let body = ResponseBody::new(Answering::Http1(body), lease, silence);
+        Ok(Answer { head, body, tunnel: None, retried: false })
     }
 
     fn pool(&self, upstream: &Arc<Upstream>) -> Rc<Pool> {

@@ -5,12 +5,13 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http::{Response, StatusCode};
+use http::StatusCode;
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::encode::{self, Asked, Sending};
 use super::transport::Transport;
+use crate::serve::answer::Response;
 use crate::serve::body::Body;
 use crate::serve::connection::Connection;
 
@@ -46,23 +47,22 @@ pub(super) enum Next {
 impl<'a> Answer<'a> {
     /// Puts the head into the transport.
     pub(super) fn begin<IO>(
-        response: Response<Body>,
+        response: Response,
         asked: Asked,
         connection: &'a Connection,
         transport: &mut Transport<IO>,
     ) -> Self {
-        let (parts, body) = response.into_parts();
-        let sending = asked.sending(parts.status, body.size_hint().exact());
+        let Response { head, body } = response;
+        let sending = asked.sending(head.status, body.size_hint().exact());
         let follows = transport.begin_answer();
         let keep = asked.keep
             && follows
             && sending != Sending::Close
             && !connection.is_closing()
-            && !encode::asks_to_close(&parts);
-        let switching = parts.status == StatusCode::SWITCHING_PROTOCOLS;
-        connection.worker.with_date(|date| {
-            encode::write(&parts, asked, sending, keep, date, transport.output.text());
-        });
+            && !encode::asks_to_close(&head);
+        let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
+        let date = connection.worker.date();
+        encode::write(&head, asked, sending, keep, date.as_bytes(), transport.output.text());
         Self {
             connection,
             body: Some(body),

@@ -3,9 +3,9 @@
 use std::io::Write as _;
 
 use http::header;
-use http::response::Parts;
 use http::{StatusCode, Version};
-use hyper::ext::ReasonPhrase;
+
+use crate::headers::{AnswerHead, Fields, Kind};
 
 /// How the body of an answer goes out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,34 +47,46 @@ fn is_bodyless(status: StatusCode) -> bool {
     status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// Whether an answer asks for the end of the connection.
-pub(super) fn asks_to_close(parts: &Parts) -> bool {
-    let connection = parts.headers.get(header::CONNECTION);
+/// Whether an own answer asks for the end of the connection.
+pub(super) fn asks_to_close(head: &AnswerHead) -> bool {
+    let Fields::Map(headers) = &head.fields else { return false };
+    let connection = headers.get(header::CONNECTION);
     connection.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }
 
 /// Writes the head of an answer. `date` is the time as HTTP writes it.
 pub(super) fn write(
-    parts: &Parts,
+    head: &AnswerHead,
     asked: Asked,
     sending: Sending,
     keep: bool,
     date: &[u8],
     out: &mut Vec<u8>,
 ) {
-    status_line(parts, asked, out);
-    let switching = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+    status_line(head, asked, out);
+    let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
     let mut dated = false;
-    for (name, value) in &parts.headers {
-        match *name {
+    let mut write = |kind, name: &[u8], value: &[u8]| {
+        match kind {
             // The answer to a HEAD says how long that to a GET would be.
-            header::CONTENT_LENGTH if !asked.head || is_bodyless(parts.status) => continue,
-            header::CONNECTION if !switching => continue,
-            header::TRANSFER_ENCODING => continue,
-            header::DATE => dated = true,
+            Kind::ContentLength if !asked.head || is_bodyless(head.status) => return,
+            Kind::Connection if !switching => return,
+            Kind::TransferEncoding => return,
+            Kind::Date => dated = true,
             _ => {}
         }
-        field(out, name.as_str(), value.as_bytes());
+        field(out, name, value);
+    };
+    match &head.fields {
+        Fields::Map(headers) => {
+            for (name, value) in headers {
+                let name = name.as_str().as_bytes();
+                write(Kind::of(name), name, value.as_bytes());
+            }
+        }
+        Fields::Lines(lines) => {
+            lines.iter().for_each(|(kind, name, value)| write(kind, name, value))
+        }
     }
     match sending {
         Sending::Length(length) => {
@@ -91,26 +103,26 @@ pub(super) fn write(
         out.extend_from_slice(b"connection: keep-alive\r\n");
     }
     if !dated {
-        field(out, "date", date);
+        field(out, b"date", date);
     }
     out.extend_from_slice(b"\r\n");
 }
 
-fn status_line(parts: &Parts, asked: Asked, out: &mut Vec<u8>) {
-    let reason = parts.extensions.get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
-    if parts.status == StatusCode::OK && reason.is_none() && !asked.old {
+fn status_line(head: &AnswerHead, asked: Asked, out: &mut Vec<u8>) {
+    let reason = head.reason.as_deref();
+    if head.status == StatusCode::OK && reason.is_none() && !asked.old {
         return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
     }
-    let canonical = || parts.status.canonical_reason().unwrap_or("<none>").as_bytes();
+    let canonical = || head.status.canonical_reason().unwrap_or("<none>").as_bytes();
     out.extend_from_slice(if asked.old { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
-    out.extend_from_slice(parts.status.as_str().as_bytes());
+    out.extend_from_slice(head.status.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(reason.unwrap_or_else(canonical));
     out.extend_from_slice(b"\r\n");
 }
 
-fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(name.as_bytes());
+fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");

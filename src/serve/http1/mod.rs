@@ -24,14 +24,14 @@ use std::time::Duration;
 
 use http::header::{self, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{Method, Request};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::answer::{Answer, Next};
 use self::body::RequestBody;
 use self::encode::Asked;
 use self::transport::{Ended, Transport};
-use super::body::Body;
+use super::answer::Response;
 use super::connection::Connection;
 use super::pipeline;
 use crate::api::worded_by;
@@ -136,7 +136,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Server<IO> {
     }
 
     /// The answer; `None` when the client leaves before there is one.
-    async fn answer(&self, begun: pipeline::Begun) -> Option<Response<Body>> {
+    async fn answer(&self, begun: pipeline::Begun) -> Option<Response> {
         let mut answering = pin!(pipeline::handle(begun));
         poll_fn(|cx| match answering.as_mut().poll(cx) {
             Poll::Ready(response) => Poll::Ready(Some(response)),

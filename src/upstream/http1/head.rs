@@ -5,13 +5,12 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Response, StatusCode, Version};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
 use httparse::{ParserConfig, Status};
-use hyper::ext::ReasonPhrase;
 use memchr::memmem;
 
-use crate::headers::Stamped;
+use crate::headers::{AnswerHead, Fields, Kind, Lines, Stamped};
 
 /// Bound on the bytes of an answer's head, and of all that come before the answer.
 pub(in crate::upstream) const HEAD: usize = 64 * 1024;
@@ -71,7 +70,7 @@ pub(super) enum Framing {
 /// A complete head.
 #[derive(Debug)]
 pub(super) struct Head {
-    pub(super) response: Response<()>,
+    pub(super) answer: AnswerHead,
     pub(super) framing: Framing,
     /// Whether the app lets the connection carry another request.
     pub(super) keep: bool,
@@ -111,7 +110,7 @@ impl Reader {
                 bytes.extend_from_slice(&taken);
                 return self.wait(bytes);
             };
-            let status = head.response.status();
+            let status = head.answer.status;
             if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
                 return Ok(Some(head));
             }
@@ -159,53 +158,24 @@ fn parse(bytes: &Bytes, to_head: bool) -> Result<Option<Head>, &'static str> {
     }
     let old = parsed.version == Some(0);
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
-    let mut response = Response::new(());
-    *response.status_mut() = status.ok_or("the status is no status")?;
-    if old {
-        *response.version_mut() = Version::HTTP_10;
-    }
+    let status = status.ok_or("the status is no status")?;
     let mut message = Message { keep: !old, ..Message::default() };
-    let mut headers = HeaderMap::with_capacity(parsed.headers.len() + 1);
+    let mut lines = Lines::new(bytes.clone(), parsed.headers.len());
     for field in parsed.headers.iter() {
-        let name = match usual(field.name) {
-            Some(name) => name,
-            None => {
-                HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| "a bad field name")?
-            }
-        };
-        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
-        let value = value.map_err(|_| "a bad field value")?;
-        if message.note(&name, value.as_bytes())? {
-            headers.append(name, value);
+        let kind = Kind::of(field.name.as_bytes());
+        if message.note(kind, field.value)? && !lines.push(kind, field.name.as_bytes(), field.value)
+        {
+            return Err("a field outside the head");
         }
     }
-    *response.headers_mut() = headers;
-    keep_reason(&mut response, parsed.reason);
-    let framing = message.framing(response.status(), to_head, old)?;
+    let reason = reason(status, parsed.reason).map(|reason| bytes.slice_ref(reason.as_bytes()));
+    let framing = message.framing(status, to_head, old)?;
     // What a 204 says of a body it cannot have may follow all the same.
-    let odd = response.status() == StatusCode::NO_CONTENT
+    let odd = status == StatusCode::NO_CONTENT
         && (message.chunked || message.length.is_some_and(|n| n > 0));
     let keep = message.keep && !odd && framing != Framing::Close;
-    Ok(Some(Head { response, framing, keep, rest: bytes.slice(length..) }))
-}
-
-/// Names of fields that most answers have, as they are usually written.
-fn usual(name: &str) -> Option<HeaderName> {
-    Some(match name {
-        "Date" | "date" => header::DATE,
-        "ETag" | "etag" => header::ETAG,
-        "Vary" | "vary" => header::VARY,
-        "Server" | "server" => header::SERVER,
-        "Connection" | "connection" => header::CONNECTION,
-        "Set-Cookie" | "set-cookie" => header::SET_COOKIE,
-        "Content-Type" | "content-type" => header::CONTENT_TYPE,
-        "Accept-Ranges" | "accept-ranges" => header::ACCEPT_RANGES,
-        "Cache-Control" | "cache-control" => header::CACHE_CONTROL,
-        "Last-Modified" | "last-modified" => header::LAST_MODIFIED,
-        "Content-Length" | "content-length" => header::CONTENT_LENGTH,
-        "Transfer-Encoding" | "transfer-encoding" => header::TRANSFER_ENCODING,
-        _ => return None,
-    })
+    let answer = AnswerHead { status, reason, fields: Fields::Lines(lines) };
+    Ok(Some(Head { answer, framing, keep, rest: bytes.slice(length..) }))
 }
 
 fn words(error: httparse::Error) -> &'static str {
@@ -221,13 +191,8 @@ fn words(error: httparse::Error) -> &'static str {
 }
 
 /// The app's own words for a status go on to clients that speak HTTP/1.1.
-fn keep_reason(response: &mut Response<()>, reason: Option<&str>) {
-    if let Some(reason) = reason.filter(|reason| !reason.is_empty())
-        && response.status().canonical_reason() != Some(reason)
-        && let Ok(reason) = ReasonPhrase::try_from(reason.as_bytes())
-    {
-        response.extensions_mut().insert(reason);
-    }
+fn reason(status: StatusCode, reason: Option<&str>) -> Option<&str> {
+    reason.filter(|reason| !reason.is_empty() && status.canonical_reason() != Some(reason))
 }
 
 /// What the fields say about the message itself.
@@ -240,28 +205,33 @@ struct Message {
 
 impl Message {
     /// Takes in what a field says; whether it says anything to those who read on.
-    fn note(&mut self, name: &HeaderName, value: &[u8]) -> Result<bool, &'static str> {
-        if *name == header::CONTENT_LENGTH {
-            if self.length.is_some() {
-                return Err("more than one Content-Length");
+    fn note(&mut self, kind: Kind, value: &[u8]) -> Result<bool, &'static str> {
+        match kind {
+            Kind::ContentLength => {
+                if self.length.is_some() {
+                    return Err("more than one Content-Length");
+                }
+                self.length = Some(decimal(value).ok_or("a bad Content-Length")?);
             }
-            self.length = Some(decimal(value).ok_or("a bad Content-Length")?);
-        } else if *name == header::TRANSFER_ENCODING {
-            // Any other coding would reach the client without the field that names it.
-            if self.chunked || !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
-                return Err("a Transfer-Encoding other than one `chunked`");
+            Kind::TransferEncoding => {
+                // Any other coding would reach the client without the field that names it.
+                if self.chunked || !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+                    return Err("a Transfer-Encoding other than one `chunked`");
+                }
+                self.chunked = true;
             }
-            self.chunked = true;
-        } else if *name == header::CONNECTION {
-            // Most say only this: no field is nominated.
-            if value.eq_ignore_ascii_case(b"keep-alive") {
-                return Ok(false);
-            }
-            for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-                if token.eq_ignore_ascii_case(b"close") {
-                    self.keep = false;
+            Kind::Connection => {
+                // Most say only this: no field is nominated.
+                if value.eq_ignore_ascii_case(b"keep-alive") {
+                    return Ok(false);
+                }
+                for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                    if token.eq_ignore_ascii_case(b"close") {
+                        self.keep = false;
+                    }
                 }
             }
+            _ => {}
         }
         Ok(true)
     }

@@ -20,7 +20,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Response, StatusCode};
+use http::{Method, StatusCode};
 use http_body::Body as _;
 use tokio_util::io::poll_read_buf;
 
@@ -30,7 +30,7 @@ use self::rest::Rest;
 use super::body::{BodyError, RequestBody};
 use super::connect::Stream;
 use super::{Error, Failure, Upgraded};
-use crate::headers::Stamped;
+use crate::headers::{AnswerHead, Stamped};
 
 pub use self::body::Broken;
 pub(super) use self::body::ResponseBody;
@@ -58,7 +58,7 @@ pub(super) struct Connection {
 /// The head of an answer, and what is needed for the rest.
 #[derive(Debug)]
 pub(super) struct Begun {
-    pub(super) response: Response<()>,
+    pub(super) answer: AnswerHead,
     framing: Framing,
     keep: bool,
     rest: Bytes,
@@ -138,8 +138,8 @@ impl Connection {
             }
             match self.reader.advance(&mut self.read, *method == Method::HEAD) {
                 Ok(Some(found)) => {
-                    let head::Head { response, framing, keep, rest } = found;
-                    return Poll::Ready(Ok(Begun { response, framing, keep, rest }));
+                    let head::Head { answer, framing, keep, rest } = found;
+                    return Poll::Ready(Ok(Begun { answer, framing, keep, rest }));
                 }
                 Ok(None) => {}
                 Err(what) => return Poll::Ready(Err(Failure::bad_response(what))),
@@ -157,17 +157,16 @@ impl Connection {
         self: Box<Self>,
         begun: Begun,
         request: RequestBody,
-    ) -> (Response<()>, ResponseBody) {
-        let Begun { response, framing, keep, rest } = begun;
-        let body = ResponseBody::new(self, framing, keep, rest, request);
-        (response, body)
+    ) -> (AnswerHead, ResponseBody) {
+        let Begun { answer, framing, keep, rest } = begun;
+        (answer, ResponseBody::new(self, framing, keep, rest, request))
     }
 
     /// The stream behind a 101, with what came behind its head.
-    pub(super) fn into_tunnel(self, begun: Begun) -> Option<(Response<()>, Upgraded)> {
-        debug_assert_eq!(begun.response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    pub(super) fn into_tunnel(self, begun: Begun) -> Option<(AnswerHead, Upgraded)> {
+        debug_assert_eq!(begun.answer.status, StatusCode::SWITCHING_PROTOCOLS);
         let stream = Rc::into_inner(self.stream)?.into_inner();
-        Some((begun.response, Upgraded::new(Box::new(stream), begun.rest)))
+        Some((begun.answer, Upgraded::new(Box::new(stream), begun.rest)))
     }
 
     /// Reads into `read`; 0 at the end.

@@ -1,26 +1,42 @@
 //! Heads of answers.
 
-use http::header;
+use bytes::Bytes;
+use http::header::{self, HeaderMap};
 use http::{HeaderValue, StatusCode};
 
 use super::*;
+use crate::headers::{AnswerHead, Fields, Kind, Lines};
 use crate::serve::http1::encode::{self, Sending};
 
 const ASKED: Asked = Asked { head: false, old: false, keep: true };
 
 /// The head of an answer with these fields to a request, with a body of `length`.
 fn head(status: u16, fields: &[(&str, &str)], asked: Asked, length: Option<u64>) -> String {
-    let mut response = Response::new(());
-    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    // The same as it comes of a map and of the lines of an app's head.
+    let (mut map, mut text) = (HeaderMap::new(), String::new());
     for (name, value) in fields {
-        let name = header::HeaderName::from_bytes(name.as_bytes()).unwrap();
-        response.headers_mut().append(name, HeaderValue::from_str(value).unwrap());
+        let header = header::HeaderName::from_bytes(name.as_bytes()).unwrap();
+        map.append(header, HeaderValue::from_str(value).unwrap());
+        text.push_str(&format!("{name}{value}"));
     }
-    let (parts, ()) = response.into_parts();
-    let sending = asked.sending(parts.status, length);
-    let mut out = Vec::new();
-    encode::write(&parts, asked, sending, asked.keep, b"now", &mut out);
-    String::from_utf8(out).unwrap()
+    let (text, mut start) = (Bytes::from(text), 0);
+    let mut lines = Lines::new(text.clone(), fields.len());
+    for (name, value) in fields {
+        let middle = start + name.len();
+        let end = middle + value.len();
+        assert!(lines.push(Kind::of(name.as_bytes()), &text[start..middle], &text[middle..end]));
+        start = end;
+    }
+    let [from_map, from_lines] = [Fields::Map(map), Fields::Lines(lines)].map(|fields| {
+        let status = StatusCode::from_u16(status).unwrap();
+        let sending = asked.sending(status, length);
+        let mut out = Vec::new();
+        let head = AnswerHead { status, reason: None, fields };
+        encode::write(&head, asked, sending, asked.keep, b"now", &mut out);
+        String::from_utf8(out).unwrap()
+    });
+    assert_eq!(from_map, from_lines);
+    from_map
 }
 
 #[test]

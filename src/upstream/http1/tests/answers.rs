@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 
 use bytes::Bytes;
-use http::{Method, Response};
+use http::Method;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -12,6 +12,7 @@ use tokio::task::LocalSet;
 
 use super::super::head::Sending;
 use super::super::{Broken, Connection, READ, READ_MOST, ResponseBody};
+use crate::headers::AnswerHead;
 use crate::upstream::body::RequestBody;
 use crate::upstream::connect::Stream;
 use crate::upstream::{Error, Failure};
@@ -35,7 +36,7 @@ fn begin(connection: &mut Connection) {
 async fn ask(
     mut connection: Box<Connection>,
     method: Method,
-) -> Result<(Response<()>, ResponseBody), Failure> {
+) -> Result<(AnswerHead, ResponseBody), Failure> {
     begin(&mut connection);
     let mut body = RequestBody::empty();
     let begun = poll_fn(|cx| connection.poll_answer(cx, &mut body, &method)).await?;

@@ -1,0 +1,221 @@
+//! HTTP/2 towards clients: h2 reads and writes the frames, all requests of a connection run in its own
+//! task.
+//!
+//! A request begins when its head is there; its answer's head and the first piece of its body are
+//! handed to h2 together; what all answers of one look at the connection have to say is written at once.
+
+mod io;
+mod keep_alive;
+mod signals;
+mod stream;
+mod streams;
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use h2::server::{Builder, Handshake, SendResponse};
+use h2::{Reason, RecvStream};
+use http::{HeaderMap, Request, header};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use self::io::Io;
+use self::keep_alive::KeepAlive;
+use self::signals::{Part, Signals};
+use self::streams::Streams;
+use super::connection::{Connection, Graceful};
+use super::pipeline;
+use super::site::Limits;
+use super::size;
+use crate::upstream::{Incoming, StreamBody};
+
+/// Bytes of a request's body that may come before the app takes them.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// The same of all requests of a connection.
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Bytes of an answer that are kept for a client that does not take them.
+const SEND_BUFFER: usize = 64 << 10;
+/// Streams that a client may open and reset before they are looked at.
+const RESETS: usize = 20;
+/// Looks at a connection before others get their turn.
+const LOOKS: u8 = 4;
+
+/// Why a connection ended early, for the log.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    #[error(transparent)]
+    Protocol(#[from] h2::Error),
+    #[error(transparent)]
+    Write(#[from] std::io::Error),
+    #[error("the client does not answer a PING")]
+    Silent,
+}
+
+/// Serves a connection until it ends.
+pub(super) fn serve<IO>(io: IO, connection: Rc<Connection>, limits: &Limits) -> Server<IO>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let list = limits.heads.head.saturating_mul(size::READ);
+    let signals = Signals::new();
+    let io = Io::new(io, signals.waker(Part::INPUT), connection.worker.timer.clone());
+    signals.raise(Part::INPUT);
+    let handshake = Builder::new()
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX))
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_pending_accept_reset_streams(RESETS)
+        .max_send_buffer_size(SEND_BUFFER)
+        .handshake(io.clone());
+    Server {
+        state: State::Handshake(handshake),
+        streams: Streams::new(Arc::clone(&signals)),
+        frames: signals.waker(Part::FRAMES),
+        keeping: signals.waker(Part::KEEP_ALIVE),
+        finishing: false,
+        signals,
+        io,
+        connection,
+    }
+}
+
+/// A connection.
+pub(super) struct Server<IO> {
+    state: State<IO>,
+    io: Io<IO>,
+    streams: Streams,
+    signals: Arc<Signals>,
+    /// Wakes for frames.
+    frames: Waker,
+    /// Wakes for what keeps the connection alive.
+    keeping: Waker,
+    /// Whether the connection is to end after what it does.
+    finishing: bool,
+    connection: Rc<Connection>,
+}
+
+enum State<IO> {
+    Handshake(Handshake<Io<IO>, Bytes>),
+    Open { frames: h2::server::Connection<Io<IO>, Bytes>, keep_alive: Option<KeepAlive> },
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Graceful for Server<IO> {
+    fn finish(mut self: Pin<&mut Self>) {
+        self.finishing = true;
+        self.signals.raise(Part::FRAMES);
+        if let State::Open { frames, .. } = &mut self.state {
+            frames.graceful_shutdown();
+        }
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Server<IO> {
+    type Output = Result<(), Ended>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        this.signals.begin(cx.waker());
+        for _ in 0..LOOKS {
+            if let Poll::Ready(end) = this.look() {
+                return Poll::Ready(end);
+            }
+            if this.signals.rest() {
+                return Poll::Pending;
+            }
+        }
+        this.signals.pause(cx.waker());
+        Poll::Pending
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
+    /// Looks at what was woken. Streams first: what they have to say is among the frames.
+    fn look(&mut self) -> Poll<Result<(), Ended>> {
+        if self.signals.take(Part::STREAMS) {
+            self.streams.poll_woken();
+        }
+        if self.signals.take(Part::INPUT) {
+            self.io.set_readable();
+            self.signals.raise(Part::FRAMES);
+        }
+        if self.signals.take(Part::KEEP_ALIVE) && self.poll_keep_alive().is_ready() {
+            let _ = self.poll_frames();
+            return Poll::Ready(Err(Ended::Silent));
+        }
+        if self.signals.take(Part::FRAMES)
+            && let Poll::Ready(end) = self.poll_frames()
+        {
+            return Poll::Ready(end);
+        }
+        match self.io.poll_send(&mut Context::from_waker(&self.frames)) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Reads and writes frames, and begins with the requests that came. Ready at the end.
+    fn poll_frames(&mut self) -> Poll<Result<(), Ended>> {
+        loop {
+            let mut cx = Context::from_waker(&self.frames);
+            match &mut self.state {
+                State::Handshake(handshake) => {
+                    let opened = ready!(Pin::new(handshake).poll(&mut cx));
+                    self.open(opened?);
+                }
+                State::Open { frames, .. } => match ready!(frames.poll_accept(&mut cx)) {
+                    Some(request) => {
+                        let (request, stream) = request?;
+                        self.begin(request, stream);
+                    }
+                    None => return Poll::Ready(Ok(())),
+                },
+            }
+        }
+    }
+
+    fn open(&mut self, mut frames: h2::server::Connection<Io<IO>, Bytes>) {
+        if self.finishing {
+            frames.graceful_shutdown();
+        }
+        let timer = self.connection.worker.timer.clone();
+        let keep_alive = frames.ping_pong().map(|pings| KeepAlive::new(pings, timer));
+        self.state = State::Open { frames, keep_alive };
+        self.signals.raise(Part::KEEP_ALIVE);
+    }
+
+    /// Ready when the client has gone without a word.
+    fn poll_keep_alive(&mut self) -> Poll<()> {
+        let State::Open { frames, keep_alive: Some(keep_alive) } = &mut self.state else {
+            return Poll::Pending;
+        };
+        ready!(keep_alive.poll(&mut Context::from_waker(&self.keeping), self.io.last_read()));
+        frames.abrupt_shutdown(Reason::NO_ERROR);
+        Poll::Ready(())
+    }
+
+    fn begin(&mut self, request: Request<RecvStream>, stream: SendResponse<Bytes>) {
+        let (parts, body) = request.into_parts();
+        let body = if body.is_end_stream() {
+            Incoming::Empty
+        } else {
+            Incoming::Http2(StreamBody::new(body, length(&parts.headers)))
+        };
+        let begun = pipeline::begin(self.connection.begin(), Box::new(parts), body, None);
+        self.streams.start(Box::pin(stream::answer(begun, stream, Rc::clone(&self.connection))));
+    }
+}
+
+/// The length of a body, when the head says one. h2 holds the body to it.
+fn length(headers: &HeaderMap) -> Option<u64> {
+    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
+    value
+        .to_str()
+        .ok()
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?
+        .parse()
+        .ok()
+}

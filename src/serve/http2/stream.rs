@@ -1,0 +1,179 @@
+//! One stream: waits for the answer to its request and sends it as the client takes it.
+
+use std::error::Error;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, SendStream};
+use http::header::{self, HeaderMap, HeaderValue};
+use http_body::{Body as _, Frame};
+
+use crate::serve::answer::Response;
+use crate::serve::body::Body;
+use crate::serve::connection::Connection;
+use crate::serve::pipeline::{self, Begun};
+use crate::upstream::BodyError;
+
+/// Answers a request. Ends early when the client resets the stream, and with it all that is done for it.
+pub(super) async fn answer(
+    begun: Begun,
+    mut stream: SendResponse<Bytes>,
+    connection: Rc<Connection>,
+) {
+    let Some(Response { head, body }) = wait(begun, &mut stream).await else { return };
+    let mut head = head.into_response();
+    let ended = body.is_end_stream();
+    complete(head.headers_mut(), (!ended).then_some(&body), &connection);
+    let out = match stream.send_response(head, ended) {
+        Ok(out) => out,
+        Err(error) => {
+            tracing::debug!(%error, "an answer's head could not be sent");
+            return stream.send_reset(Reason::INTERNAL_ERROR);
+        }
+    };
+    if ended {
+        return;
+    }
+    drop(stream);
+    let mut sending = Sending { out, body, piece: Bytes::new(), last: false };
+    poll_fn(|cx| sending.poll(cx, &connection)).await;
+}
+
+/// The answer; `None` when the client resets the stream before there is one.
+async fn wait(begun: Begun, stream: &mut SendResponse<Bytes>) -> Option<Response> {
+    let mut answering = pin!(pipeline::handle(begun));
+    poll_fn(|cx| match answering.as_mut().poll(cx) {
+        Poll::Ready(response) => Poll::Ready(Some(response)),
+        Poll::Pending => stream.poll_reset(cx).map(|_| None),
+    })
+    .await
+}
+
+/// Adds what an answer's head must say: when it was made, and how long its `body` is, if it has one.
+fn complete(headers: &mut HeaderMap, body: Option<&Body>, connection: &Connection) {
+    // One look over the names in place of a search for each.
+    let (mut dated, mut sized) = (false, false);
+    for name in headers.keys() {
+        dated |= *name == header::DATE;
+        sized |= *name == header::CONTENT_LENGTH;
+    }
+    if !dated {
+        headers.insert(header::DATE, connection.worker.date());
+    }
+    let length = body.filter(|_| !sized).and_then(|body| body.size_hint().exact());
+    if let Some(length) = length {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+}
+
+/// An answer's body on its way.
+struct Sending {
+    out: SendStream<Bytes>,
+    body: Body,
+    /// What the body gave and h2 has no room for yet.
+    piece: Bytes,
+    /// Whether it is the last one.
+    last: bool,
+}
+
+/// What is left to do for a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    More,
+    Nothing,
+}
+
+impl Sending {
+    /// Ready when h2 has all of it, or nobody wants it any more.
+    fn poll(&mut self, cx: &mut Context<'_>, connection: &Connection) -> Poll<()> {
+        loop {
+            let left = if self.piece.is_empty() {
+                let Poll::Ready(next) = Pin::new(&mut self.body).poll_frame(cx) else {
+                    return self.out.poll_reset(cx).map(|_| ());
+                };
+                self.take(next)
+            } else {
+                connection.moved();
+                ready!(self.poll_piece(cx))
+            };
+            match left {
+                Ok(Left::More) => {}
+                Ok(Left::Nothing) => return Poll::Ready(()),
+                Err(error) => {
+                    tracing::debug!(%error, "an answer could not be sent");
+                    return Poll::Ready(());
+                }
+            }
+        }
+    }
+
+    /// Takes what the body gave.
+    fn take(&mut self, next: Option<Result<Frame<Bytes>, BodyError>>) -> Result<Left, h2::Error> {
+        let frame = match next {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => {
+                tracing::debug!(%error, "an answer broke off");
+                self.out.send_reset(reason(&error));
+                return Ok(Left::Nothing);
+            }
+            None => {
+                self.out.send_data(Bytes::new(), true)?;
+                return Ok(Left::Nothing);
+            }
+        };
+        match frame.into_data() {
+            Ok(data) if data.is_empty() && !self.body.is_end_stream() => Ok(Left::More),
+            Ok(data) if data.is_empty() => {
+                self.out.send_data(data, true)?;
+                Ok(Left::Nothing)
+            }
+            Ok(data) => {
+                self.out.reserve_capacity(data.len());
+                (self.piece, self.last) = (data, self.body.is_end_stream());
+                Ok(Left::More)
+            }
+            Err(frame) => {
+                let Ok(trailers) = frame.into_trailers() else { return Ok(Left::More) };
+                self.out.reserve_capacity(0);
+                self.out.send_trailers(trailers)?;
+                Ok(Left::Nothing)
+            }
+        }
+    }
+
+    /// Hands over as much of the piece as there is room for: h2 keeps what the client does not take.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Left, h2::Error>> {
+        let mut room = self.out.capacity();
+        while room == 0 {
+            room = match ready!(self.out.poll_capacity(cx)) {
+                Some(room) => room?,
+                // The client has reset the stream.
+                None => return Poll::Ready(Ok(Left::Nothing)),
+            };
+        }
+        let piece = if room < self.piece.len() {
+            self.piece.split_to(room)
+        } else {
+            std::mem::take(&mut self.piece)
+        };
+        let ends = self.last && self.piece.is_empty();
+        self.out.send_data(piece, ends)?;
+        Poll::Ready(Ok(if ends { Left::Nothing } else { Left::More }))
+    }
+}
+
+/// What a client is told about an answer that broke off: what the app said, when it speaks HTTP/2 too.
+fn reason(error: &BodyError) -> Reason {
+    let mut source: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if let Some(reason) = error.downcast_ref().and_then(h2::Error::reason) {
+            return reason;
+        }
+        source = error.source();
+    }
+    Reason::INTERNAL_ERROR
+}
