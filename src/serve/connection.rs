@@ -69,7 +69,8 @@ pub(super) struct Connection {
     in_head: Cell<bool>,
     /// Whether no further request is wanted.
     closing: Cell<bool>,
-    /// Whether an HTTP/1.1 connection is being closed, which has a time limit of its own.
+    /// Whether an HTTP/1.1 answer is out and the rest of its request is not in, or the connection is being
+    /// closed: both have limits of their own.
     ending: Cell<bool>,
     /// Who gets the bytes behind an answer that switches protocols.
     switch: RefCell<Option<oneshot::Sender<Upgraded>>>,
@@ -111,8 +112,8 @@ impl Connection {
         self.in_head.set(in_head);
     }
 
-    pub(super) fn set_ending(&self) {
-        self.ending.set(true);
+    pub(super) fn set_ending(&self, ending: bool) {
+        self.ending.set(ending);
     }
 
     /// The HTTP/1.1 connection behind the answer to the current request, which switches protocols.
@@ -209,7 +210,7 @@ where
 /// What a connection is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// An answer, or its own end: they have limits of their own.
+    /// An answer, or an end: they have limits of their own.
     Busy,
     /// The rest of a head, or the first request.
     Head,

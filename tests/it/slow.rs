@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::support::process::open_to;
+use crate::support::process::{eventually, open_to};
 use crate::support::{Client, Gateway, Raw, Reply, Upstream};
 
 /// What the test gives a connection before it must be gone: its limit of a second, the worker's
@@ -99,7 +99,7 @@ async fn each_is_cut_in_its_time() {
     assert_eq!(upstream.requests().iter().filter(|seen| seen.target == "/public/x").count(), 3);
     // Nothing of it is left but the connections to the app.
     gateway.metric_is("portcullis_connections_open", |open| open == 0.0).await;
-    crate::support::process::eventually("the descriptors to be given back", || {
+    eventually("the descriptors to be given back", || {
         let kept = open_to(upstream.addr().port());
         (gateway.descriptors() <= opened + kept + 1).then_some(())
     })
@@ -160,7 +160,7 @@ async fn silent_and_slow_bodies_are_cut() {
     // The rate holds for each ten seconds.
     within("a slow body", slow, 5_000, Duration::from_secs(10) + CUT);
     // The app is let go, and is not blamed.
-    crate::support::process::eventually("the app to be left alone", || {
+    eventually("the app to be left alone", || {
         (upstream.requests().len() == 5 && open_to(upstream.addr().port()) == 0).then_some(())
     })
     .await;
@@ -267,4 +267,27 @@ async fn who_sends_on_after_a_refusal_can_read_it() {
         raw.reader.stream.flush().await.unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+#[tokio::test]
+async fn who_sends_on_behind_an_early_answer_is_served_on() {
+    let upstream = Upstream::answering(|request| match request.method.as_str() {
+        "POST" => Reply::early("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly").then_read(),
+        _ => Reply::ok("next"),
+    });
+    let gateway = Gateway::builder()
+        .set("limits", "keep_alive", "\"1s\"")
+        .upstream("app", upstream.addr())
+        .public("/", "app")
+        .start();
+    let host = gateway.authority();
+    let mut raw = gateway.raw().await;
+    raw.send(format!("POST /x HTTP/1.1\r\nHost: {host}\r\nContent-Length: 30\r\n\r\n")).await;
+    assert_eq!(raw.response().await.expect(200).text(), "early");
+    // Longer than a connection may be idle, which it is not.
+    for _ in 0..30 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        raw.send("x").await;
+    }
+    assert_eq!(raw.get("/x", host, "").await.expect(200).text(), "next");
 }

@@ -18,7 +18,7 @@ async fn another_session_ends_them() {
     let mut here = gateway.signed_in("alice").await;
     let mut there = gateway.signed_in("alice").await;
     let mut bystander = Raw::websocket(&gateway, &here, "/ws").await;
-    bystander.echo("hello").await;
+    gateway.metric_is("portcullis_streams_open", |open| open == 1.0).await;
     let before = Rest::of(&gateway, &upstream).await;
     let own = there.get("/auth/session").await.expect(200).json();
     let open = Open::under(&gateway, &there).await;

@@ -112,7 +112,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Server<IO> {
         let next = poll_fn(|cx| answer.poll(cx, &self.transport)).await?;
         if next == Next::Request {
             // The rest of the body may still be on its way to the app.
+            self.connection.set_ending(true);
             let read = poll_fn(|cx| self.transport.borrow_mut().poll_read_to_end(cx)).await;
+            self.connection.set_ending(false);
             return Ok(if read { Next::Request } else { Next::Close });
         }
         Ok(next)
@@ -145,7 +147,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Server<IO> {
 
     /// Closes so that the client sees the whole answer, also when it is still sending.
     async fn close(self) -> io::Result<()> {
-        self.connection.set_ending();
+        self.connection.set_ending(true);
         // The rest of the body may still be on its way to the app: not a byte of it may be missing.
         poll_fn(|cx| self.transport.borrow_mut().poll_read_to_end(cx)).await;
         let end = async {

@@ -96,6 +96,10 @@ pub(super) struct Server<IO> {
     connection: Rc<Connection>,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is what a connection is for nearly all its life"
+)]
 enum State<IO> {
     Handshake(Handshake<Io<IO>, Bytes>),
     Open { frames: h2::server::Connection<Io<IO>, Bytes>, keep_alive: Option<KeepAlive> },

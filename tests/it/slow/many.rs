@@ -50,11 +50,18 @@ fn each(gateway: &Gateway, before: u64, count: usize) -> f64 {
     gateway.resident().saturating_sub(before) as f64 / count as f64
 }
 
+/// With all open, the second round takes what the first has taken: nothing of that was lost.
+fn is_the_same(held: &[u64]) {
+    println!("KiB with all open: {held:?}");
+    assert!(held[1] <= held[0] + held[0] / 10, "KiB with all open: {held:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_connections() {
     let count = count(5_000, 1);
     let (upstream, gateway) = started();
     let door = Door::of(&gateway);
+    let mut held = Vec::new();
     leaves_nothing("idle connections", &gateway, &upstream, PROBE, async |round| {
         let before = gateway.resident();
         let mut idle = opened(count, || {
@@ -66,6 +73,7 @@ async fn idle_connections() {
             }
         })
         .await;
+        held.push(gateway.resident());
         let open = gateway.metric("portcullis_connections_open").await;
         assert!(open >= count as f64, "{open} of {count} are open");
         if round == 0 {
@@ -80,6 +88,7 @@ async fn idle_connections() {
         }
     })
     .await;
+    is_the_same(&held);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -89,6 +98,7 @@ async fn websockets() {
     let client = gateway.signed_in("alice").await;
     let (door, cookie) = (Door::of(&gateway), cookie(&client));
     drop(client);
+    let mut held = Vec::new();
     leaves_nothing("WebSockets", &gateway, &upstream, PROBE, async |round| {
         let before = gateway.resident();
         let mut sockets = opened(count, || {
@@ -96,6 +106,7 @@ async fn websockets() {
             async move { door.websocket("/ws", &cookie).await }
         })
         .await;
+        held.push(gateway.resident());
         gateway.metric_is("portcullis_tunnels_open", |open| open == count as f64).await;
         if round == 0 {
             let each = each(&gateway, before, count);
@@ -108,6 +119,7 @@ async fn websockets() {
         }
     })
     .await;
+    is_the_same(&held);
 }
 
 /// Whoever holds all connections that may be open keeps nobody out.

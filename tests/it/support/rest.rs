@@ -30,7 +30,8 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
-    /// What it holds now. Connections of the test that are open stay so until [`Rest::is_back`].
+    /// What it holds now. Connections of the test that are open stay so until [`Rest::is_back`]; of requests
+    /// and streams the metrics must have told already, which they do ten times a second.
     pub(crate) async fn of(gateway: &Gateway, upstream: &Upstream) -> Self {
         let mut last = 0;
         // Connections that were closed a moment ago may not be seen as closed yet.
