@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use crate::support::gateway::Builder;
 use crate::support::process::{eventually, open_to};
 use crate::support::{Client, Gateway, Raw, Reply, Upstream};
 
@@ -17,6 +18,10 @@ use crate::support::{Client, Gateway, Raw, Reply, Upstream};
 const CUT: Duration = Duration::from_secs(4);
 
 fn gateway(upstream: &Upstream) -> Gateway {
+    builder(upstream).start()
+}
+
+fn builder(upstream: &Upstream) -> Builder {
     Gateway::builder()
         .set("tls", "handshake_timeout", "\"1s\"")
         .set("limits", "head_timeout", "\"1s\"")
@@ -27,7 +32,6 @@ fn gateway(upstream: &Upstream) -> Gateway {
         .upstream("app", upstream.addr())
         .public("/public/", "app")
         .private("/", "app")
-        .start()
 }
 
 /// Waits for the end of the connection while sending a byte now and then; how long it took, and what
