@@ -222,3 +222,28 @@ fn length(headers: &HeaderMap) -> Option<u64> {
         .parse()
         .ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn only_one_plain_number_is_a_length() {
+        let length = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::CONTENT_LENGTH, HeaderValue::from_static(value));
+            }
+            super::length(&headers)
+        };
+        assert_eq!(length(&[]), None);
+        assert_eq!(length(&["0"]), Some(0));
+        assert_eq!(length(&["18446744073709551615"]), Some(u64::MAX));
+        for odd in ["", "+1", "-1", "1,1", "1 ", "0x1", "18446744073709551616"] {
+            assert_eq!(length(&[odd]), None, "{odd:?}");
+        }
+        assert_eq!(length(&["5", "5"]), None);
+    }
+}

@@ -199,3 +199,17 @@ fn reason(error: &BodyError) -> Reason {
     }
     Reason::INTERNAL_ERROR
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_of_an_app_goes_on_and_any_other_is_our_own() {
+        let cancel = BodyError::Stream(Reason::CANCEL.into());
+        assert_eq!(reason(&cancel), Reason::CANCEL);
+        assert_eq!(reason(&BodyError::Idle), Reason::INTERNAL_ERROR);
+        let read = BodyError::Read(std::io::ErrorKind::BrokenPipe.into());
+        assert_eq!(reason(&read), Reason::INTERNAL_ERROR);
+    }
+}
