@@ -74,7 +74,8 @@ pub enum Event<'a> {
     },
     /// A login was not accepted.
     LoginFailure {
-        /// The name as typed, cut to 128 characters.
+        /// The name as typed, cut to 128 characters. Of a key or an app token that nobody has, no more than that:
+        /// people and programs put secrets there.
         identifier: &'a str,
         /// Why: `invalid`, `throttled`, `busy`, `store`.
         reason: &'a str,

@@ -4,9 +4,15 @@
 //! seconds, wrong for pacing.
 
 use std::cell::{Cell, RefCell};
+use std::io;
+#[cfg(target_os = "linux")]
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+
+#[cfg(target_os = "linux")]
+use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::clock::{Clock, UnixMs};
 
@@ -58,6 +64,71 @@ impl Timer {
     /// A deadline `after` from now.
     pub fn deadline(&self, after: Duration) -> Deadline {
         Deadline { timer: self.clone(), after, at: self.now().plus(after), slot: None }
+    }
+}
+
+/// What tells a worker that another [`TICK`] has passed.
+///
+/// A descriptor in place of one of the runtime's timers: while there are none of those, the runtime
+/// neither asks for the time nor has the kernel wake it up, each time that it waits for sockets.
+#[derive(Debug)]
+pub struct Ticks {
+    #[cfg(target_os = "linux")]
+    timer: AsyncFd<OwnedFd>,
+    #[cfg(not(target_os = "linux"))]
+    timer: tokio::time::Interval,
+}
+
+#[cfg(target_os = "linux")]
+impl Ticks {
+    /// Ticks from now on; inside a runtime.
+    ///
+    /// # Errors
+    /// When there is no descriptor for it.
+    pub fn start() -> io::Result<Self> {
+        use rustix::time::{
+            Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+            timerfd_settime,
+        };
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        let every = Timespec::try_from(TICK).map_err(io::Error::other)?;
+        let times = Itimerspec { it_interval: every, it_value: every };
+        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &times)?;
+        #[expect(deprecated, reason = "unsound only for what does not own its descriptor")]
+        let timer = AsyncFd::with_interest(timer, Interest::READABLE)?;
+        Ok(Self { timer })
+    }
+
+    /// Waits for the next tick; several that have passed are one.
+    ///
+    /// # Errors
+    /// When the descriptor fails, which none does.
+    pub async fn next(&mut self) -> io::Result<()> {
+        let read = |timer: &OwnedFd| Ok(rustix::io::read(timer, &mut [0; 8])?);
+        self.timer.async_io(Interest::READABLE, read).await.map(drop)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl Ticks {
+    /// Ticks from now on; inside a runtime.
+    ///
+    /// # Errors
+    /// None.
+    pub fn start() -> io::Result<Self> {
+        let mut timer = tokio::time::interval(TICK);
+        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        Ok(Self { timer })
+    }
+
+    /// Waits for the next tick; several that have passed are one.
+    ///
+    /// # Errors
+    /// None.
+    pub async fn next(&mut self) -> io::Result<()> {
+        self.timer.tick().await;
+        Ok(())
     }
 }
 
@@ -153,6 +224,16 @@ mod tests {
         assert_eq!(limited, None);
         deadline.push_back();
         assert_eq!(deadline.limit(async { 7 }).await, Some(7));
+    }
+
+    #[tokio::test]
+    async fn ticks_come_again_and_again() {
+        let begun = std::time::Instant::now();
+        let mut ticks = Ticks::start().unwrap();
+        for _ in 0..3 {
+            ticks.next().await.unwrap();
+        }
+        assert!(begun.elapsed() >= TICK * 2, "several at once");
     }
 
     #[tokio::test]

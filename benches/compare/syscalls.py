@@ -12,8 +12,8 @@ from measures import H1, Sample
 from stand import Failure, clean_environment, end_with_parent
 from watch import Watch
 
-CONNECTIONS = 8
-REQUESTS = 4000
+# As many connections as the other cases have: how often a proxy asks for events depends on it.
+REQUESTS = 8000
 
 
 def syscalls(bench, contender):
@@ -35,7 +35,8 @@ def syscalls(bench, contender):
     try:
         _wait_until_traced(contender, tracer)
         amount, port = ["-n", str(REQUESTS)], contender.port
-        done = load.h2load(bench.site, H1, bench.cookie, port, amount, CONNECTIONS, 1, h1=True)
+        many = load.CONNECTIONS_H1
+        done = load.h2load(bench.site, H1, bench.cookie, port, amount, many, 1, h1=True)
     finally:
         tracer.send_signal(signal.SIGINT)
         said = tracer.communicate(timeout=30)[1]

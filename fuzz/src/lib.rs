@@ -10,6 +10,7 @@ pub mod config;
 pub mod cookie;
 mod core;
 pub mod duration;
+pub mod frames;
 pub mod kaltura_params;
 pub mod ks;
 mod lines;
@@ -43,6 +44,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "config", run: config::run, words: config::WORDS },
     Target { name: "cookie", run: cookie::run, words: cookie::WORDS },
     Target { name: "duration", run: duration::run, words: duration::WORDS },
+    Target { name: "frames", run: frames::run, words: frames::WORDS },
     Target { name: "kaltura_params", run: kaltura_params::run, words: kaltura_params::WORDS },
     Target { name: "ks", run: ks::run, words: ks::WORDS },
     Target { name: "nuvla", run: nuvla::run, words: nuvla::WORDS },

@@ -342,6 +342,13 @@ pub trait Dialect: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Whether a request of its own asks for a session by what it shows in its body, whatever other session
+    /// it carries. A page that asks for that is one, too.
+    fn is_login(&self, head: &Head<'_>, body: &[u8]) -> bool {
+        let _ = (head, body);
+        false
+    }
+
     /// Names of the headers that carry a token of this dialect: they do not go to apps.
     fn carriers(&self) -> &[HeaderName] {
         &[]

@@ -10,13 +10,14 @@ use crate::config::Config;
 use crate::directory;
 use crate::metrics::Reload;
 use crate::secret::sha256;
-use crate::section::Problem;
+use crate::section::{Problem, Settled};
 use crate::session::Directory as _;
 use crate::tls;
 
 /// What was seen last.
 pub(super) struct Reloader {
     config: Option<[u8; 32]>,
+    settled: Settled,
     /// The problems of the certificates that were reported last.
     certificates: Vec<Problem>,
     /// The epoch of the directory with which sessions were compared last. The gateway itself writes
@@ -36,7 +37,8 @@ impl Reloader {
         }
         let config = digest(gateway);
         let reconciled = gateway.users.epoch();
-        Self { config, certificates: Vec::new(), reconciled, renderings: false, checks }
+        let settled = Settled::default();
+        Self { config, settled, certificates: Vec::new(), reconciled, renderings: false, checks }
     }
 
     /// Looks at every file.
@@ -50,6 +52,9 @@ impl Reloader {
     }
 
     fn look_at_config(&mut self, gateway: &Gateway) {
+        if self.settled.is_unchanged(&gateway.config.load().file) {
+            return;
+        }
         let now = digest(gateway);
         if now == self.config || now.is_none() {
             return;

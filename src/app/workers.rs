@@ -18,6 +18,7 @@ use crate::listener::{
 };
 use crate::metrics::HandshakeFailure;
 use crate::serve::{Arrival, Parts, Site, Worker, redirect, serve};
+use crate::timer::{TICK, Ticks};
 use crate::tls::{HandshakeError, Tls, handshake};
 
 /// One address, bound once for each worker.
@@ -144,7 +145,9 @@ fn work(
     // A task of its own: what `block_on` is given is polled whenever any task is.
     let work = local.spawn_local(async move {
         let shutdown = CancellationToken::new();
-        let clockwork = tokio::task::spawn_local(Rc::clone(&worker).run());
+        let ticks = Ticks::start().map_err(failure)?;
+        let clockwork = clockwork(Rc::clone(&worker), door.gate.clone(), ticks);
+        let clockwork = tokio::task::spawn_local(clockwork);
         for (socket, listen) in listeners {
             let socket = tokio::net::TcpListener::from_std(socket).map_err(failure)?;
             let (door, worker) = (door.clone(), Rc::clone(&worker));
@@ -175,6 +178,25 @@ fn work(
         Ok(())
     });
     local.block_on(&runtime, work).map_err(failure)?
+}
+
+/// How many idle connections a worker closes at each tick while others wait to be let in: few enough that
+/// clients which connect again do not come all at once.
+const RELIEF: usize = 32;
+
+/// What a worker does at each tick. Whoever holds many idle connections keeps nobody out.
+async fn clockwork(worker: Rc<Worker>, gate: ConnectionGate, mut ticks: Ticks) {
+    loop {
+        if let Err(error) = ticks.next().await {
+            tracing::error!(%error, "a worker's clock");
+            // Late rather than never, and not as fast as the machine can.
+            tokio::time::sleep(TICK).await;
+        }
+        worker.tick();
+        if gate.waiting() > 0 {
+            worker.make_room(RELIEF);
+        }
+    }
 }
 
 /// One accepted connection, until it ends.

@@ -21,7 +21,7 @@ use arc_swap::ArcSwap;
 use self::read::{fresh_id, read};
 use self::snapshot::Snapshot;
 use crate::secret::{Costs, Secret, hash_password, random, sha256};
-use crate::section::{Problem, Section};
+use crate::section::{Problem, Section, Settled};
 use crate::session::{Account, Directory, Group, Key, Partner, Principal, SecretHash};
 
 /// Login name of the user that is made at the first start.
@@ -102,6 +102,7 @@ pub struct Users {
 struct State {
     /// SHA-256 of the version in use.
     used: [u8; 32],
+    settled: Settled,
     /// The last version that was refused; `None` in place of the hash: the file could not be read.
     refused: Option<(Option<[u8; 32]>, Refused)>,
 }
@@ -133,7 +134,7 @@ impl Users {
         };
         let used = sha256(text.as_bytes());
         let now = ArcSwap::from_pointee(read(&file, text).map_err(Refused::new)?);
-        let state = Mutex::new(State { used, refused: None });
+        let state = Mutex::new(State { used, settled: Settled::default(), refused: None });
         Ok((Self { file, now, epoch: AtomicU64::new(1), state }, first))
     }
 
@@ -144,6 +145,10 @@ impl Users {
     /// Everything that is wrong with the new version, at every call until it is replaced.
     pub fn reload(&self) -> Result<Reload, Refused> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let settled = state.settled.is_unchanged(&self.file) && state.refused.is_none();
+        if settled && self.now.load().is_current() {
+            return Ok(Reload::Unchanged);
+        }
         let text = match text_of(&self.file) {
             Ok(Some(text)) => text,
             Ok(None) => return Err(state.refuse(None, missing(&self.file))),
@@ -155,7 +160,7 @@ impl Users {
             return Ok(Reload::Unchanged);
         }
         self.adopt(text).map_err(|refused| state.refuse(Some(hash), refused))?;
-        *state = State { used: hash, refused: None };
+        (state.used, state.refused) = (hash, None);
         Ok(Reload::Changed)
     }
 

@@ -73,16 +73,13 @@ impl Fields {
 
 fn clean_lines(lines: &mut Lines, own_cookie: &str) {
     // One look over the kinds: most answers have nothing that goes.
-    let goes = |kind| {
-        matches!(kind, Kind::Connection | Kind::Hop | Kind::TransferEncoding | Kind::SetCookie)
-    };
-    if !lines.iter().any(|(kind, ..)| goes(kind)) {
+    if !lines.iter().any(|(kind, ..)| kind.is_hop_by_hop() || kind == Kind::SetCookie) {
         return;
     }
     let connection = lines.iter().filter(|(kind, ..)| *kind == Kind::Connection);
     let nominated = nominated(connection.map(|(_, _, value)| value));
     lines.retain(|kind, name, value| match kind {
-        Kind::Connection | Kind::Hop | Kind::TransferEncoding => false,
+        _ if kind.is_hop_by_hop() => false,
         Kind::SetCookie if sets_cookie(value, own_cookie.as_bytes()) => false,
         _ => !nominated.iter().any(|gone| name.eq_ignore_ascii_case(gone.as_str().as_bytes())),
     });

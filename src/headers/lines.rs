@@ -8,8 +8,6 @@ use std::fmt;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::is_hop_by_hop;
-
 /// The fields of a parsed head.
 #[derive(Clone)]
 pub struct Lines {
@@ -18,9 +16,6 @@ pub struct Lines {
     /// A field that the gateway adds.
     added: Option<(&'static str, &'static str)>,
 }
-
-/// Bytes of the longest name that says more than [`Kind::Other`]: `proxy-authorization`.
-const LONGEST: usize = 19;
 
 #[derive(Clone, Copy)]
 struct Line {
@@ -60,20 +55,33 @@ pub enum Kind {
 impl Kind {
     /// The kind of a field by its name, in any case.
     pub fn of(name: &[u8]) -> Self {
-        let mut lower = [0; LONGEST];
-        let Some(lower) = lower.get_mut(..name.len()) else { return Self::Other };
-        lower.copy_from_slice(name);
-        lower.make_ascii_lowercase();
-        match str::from_utf8(lower) {
-            Ok("cache-control") => Self::CacheControl,
-            Ok("connection") => Self::Connection,
-            Ok("content-length") => Self::ContentLength,
-            Ok("date") => Self::Date,
-            Ok("set-cookie") => Self::SetCookie,
-            Ok("transfer-encoding") => Self::TransferEncoding,
-            Ok(name) if is_hop_by_hop(name) => Self::Hop,
-            _ => Self::Other,
-        }
+        // By its length first: most names are looked at no further.
+        let known: &[(&str, Self)] = match name.len() {
+            2 => &[("te", Self::Hop)],
+            4 => &[("date", Self::Date)],
+            6 => &[("expect", Self::Hop)],
+            7 => &[("trailer", Self::Hop), ("upgrade", Self::Hop)],
+            10 => &[
+                ("connection", Self::Connection),
+                ("set-cookie", Self::SetCookie),
+                ("keep-alive", Self::Hop),
+            ],
+            13 => &[("cache-control", Self::CacheControl)],
+            14 => &[("content-length", Self::ContentLength), ("http2-settings", Self::Hop)],
+            16 => &[("proxy-connection", Self::Hop)],
+            17 => &[("transfer-encoding", Self::TransferEncoding)],
+            18 => &[("proxy-authenticate", Self::Hop)],
+            19 => &[("proxy-authorization", Self::Hop)],
+            _ => return Self::Other,
+        };
+        let found = known.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
+        found.map_or(Self::Other, |(_, kind)| *kind)
+    }
+
+    /// Whether fields of this kind concern one connection only (RFC 9110 section 7.6.1), or, like
+    /// `Expect`, are answered by the gateway itself.
+    pub fn is_hop_by_hop(self) -> bool {
+        matches!(self, Self::Connection | Self::Hop | Self::TransferEncoding)
     }
 }
 

@@ -113,22 +113,8 @@ fn is_plain(name: &str) -> bool {
     name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
-/// Hop-by-hop headers (RFC 9110 section 7.6.1) and `Expect`, which we answer ourselves.
 fn is_hop_by_hop(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "expect"
-            | "http2-settings"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "proxy-connection"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-    )
+    Kind::of(name.as_bytes()).is_hop_by_hop()
 }
 
 /// Removes the headers that `goes` says, and those that `Connection` nominates when it is one of them. Whether

@@ -3,14 +3,15 @@
 //! Decides only how many, never who.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Lets a bounded number of connections in at a time; cheap to clone, one for the process.
 ///
 /// At the bound a worker holds the connection it has just accepted and accepts no other until a slot
-/// is free; the rest wait in the kernel's queue, and nobody is turned away. So at most one connection
+/// is free, for which idle connections are closed (see [`ConnectionGate::waiting`]); the rest wait in the
+/// kernel's queue, and nobody is turned away. So at most one connection
 /// per listener and worker is open beyond the bound. Slots go to the workers in the order in which
 /// they asked, so none starves.
 #[derive(Clone, Debug)]
@@ -22,6 +23,7 @@ struct Shared {
     slots: Arc<Semaphore>,
     accepted: AtomicU64,
     waited: AtomicU64,
+    waiting: AtomicUsize,
     accept_errors: AtomicU64,
     proxy_refused: AtomicU64,
 }
@@ -54,6 +56,7 @@ impl ConnectionGate {
             slots: Arc::new(Semaphore::new(cap)),
             accepted: AtomicU64::new(0),
             waited: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
             accept_errors: AtomicU64::new(0),
             proxy_refused: AtomicU64::new(0),
         }))
@@ -72,6 +75,7 @@ impl ConnectionGate {
             return permit;
         }
         count(&self.0.waited);
+        let _waits = Waits::begin(&self.0.waiting);
         match Arc::clone(&self.0.slots).acquire_owned().await {
             Ok(permit) => {
                 count(&self.0.accepted);
@@ -87,9 +91,9 @@ impl ConnectionGate {
         self.0.cap.saturating_sub(self.0.slots.available_permits())
     }
 
-    /// Whether every slot is taken: the time to close idle connections.
-    pub fn is_full(&self) -> bool {
-        self.0.slots.available_permits() == 0
+    /// How many wait for a slot: the time to close idle connections.
+    pub fn waiting(&self) -> usize {
+        self.0.waiting.load(Ordering::Relaxed)
     }
 
     /// The counts so far.
@@ -109,6 +113,22 @@ impl ConnectionGate {
 
     pub(super) fn count_proxy_refused(&self) {
         count(&self.0.proxy_refused);
+    }
+}
+
+/// Counts as waiting until dropped: who waits may be told to stop.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn begin(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -16,7 +16,7 @@ use super::writer::LineWriter;
 /// A subscriber that writes to `out`.
 ///
 /// `level` is that of our own events. Libraries are held at warnings: their details of a connection
-/// may show headers, and with them cookies.
+/// may show headers, and with them cookies. h2 warns of what clients do wrong, frame by frame: as often as they like.
 pub(super) fn subscriber(
     out: LineWriter,
     level: LevelFilter,
@@ -25,6 +25,7 @@ pub(super) fn subscriber(
 ) -> Box<dyn Subscriber + Send + Sync> {
     let filter = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
+        .with_target("h2", level.min(LevelFilter::ERROR))
         .with_target(env!("CARGO_CRATE_NAME"), level);
     let registry = tracing_subscriber::registry().with(filter);
     let lines = Lines { out, colour };

@@ -47,8 +47,10 @@ struct Settings {
 fn read(section: &mut Section) -> Option<Arc<dyn Plan>> {
     let enabled = section.flag("enabled", true);
     let costs = read_costs(section);
-    let cores = thread::available_parallelism().map_or(1, NonZero::get).clamp(1, 256);
-    let parallel = number(section, "parallel", cores, 256);
+    // The other half is left to requests: a thread may wait for a core that hashes for as long as the
+    // scheduler lets that go on, which is longer than most requests take.
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let parallel = number(section, "parallel", (cores / 2).clamp(1, 256), 256);
     let queue = number(section, "queue", 64, 65_536);
     enabled.then(|| Arc::new(Settings { costs, parallel, queue }) as Arc<dyn Plan>)
 }

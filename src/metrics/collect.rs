@@ -127,7 +127,7 @@ fn connections(page: &mut Page<'_>, workers: &[Arc<WorkerMetrics>]) -> fmt::Resu
     let accepted = cells(workers, |worker| &worker.accepted);
     page.counter("connections_accepted", "Connections accepted", accepted)?;
     let over = cells(workers, |worker| &worker.over_cap);
-    let help = "Connections turned away because too many were open";
+    let help = "Idle connections closed because others waited to be let in";
     page.counter("connections_over_cap", help, over)?;
     let failed = sums::<HandshakeFailure, _>(workers, |worker| &worker.handshakes);
     let help = "Connections that ended before their first request";

@@ -79,7 +79,7 @@ impl WorkerMetrics {
         self.open(OpenKind::Connection)
     }
 
-    /// A connection was turned away because too many are open.
+    /// An idle connection was closed because others waited to be let in.
     pub fn over_cap(&self) {
         self.over_cap.fetch_add(1, Ordering::Relaxed);
     }

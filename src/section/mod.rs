@@ -6,6 +6,7 @@
 
 mod problem;
 mod secret;
+mod settled;
 mod value;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use toml::de::DeTable;
 
 pub use self::problem::{Problem, Problems};
 pub use self::secret::SecretSource;
+pub use self::settled::Settled;
 use self::value::{Node, Source, Value, entries, parse_size};
 pub use self::value::{closest, parse_duration};
 

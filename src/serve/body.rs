@@ -27,6 +27,7 @@ enum Source {
 impl Body {
     /// Own text.
     pub(super) fn own(bytes: Bytes, exchange: Box<Exchange>) -> Self {
+        let exchange = unasked(exchange);
         Self { source: Source::Own(Some(bytes).filter(|bytes| !bytes.is_empty())), exchange }
     }
 
@@ -37,8 +38,16 @@ impl Body {
         late: bool,
         exchange: Box<Exchange>,
     ) -> Self {
+        let exchange = unasked(exchange);
         Self { source: Source::App { body, session, late }, exchange }
     }
+}
+
+/// Until the body is asked for, it is the client that has no room for it: an HTTP/2 client whose window was never
+/// open.
+fn unasked(mut exchange: Box<Exchange>) -> Box<Exchange> {
+    exchange.client_holds(true);
+    exchange
 }
 
 impl HttpBody for Body {

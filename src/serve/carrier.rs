@@ -16,7 +16,7 @@ use super::pipeline::origin;
 use crate::api::Fault;
 use crate::audit::Event;
 use crate::metrics::Lookup;
-use crate::session::{Cached, KeySecret, Live, Token, Worthless};
+use crate::session::{Cached, KeySecret, Live, Refusal, Token, Worthless};
 
 /// What a look at a request and into the cache tells.
 pub(super) enum Seen {
@@ -50,7 +50,10 @@ pub(super) async fn ask(
     worker.metrics.lookup(Lookup::Miss);
     let (ip, target) = (exchange.ip(), exchange.target());
     let found = worker.authority.used(&token, Some(ip), target).await;
-    let found = found.map_err(|refusal| Box::new(Fault::from(&refusal)))?;
+    let found = found.map_err(|refusal| {
+        exchange.stale |= matches!(refusal, Refusal::Guessing { .. });
+        Box::new(Fault::from(&refusal))
+    })?;
     match found {
         Ok(live) => {
             exchange.live = Some(Arc::clone(&live));

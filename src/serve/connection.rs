@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
 use super::cookie::Recall;
+use super::frames::Metered;
 use super::host::Host;
 use super::site::Limits;
 use super::stop::Member;
@@ -68,6 +69,9 @@ pub(super) struct Connection {
     in_head: Cell<bool>,
     /// Whether no further request is wanted.
     closing: Cell<bool>,
+    /// Whether an HTTP/1.1 answer is out and the rest of its request is not in, or the connection is being
+    /// closed: both have limits of their own.
+    ending: Cell<bool>,
     /// Who gets the bytes behind an answer that switches protocols.
     switch: RefCell<Option<oneshot::Sender<Upgraded>>>,
     /// The session of the last signed-in answer: with it the connection may end, too.
@@ -108,6 +112,10 @@ impl Connection {
         self.in_head.set(in_head);
     }
 
+    pub(super) fn set_ending(&self, ending: bool) {
+        self.ending.set(ending);
+    }
+
     /// The HTTP/1.1 connection behind the answer to the current request, which switches protocols.
     pub(super) fn switch(&self) -> oneshot::Receiver<Upgraded> {
         let (sender, receiver) = oneshot::channel();
@@ -130,7 +138,7 @@ impl Connection {
     fn phase(&self) -> Phase {
         if self.held.get() > 0 {
             Phase::Stalled(self.moves.get())
-        } else if self.active.get() > 0 {
+        } else if self.active.get() > 0 || self.ending.get() {
             Phase::Busy
         } else if self.requests.get() == 0 || self.in_head.get() {
             Phase::Head
@@ -182,11 +190,13 @@ where
         moves: Cell::default(),
         in_head: Cell::default(),
         closing: Cell::default(),
+        ending: Cell::default(),
         switch: RefCell::default(),
         session: RefCell::default(),
     });
     drop(view);
     if h2 {
+        let io = Metered::new(io, &connection.worker, connection.arrival.peer, limits.streams);
         let serving = http2::serve(io, Rc::clone(&connection), &limits);
         // Boxed, or every HTTP/1.1 connection would keep room for the state of HTTP/2.
         Box::pin(run(serving, &connection, limits)).await;
@@ -200,7 +210,7 @@ where
 /// What a connection is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// An answer: the request's own limits hold.
+    /// An answer, or an end: they have limits of their own.
     Busy,
     /// The rest of a head, or the first request.
     Head,
@@ -298,6 +308,7 @@ impl Guard {
         let (phase, served) = (connection.phase(), connection.requests.get());
         if (phase, served) != (self.phase, self.served) {
             (self.phase, self.served) = (phase, served);
+            self.member.set_idle((phase == Phase::Idle).then(|| connection.worker.timer.now()));
             match phase {
                 Phase::Busy => self.deadline.disarm(),
                 Phase::Head => self.deadline.reset(limits.head),
@@ -309,7 +320,8 @@ impl Guard {
                 }
             }
         }
-        if phase == Phase::Busy || self.deadline.poll(cx).is_pending() {
+        let unwanted = self.member.gives_way() && phase == Phase::Idle;
+        if phase == Phase::Busy || self.deadline.poll(cx).is_pending() && !unwanted {
             return Verdict::GoOn;
         }
         if matches!(phase, Phase::Stalled(_)) {
@@ -322,8 +334,12 @@ impl Guard {
             let _ = self.deadline.poll(cx);
             return Verdict::GoOn;
         }
-        if phase == Phase::Idle && connection.arrival.h2 && !self.asked {
-            // GOAWAY first, so that the client knows which requests it may repeat.
+        let is_between = match connection.arrival.h2 {
+            true => phase == Phase::Idle,
+            false => !connection.in_head.get(),
+        };
+        if is_between && !self.asked {
+            // GOAWAY or the end of TLS first, so that the client knows which requests it may repeat.
             self.asked = true;
             self.deadline.reset(FAREWELL);
             let _ = self.deadline.poll(cx);

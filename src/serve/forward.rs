@@ -159,7 +159,7 @@ fn is_grpc(content_type: &HeaderValue) -> bool {
 fn outcome(error: &Error) -> UpstreamOutcome {
     match error {
         Error::BadResponse(_) => UpstreamOutcome::BadResponse,
-        Error::Busy | Error::Connect(_) => UpstreamOutcome::ConnectError,
+        Error::Busy | Error::Connect(_) | Error::Exhausted => UpstreamOutcome::ConnectError,
         Error::ClientBody { .. } => UpstreamOutcome::ClientBody,
         Error::Reset => UpstreamOutcome::Reset,
         Error::Timeout(_) => UpstreamOutcome::Timeout,
@@ -168,7 +168,8 @@ fn outcome(error: &Error) -> UpstreamOutcome {
 
 /// An app that gave no answer.
 fn unanswered(exchange: &Exchange, error: &Error) -> Box<Fault> {
-    if !matches!(error, Error::ClientBody { .. }) {
+    // A lack is told of where it is found, and not for every request.
+    if !matches!(error, Error::ClientBody { .. } | Error::Exhausted) {
         let (request, path) = (exchange.request_id(), without_secrets(exchange.uri.path()));
         tracing::warn!(%error, request, %path, "upstream");
     }
@@ -189,6 +190,11 @@ fn unanswered(exchange: &Exchange, error: &Error) -> Box<Fault> {
         }
         Error::Connect(_) => {
             (StatusCode::BAD_GATEWAY, "upstream-unreachable", "The app cannot be reached.")
+        }
+        Error::Exhausted => {
+            let detail = "The gateway cannot open another connection to the app now.";
+            let fault = Fault::new(StatusCode::SERVICE_UNAVAILABLE, "gateway-busy", detail);
+            return Box::new(fault.after(Duration::from_secs(1)));
         }
         Error::Reset => {
             (StatusCode::BAD_GATEWAY, "upstream-reset", "The app closed the connection.")

@@ -10,6 +10,7 @@ mod cookie;
 mod date;
 mod exchange;
 mod forward;
+pub mod frames;
 mod host;
 pub mod http1;
 mod http2;

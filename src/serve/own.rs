@@ -9,7 +9,7 @@ use http::{Method, header};
 use super::exchange::Exchange;
 use super::pipeline::{Answer, Outcome};
 use super::upload::Upload;
-use crate::api::{Ask, Core, Dialect, Fault, UNKNOWN_TOKENS};
+use crate::api::{Ask, Core, Dialect, Fault, Head, UNKNOWN_TOKENS};
 use crate::route::Target;
 use crate::session::{Caller, Live};
 
@@ -27,11 +27,6 @@ pub(super) fn below(target: &Target<'_>, mount: &str) -> Option<Below> {
         Some(rest) => Below::Path(rest.to_owned()),
         None => Below::Disguised,
     })
-}
-
-/// Whether a request may open a session for somebody who shows no other.
-fn is_sign_in(method: &Method, path: &str) -> bool {
-    path == "/login" || *method == Method::POST && path == "/session"
 }
 
 /// Where under the mount a request goes.
@@ -60,12 +55,11 @@ pub(super) async fn answer(
     let view = Rc::clone(&exchange.view);
     let site = &view.site;
     let worker = Rc::clone(exchange.worker());
-    let session = match carried {
-        Ok(session) => session,
+    let (session, guessed) = match carried {
+        Ok(session) => (session, None),
         // Style sheets and scripts need no session.
-        Err(_) if path.starts_with("/static/") => None,
-        // Nobody must be kept from signing in by what others in their network guess.
-        Err(fault) if fault.code == UNKNOWN_TOKENS && is_sign_in(&parts.method, &path) => None,
+        Err(_) if path.starts_with("/static/") => (None, None),
+        Err(fault) if fault.code == UNKNOWN_TOKENS => (None, Some(fault)),
         Err(fault) => return Err(fault),
     };
     // Asking for one's own state is no use of the session: pages poll it.
@@ -76,6 +70,13 @@ pub(super) async fn answer(
     }
     let limits = &site.limits;
     let body = upload.read(parts, limits.own_body, limits.body_idle, exchange).await?;
+    if let Some(fault) = guessed {
+        let (method, headers, query) = (&parts.method, &parts.headers, exchange.uri.query());
+        // Nobody must be kept from signing in by what others in their network guess.
+        if !dialect.is_login(&Head { method, path: &path, query, headers }, &body) {
+            return Err(fault);
+        }
+    }
     let agent = parts.headers.get(header::USER_AGENT);
     let caller = Caller {
         session,

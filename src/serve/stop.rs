@@ -1,9 +1,16 @@
-//! Telling every connection of a worker that the gateway stops, without a lock on the way of requests.
+//! Telling connections of a worker to end, without a lock on the way of requests: all when the gateway stops,
+//! those that have been idle longest when others wait to be let in.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::clock::UnixMs;
+
+/// What has been idle for less is left alone: a client that is at work asks again within that.
+const YOUNG: Duration = Duration::from_secs(1);
 
 /// One worker's sign; cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -13,8 +20,15 @@ pub(super) struct Stop(Rc<State>);
 struct State {
     stopping: Cell<bool>,
     next: Cell<u64>,
-    waiting: RefCell<HashMap<u64, Waker>>,
+    waiting: RefCell<HashMap<u64, (Waker, Rc<Idle>)>>,
     open: Cell<usize>,
+}
+
+/// Since when a connection has been idle, and whether it is to give way.
+#[derive(Debug, Default)]
+struct Idle {
+    since: Cell<Option<UnixMs>>,
+    unwanted: Cell<bool>,
 }
 
 impl Stop {
@@ -22,7 +36,25 @@ impl Stop {
     pub(super) fn stop(&self) {
         self.0.stopping.set(true);
         let waiting = std::mem::take(&mut *self.0.waiting.borrow_mut());
-        waiting.into_values().for_each(Waker::wake);
+        waiting.into_values().for_each(|(waker, _)| waker.wake());
+    }
+
+    /// Has up to `most` connections give way, those first that have been idle longest; how many there are.
+    pub(super) fn shed(&self, most: usize, now: UnixMs) -> usize {
+        let waiting = self.0.waiting.borrow();
+        let age = |idle: &Idle| idle.since.get().filter(|since| now.since(*since) >= YOUNG);
+        let mut idle: Vec<_> =
+            waiting.values().filter_map(|(waker, idle)| Some((age(idle)?, waker, idle))).collect();
+        if let Some(last) = most.checked_sub(1).filter(|last| *last < idle.len()) {
+            idle.select_nth_unstable_by_key(last, |(since, ..)| *since);
+        }
+        idle.truncate(most);
+        for (_, waker, idle) in &idle {
+            idle.since.set(None);
+            idle.unwanted.set(true);
+            waker.wake_by_ref();
+        }
+        idle.len()
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -39,7 +71,7 @@ impl Stop {
         let state = &self.0;
         state.next.set(state.next.get() + 1);
         state.open.set(state.open.get() + 1);
-        Member { stop: self.clone(), key: state.next.get(), waits: false }
+        Member { stop: self.clone(), key: state.next.get(), waits: false, idle: Rc::default() }
     }
 }
 
@@ -49,9 +81,21 @@ pub struct Member {
     stop: Stop,
     key: u64,
     waits: bool,
+    idle: Rc<Idle>,
 }
 
 impl Member {
+    /// It has been idle since then, or is at work.
+    pub(super) fn set_idle(&self, since: Option<UnixMs>) {
+        self.idle.since.set(since);
+        self.idle.unwanted.set(false);
+    }
+
+    /// Whether it is to give way; said once.
+    pub(super) fn gives_way(&self) -> bool {
+        self.idle.unwanted.take()
+    }
+
     /// Ready once the sign is given. A task registers once; its waker stays the same.
     pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
         if self.stop.is_stopping() {
@@ -59,7 +103,8 @@ impl Member {
         }
         if !self.waits {
             self.waits = true;
-            self.stop.0.waiting.borrow_mut().insert(self.key, cx.waker().clone());
+            let entry = (cx.waker().clone(), Rc::clone(&self.idle));
+            self.stop.0.waiting.borrow_mut().insert(self.key, entry);
         }
         Poll::Pending
     }
@@ -72,5 +117,37 @@ impl Drop for Member {
         if self.waits {
             state.waiting.borrow_mut().remove(&self.key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_idle_give_way() {
+        let stop = Stop::default();
+        let cx = &Context::from_waker(Waker::noop());
+        let mut members: Vec<_> = (0..10).map(|_| stop.enter()).collect();
+        for (number, member) in members.iter_mut().enumerate() {
+            assert!(member.poll(cx).is_pending());
+            // Every other one is at work; the first have been idle longest.
+            let since = UnixMs(number as u64 * 100);
+            member.set_idle((number % 2 == 0).then_some(since));
+        }
+        let now = UnixMs(1_500);
+        let gone = |members: &[Member]| -> Vec<usize> {
+            (0..10).filter(|number| members[*number].gives_way()).collect()
+        };
+        assert_eq!((stop.shed(2, now), gone(&members)), (2, vec![0, 2]));
+        // Those that were told are not counted again; what has just become idle stays.
+        assert_eq!((stop.shed(9, now), gone(&members)), (1, vec![4]));
+        assert_eq!((stop.shed(9, UnixMs(9_000)), gone(&members)), (2, vec![6, 8]));
+        assert_eq!((stop.shed(9, UnixMs(9_000)), stop.shed(0, UnixMs(9_000))), (0, 0));
+        // Who is asked for something in time goes on.
+        members[1].set_idle(Some(UnixMs(0)));
+        assert_eq!(stop.shed(1, now), 1);
+        members[1].set_idle(None);
+        assert!(gone(&members).is_empty());
     }
 }

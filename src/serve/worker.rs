@@ -86,17 +86,8 @@ impl Worker {
         }))
     }
 
-    /// Runs the worker's clockwork until the future is dropped.
-    pub async fn run(self: Rc<Self>) {
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            self.tick();
-        }
-    }
-
-    fn tick(&self) {
+    /// Does what is due; to be called at each of its [`Ticks`](crate::timer::Ticks).
+    pub fn tick(&self) {
         self.timer.tick();
         self.streams.sweep(self.clock.now());
         self.metrics.now_open(OpenKind::Request, self.in_flight.get());
@@ -128,6 +119,13 @@ impl Worker {
     /// Tells every connection to finish what it does and end.
     pub fn stop(&self) {
         self.stop.stop();
+    }
+
+    /// Closes up to `most` connections, those that have been idle longest: others wait to be let in.
+    pub fn make_room(&self, most: usize) {
+        for _ in 0..self.stop.shed(most, self.timer.now()) {
+            self.metrics.over_cap();
+        }
     }
 
     /// Connections and tunnels that are still open.

@@ -41,8 +41,11 @@ impl Authority {
     ) -> Result<Outcome, Refusal> {
         let Opening { credentials, terms } = opening;
         let id = bare(credentials.identifier());
-        let typed = format!("{CREDENTIAL}{}", shorten(id, NAME));
-        let attempt = self.attempt(&Person::typed(&typed), &typed, caller).await?;
+        let person = Person::typed(&format!("{CREDENTIAL}{}", shorten(id, NAME)));
+        // What is no id may be a secret in the wrong field.
+        let is_id = self.directory.key(id).is_some() || uuid::Uuid::try_parse(id).is_ok();
+        let typed = format!("{CREDENTIAL}{}", if is_id { id } else { "unknown" });
+        let attempt = self.attempt(&person, &typed, caller).await?;
         let proof = self.prove_key(credentials).await.and_then(|(method, key)| {
             let account = account_of(&key.owner.record(), &*self.directory);
             account.map(|account| (method, key, account)).ok_or(LoginError::Invalid)

@@ -412,6 +412,35 @@ mod tests {
     use crate::session::record::tests::sample;
     use crate::session::testing::{Shelf, authority_over};
 
+    /// Why no unknown tokens are remembered: the same one again and again costs no more than one read at a
+    /// time, and who guesses shows another one each time.
+    #[tokio::test]
+    async fn of_an_unknown_token_that_comes_often_there_is_one_read_at_a_time() {
+        let clock = Clock::manual(UnixMs(1_000));
+        let store = Arc::new(Shelf::new(&clock));
+        let core = authority_over(Arc::<Shelf>::clone(&store), &clock).0;
+        let token = sample("u1", clock.now()).1;
+        // A read is under way; any other would fail.
+        let Flight::Pilot(flight) = core.flights.join(token.id()) else { panic!() };
+        store.fail(true);
+        let uses: Vec<_> = (0..100)
+            .map(|_| {
+                let (core, text) = (Arc::clone(&core), token.encode());
+                tokio::spawn(async move {
+                    let token = Token::parse(text.as_bytes()).unwrap();
+                    core.used(&token, None, "/").await
+                })
+            })
+            .collect();
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        flight.land(Ok(Err(Worthless::Invalid)));
+        for found in uses {
+            assert!(matches!(found.await.unwrap(), Ok(Err(Worthless::Invalid))));
+        }
+    }
+
     #[tokio::test]
     async fn a_secret_younger_than_the_read_that_was_joined_opens_its_session() {
         let clock = Clock::manual(UnixMs(1_000));

@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::Upstream;
+use super::connect::is_lack;
 use super::settings::{Health, Protocol, Target};
 use crate::clock::UnixMs;
 
@@ -80,7 +81,11 @@ pub async fn check_health(upstream: Arc<Upstream>, health: Health) {
         ticks.tick().await;
         for address in &upstream.addresses {
             let probe = probe(&upstream, address, &health.path);
-            let well = matches!(timeout(health.timeout, probe).await, Ok(Ok(true)));
+            let probed = timeout(health.timeout, probe).await;
+            if matches!(&probed, Ok(Err(error)) if is_lack(error)) {
+                continue;
+            }
+            let well = matches!(probed, Ok(Ok(true)));
             let was_unwell = address.unwell.swap(!well, Ordering::Relaxed);
             if was_unwell == well {
                 let (host, port) = (&address.target.host, address.target.port);

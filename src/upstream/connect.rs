@@ -11,6 +11,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -120,6 +121,12 @@ pub(super) async fn open(upstream: &Upstream, target: &Target) -> io::Result<Str
     let name = rustls::pki_types::ServerName::try_from(name).map_err(io::Error::other)?;
     let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));
     Ok(Stream::Tls(Box::new(connector.connect(name, tcp).await?)))
+}
+
+/// Whether it was this machine that had nothing to connect with (socket(2)): that says nothing about the app.
+pub(super) fn is_lack(error: &io::Error) -> bool {
+    let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| lacks.contains(&errno))
 }
 
 /// A connection that takes requests.

@@ -73,6 +73,9 @@ pub enum Error {
     /// The app closed the connection before it answered.
     #[error("the app closed the connection before it answered")]
     Reset,
+    /// This machine has nothing left to open a connection with: no descriptors, no memory for a socket.
+    #[error("no connection to the app can be opened now: too many are open")]
+    Exhausted,
     /// The app did not answer in time.
     #[error("the app did not answer within {0:?}")]
     Timeout(Duration),

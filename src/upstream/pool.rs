@@ -4,13 +4,15 @@
 //! the answer has been read to its end.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::client::conn::http2;
 
 use super::body::RequestBody;
-use super::connect::Link;
+use super::connect::{Link, is_lack};
 use super::http1::Connection;
 use super::{Address, Error, Upstream};
 use crate::clock::UnixMs;
@@ -18,6 +20,8 @@ use crate::timer::Timer;
 
 /// Addresses that one request tries.
 const ATTEMPTS: usize = 3;
+/// A lack of descriptors is logged at most this often.
+const TELL: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -25,6 +29,8 @@ pub(super) struct Pool {
     timer: Timer,
     next: Cell<usize>,
     leased: Cell<usize>,
+    /// When it was last said that there is nothing to connect with.
+    told: Cell<Option<UnixMs>>,
     slots: Vec<RefCell<Slot>>,
 }
 
@@ -55,7 +61,14 @@ impl Slot {
 impl Pool {
     pub(super) fn new(upstream: Arc<Upstream>, timer: Timer) -> Self {
         let slots = upstream.addresses.iter().map(|_| RefCell::default()).collect();
-        Self { upstream, timer, next: Cell::new(0), leased: Cell::new(0), slots }
+        Self {
+            upstream,
+            timer,
+            next: Cell::new(0),
+            leased: Cell::new(0),
+            told: Cell::new(None),
+            slots,
+        }
     }
 
     pub(super) fn upstream(&self) -> &Arc<Upstream> {
@@ -94,6 +107,8 @@ impl Pool {
                     self.share(index, &link);
                     return Ok((Lease { place, index, reused: false }, link));
                 }
+                // No other address would fare better, and this one is not to blame.
+                Err(Error::Exhausted) => return Err(Error::Exhausted),
                 Err(failure) => {
                     self.failed(index);
                     error = failure;
@@ -137,8 +152,22 @@ impl Pool {
         let connect = Link::connect(&self.upstream, &address.target);
         match self.timer.deadline(limit).limit(connect).await {
             Some(Ok(link)) => Ok(link),
+            Some(Err(error)) if is_lack(&error) => {
+                self.tell_of_lack(&error);
+                Err(Error::Exhausted)
+            }
             Some(Err(error)) => Err(Error::Connect(error.to_string())),
             None => Err(Error::Connect(format!("no answer within {limit:?}"))),
+        }
+    }
+
+    /// Says that the machine has nothing left to connect with; not for every request.
+    fn tell_of_lack(&self, error: &io::Error) {
+        let now = self.timer.now();
+        if self.told.get().is_none_or(|told| now.since(told) >= TELL) {
+            self.told.set(Some(now));
+            let upstream = &self.upstream.settings.name;
+            tracing::error!(%error, upstream, "no connection to an app can be opened now");
         }
     }
 

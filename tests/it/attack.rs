@@ -1,9 +1,10 @@
 //! `portcullis attack`: what it finds in an operator's rules, and what it says when there is nothing.
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::gateway::Builder;
-use crate::support::process::Finished;
+use crate::support::process::{Finished, eventually};
 use crate::support::{Gateway, Reply, Upstream};
 
 fn plain() -> Builder {
@@ -120,4 +121,24 @@ fn what_cannot_be_attacked_has_a_code_of_its_own() {
     assert_eq!(written.cli(&["attack", "--config", "missing.toml"]).code(), 2);
     let broken = plain().block("[[route]]\npath = \"x\"\n").written();
     assert_eq!(attack(&broken, &[]).code(), 2);
+}
+
+#[tokio::test]
+async fn killed_it_leaves_no_gateway_behind() {
+    let written = plain().public("/public/", "app").private("/", "app").written();
+    let output = tempfile::tempdir().unwrap();
+    let attack = written.cli_started(&["attack", "--config", "config.toml"], output.path());
+    let children = format!("/proc/{0}/task/{0}/children", attack.id());
+    let child: u32 = eventually("the second gateway", || {
+        let text = std::fs::read_to_string(&children).ok()?;
+        text.split_whitespace().next()?.parse().ok()
+    })
+    .await;
+    attack.signal(Signal::KILL);
+    // Nobody may have taken note of its end: then it is there still, as a zombie.
+    eventually("the second gateway to be gone", || {
+        let stat = std::fs::read_to_string(format!("/proc/{child}/stat"));
+        stat.map_or(true, |stat| stat.contains(") Z ")).then_some(())
+    })
+    .await;
 }

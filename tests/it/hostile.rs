@@ -19,6 +19,8 @@ mod targets;
 use judge::Fault;
 use stand::Stand;
 
+use crate::support::process::is_thorough;
+
 /// What came of many cases.
 #[derive(Debug, Default)]
 struct Tally {
@@ -56,11 +58,6 @@ impl Tally {
             .collect();
         assert!(self.faults.is_empty(), "{} faults\n{}", self.faults.len(), shown.join("\n"));
     }
-}
-
-/// Whether every combination is wanted, which takes minutes.
-fn is_thorough() -> bool {
-    std::env::var_os("PORTCULLIS_TEST_THOROUGH").is_some()
 }
 
 macro_rules! corpus {

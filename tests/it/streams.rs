@@ -7,6 +7,7 @@ use http::Method;
 
 use crate::support::open::{Open, SOON, cookie, upstream};
 use crate::support::process::PATIENCE;
+use crate::support::rest::Rest;
 use crate::support::upstream::Gate;
 use crate::support::{Gateway, Raw, Reply, Upstream};
 
@@ -17,6 +18,8 @@ async fn another_session_ends_them() {
     let mut here = gateway.signed_in("alice").await;
     let mut there = gateway.signed_in("alice").await;
     let mut bystander = Raw::websocket(&gateway, &here, "/ws").await;
+    gateway.metric_is("portcullis_streams_open", |open| open == 1.0).await;
+    let before = Rest::of(&gateway, &upstream).await;
     let own = there.get("/auth/session").await.expect(200).json();
     let open = Open::under(&gateway, &there).await;
     let path = format!("/auth/sessions/{}", own["id"].as_str().unwrap());
@@ -24,8 +27,8 @@ async fn another_session_ends_them() {
     open.are_cut(Instant::now()).await;
     bystander.echo("still here").await;
     // Nothing of it is left behind.
+    before.is_back(&gateway, &upstream).await;
     gateway.metric_is("portcullis_tunnels_open", |open| open == 1.0).await;
-    gateway.metric_is("portcullis_requests_in_flight", |open| open == 0.0).await;
 }
 
 #[tokio::test]

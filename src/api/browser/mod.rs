@@ -45,7 +45,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use self::form::Media;
 use self::returns::{Place, Returns};
-use super::{Ask, Context, Core, Dialect, Fault, LocalFuture, Reply, is_cross_site};
+use super::{Ask, Context, Core, Dialect, Fault, Head, LocalFuture, Reply, is_cross_site};
 use crate::clock::Clock;
 use crate::pages::{self, Brand, PageError, Pages};
 use crate::session::{Identity, Live};
@@ -229,6 +229,10 @@ impl Dialect for Browser {
             };
             finished(reply)
         })
+    }
+
+    fn is_login(&self, head: &Head<'_>, _: &[u8]) -> bool {
+        head.path == "/login" || *head.method == Method::POST && head.path == "/session"
     }
 
     fn refuse(&self, fault: &Fault, context: &Context<'_>) -> Reply {

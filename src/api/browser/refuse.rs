@@ -19,15 +19,11 @@ impl Browser {
         if program || !wants_page(context.method, context.headers) {
             return explained(json::problem(fault, context, &self.mount), fault);
         }
-        if fault.sign_in {
+        // Whose session has ended need not know that others in their network guess.
+        if fault.sign_in || fault.code == UNKNOWN_TOKENS {
             return self.to_sign_in(fault, context);
         }
-        let page = explained(Reply::page(fault.status, self.error(fault, context)), fault);
-        match fault.code {
-            // The only way out for a browser in which another site has planted too many.
-            COOKIES_TOO_LARGE => page.with(CLEAR, HeaderValue::from_static("\"cookies\"")),
-            _ => page,
-        }
+        explained(Reply::page(fault.status, self.error(fault, context)), fault)
     }
 
     /// The own route that a target names.
@@ -165,6 +161,11 @@ pub(super) fn explained(mut reply: Reply, fault: &Fault) -> Reply {
         // RFC 9110 section 15.5.2 wants a challenge; Basic would make browsers ask for a password.
         let challenge = HeaderValue::from_static("Bearer realm=\"portcullis\"");
         reply = reply.with(header::WWW_AUTHENTICATE, challenge);
+    }
+    if fault.code == COOKIES_TOO_LARGE {
+        // The only way out for a browser in which another site has planted too many. Also where nothing says
+        // that it wants a page: what would may stand behind the cookies.
+        reply = reply.with(CLEAR, HeaderValue::from_static("\"cookies\""));
     }
     reply
 }

@@ -164,6 +164,10 @@ impl Dialect for Nuvla {
         }
     }
 
+    fn is_login(&self, head: &Head<'_>, _: &[u8]) -> bool {
+        *head.method == Method::POST && head.path == "/session"
+    }
+
     fn answer<'a>(&'a self, ask: Ask<'a>, core: Core<'a>) -> LocalFuture<'a, Reply> {
         Box::pin(async move {
             let reply = match self.serve(&ask, core).await {

@@ -139,11 +139,11 @@ fn is_form(body: &[u8]) -> bool {
 }
 
 /// What POST `/signin/<id>` rests on.
-pub(super) fn password(ask: &Ask<'_>) -> Result<SignIn, Fault> {
-    if ask.body.trim_ascii().is_empty() {
+pub(super) fn password(body: &[u8]) -> Result<SignIn, Fault> {
+    if body.trim_ascii().is_empty() {
         return Ok(SignIn::Partner);
     }
-    match object(&ask.body)?.remove("password") {
+    match object(body)?.remove("password") {
         None | Some(Value::Null) => Ok(SignIn::Partner),
         Some(Value::String(password)) => Ok(SignIn::Password(Secret::new(password))),
         Some(_) => Err(bad("bad-field", "Field must have type string: password")),

@@ -145,7 +145,7 @@ impl Versal {
 
     /// POST `/signin/<userId>`: by the user's own password, or for the user by a partner.
     async fn sign_in_as(&self, id: &str, ask: &Ask<'_>, core: Core<'_>) -> Result<Reply, Fault> {
-        let command = match ask::password(ask)? {
+        let command = match ask::password(&ask.body)? {
             SignIn::Password(password) => {
                 let command = Command::LoginAs { user: alias(id), password, terms: self.terms() };
                 return self.signed_in(command, ask, core).await;
@@ -196,6 +196,14 @@ impl Dialect for Versal {
             let ks = Ks::parse(text).map(|ks| Token::of_text(Form::Ks, ks.identity(), text.into()));
             ks.ok().or_else(|| KeySecret::parse(text).map(|secret| secret.token()))
         })
+    }
+
+    fn is_login(&self, head: &Head<'_>, body: &[u8]) -> bool {
+        match Place::find(head.path) {
+            Some(Place::SignIn(None)) => true,
+            Some(Place::SignIn(Some(_))) => matches!(ask::password(body), Ok(SignIn::Password(_))),
+            _ => false,
+        }
     }
 
     fn carriers(&self) -> &[HeaderName] {

@@ -67,6 +67,7 @@ impl Sandbox {
         let child = Command::new(program)
             .args(["run", "--config"])
             .arg(self.folder.join("config.toml"))
+            .args(["--parent", &std::process::id().to_string()])
             // What the operator's variables hold is not for a gateway that is attacked.
             .env_clear()
             .env("PORTCULLIS_READY_FILE", &ready)

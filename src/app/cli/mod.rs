@@ -54,7 +54,7 @@ enum Command {
     #[command(subcommand)]
     Ban(bans::BanCommand),
     /// Serve (this is the default).
-    Run,
+    Run(Run),
     /// Say everything that is wrong with the configuration, the users and the certificates.
     Check,
     /// Say which route and rule decide about a request, and why.
@@ -76,6 +76,25 @@ enum Command {
     /// People in the users file.
     #[command(subcommand)]
     User(users::UserCommand),
+}
+
+/// How to serve.
+#[derive(Args, Debug, Default)]
+struct Run {
+    /// The process that starts it and without which it ends: for gateways that a command needs for a while.
+    #[arg(long, hide = true)]
+    parent: Option<i32>,
+}
+
+/// Has the kernel kill this process when `parent`, which started it, ends by whatever cause.
+fn end_with(parent: i32) -> std::io::Result<()> {
+    use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // It may have ended before it was watched.
+    match getppid().map(Pid::as_raw_pid) {
+        Some(now) if now == parent => Ok(()),
+        _ => Err(std::io::Error::other("the process that started this one has ended")),
+    }
 }
 
 /// Why a command failed.
@@ -113,10 +132,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let file = cli.file.config;
-    let done = match cli.command.unwrap_or(Command::Run) {
+    let done = match cli.command.unwrap_or(Command::Run(Run::default())) {
         Command::Attack(asked) => attack::attack(&file, asked),
         Command::Ban(command) => bans::ban(&file, &command),
-        Command::Run => run(&file),
+        Command::Run(asked) => run(&file, &asked),
         Command::Check => check(&file),
         Command::Explain(question) => explain::explain(&file, &question),
         Command::HashPassword => hash(&file),
@@ -146,7 +165,10 @@ fn word(value: &impl Serialize) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-fn run(file: &Path) -> Result<(), Error> {
+fn run(file: &Path, asked: &Run) -> Result<(), Error> {
+    if let Some(parent) = asked.parent {
+        end_with(parent).map_err(Error::new)?;
+    }
     super::run(file).map_err(|failure| match &failure {
         Failure::Config(_) => Error::usage(&failure),
         Failure::Start(_) => Error::new(&failure),

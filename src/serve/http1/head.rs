@@ -67,6 +67,8 @@ pub(super) struct HeadReader {
     /// Bytes of the next line that hold no LF.
     searched: usize,
     fields: usize,
+    /// Bytes of the cookies among them.
+    cookies: usize,
     chunked: bool,
     length: Option<u64>,
     /// `close` or `keep-alive`, as far as `Connection` says one.
@@ -81,6 +83,11 @@ impl HeadReader {
     /// Whether no byte of the head was taken yet.
     pub(super) fn is_untouched(&self) -> bool {
         self.taken == 0
+    }
+
+    /// What was taken of a head that is not complete.
+    pub(super) fn take_begun(&mut self) -> Option<Box<Parts>> {
+        self.parts.take()
     }
 
     /// Takes what belongs to the head out of `bytes`; the head once it is complete.
@@ -145,17 +152,28 @@ impl HeadReader {
                 });
             }
         }
-        match self.taken + line.len() > limits.head {
-            true => Err(Violation::HeadTooLarge),
-            false => Ok(()),
+        // What comes behind the bound is not looked at: the verdict must not depend on it.
+        let within = limits.head.saturating_sub(self.taken);
+        match line.get(..=within) {
+            Some(over) => Err(self.excess(over, Violation::HeadTooLarge)),
+            None => Ok(()),
         }
+    }
+
+    /// The breach of a head that is too large by `line`: it is the cookies' when they are most of it. Another
+    /// site can plant those.
+    fn excess(&self, line: &[u8], otherwise: Violation) -> Violation {
+        const COOKIE: &[u8] = b"cookie:";
+        let is_cookie = line.get(..COOKIE.len()).is_some_and(|l| l.eq_ignore_ascii_case(COOKIE));
+        let cookies = self.cookies + if is_cookie { line.len() } else { 0 };
+        if cookies > (self.taken + line.len()) / 2 { Violation::CookiesTooLarge } else { otherwise }
     }
 
     /// Takes over one field line of `block`, without its CR LF.
     fn field(&mut self, block: &Bytes, line: &[u8], limits: &HeadLimits) -> Result<(), Violation> {
         self.fields += 1;
         if self.fields > limits.fields {
-            return Err(Violation::TooManyFields);
+            return Err(self.excess(line, Violation::TooManyFields));
         }
         let breach = || breach(line);
         let (name, value) = split_field(line).ok_or_else(breach)?;
@@ -201,6 +219,10 @@ impl HeadReader {
                     self.close |= token.eq_ignore_ascii_case(b"close");
                     self.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
                 }
+                return Ok(true);
+            }
+            header::COOKIE => {
+                self.cookies += value.len() + "Cookie: \r\n".len();
                 return Ok(true);
             }
             header::EXPECT => {

@@ -23,6 +23,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{self, HeaderValue};
+use http::request::Parts;
 use http::{Method, Request};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -33,13 +34,14 @@ use self::transport::{Ended, Transport};
 use super::answer::Response;
 use super::connection::Connection;
 use super::pipeline;
+use crate::api::worded_by;
 use crate::upstream::{Duplex, Incoming, Upgraded};
 
 pub use self::head::{Framing, Head, HeadLimits};
 pub use self::reader::{Piece, Reader};
 pub use self::violation::Violation;
 
-/// How long a client may go on to send what nobody reads. Closed at once, many would never see the
+/// How long the end of a connection may take, and a client go on to send what nobody reads. Closed at once, many would never see the
 /// answer: what is still on its way to us makes the close a reset.
 const LINGER: Duration = Duration::from_secs(5);
 /// So many bytes of it.
@@ -90,7 +92,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Server<IO> {
             Ok(Some(head)) => (head, None),
             Ok(None) => return Ok(Next::Close),
             Err(Ended::Gone) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Err(Ended::Refused(violation)) => (stand_in(), Some(violation)),
+            Err(Ended::Refused(violation @ Violation::CookiesTooLarge)) => {
+                (stand_in(self.transport.borrow_mut().take_begun()), Some(violation))
+            }
+            Err(Ended::Refused(violation)) => (stand_in(None), Some(violation)),
         };
         let asked = Asked {
             head: head.parts.method == Method::HEAD,
@@ -107,7 +112,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Server<IO> {
         let next = poll_fn(|cx| answer.poll(cx, &self.transport)).await?;
         if next == Next::Request {
             // The rest of the body may still be on its way to the app.
+            self.connection.set_ending(true);
             let read = poll_fn(|cx| self.transport.borrow_mut().poll_read_to_end(cx)).await;
+            self.connection.set_ending(false);
             return Ok(if read { Next::Request } else { Next::Close });
         }
         Ok(next)
@@ -140,16 +147,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Server<IO> {
 
     /// Closes so that the client sees the whole answer, also when it is still sending.
     async fn close(self) -> io::Result<()> {
+        self.connection.set_ending(true);
         // The rest of the body may still be on its way to the app: not a byte of it may be missing.
         poll_fn(|cx| self.transport.borrow_mut().poll_read_to_end(cx)).await;
-        poll_fn(|cx| self.transport.borrow_mut().poll_shutdown(cx)).await?;
-        if self.transport.borrow().is_drained() {
-            return Ok(());
-        }
-        let mut most = LINGER_MOST;
-        let drain = poll_fn(|cx| self.transport.borrow_mut().poll_drain(cx, &mut most));
-        let _ = self.connection.worker.timer.deadline(LINGER).limit(drain).await;
-        Ok(())
+        let end = async {
+            poll_fn(|cx| self.transport.borrow_mut().poll_shutdown(cx)).await?;
+            if !self.transport.borrow().is_drained() {
+                let mut most = LINGER_MOST;
+                poll_fn(|cx| self.transport.borrow_mut().poll_drain(cx, &mut most)).await;
+            }
+            Ok(())
+        };
+        self.connection.worker.timer.deadline(LINGER).limit(end).await.unwrap_or(Ok(()))
     }
 
     /// Hands the connection over to the tunnel that the request opened.
@@ -169,9 +178,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Server<IO> {
 }
 
 /// Stands in for a refused head: a request without credentials for a host that cannot exist (RFC 6761
-/// section 6.4), should anybody look at it.
-fn stand_in() -> Head {
+/// section 6.4), should anybody look at it. Of what has `begun` to come it has only what says how the refusal
+/// is to be worded: who has too many cookies needs a page that helps.
+fn stand_in(begun: Option<Box<Parts>>) -> Head {
     let (mut parts, ()) = Request::new(()).into_parts();
+    if let Some(begun) = begun {
+        parts.headers = worded_by(&begun.method, &begun.headers);
+        parts.method = begun.method;
+    }
     parts.headers.insert(header::HOST, HeaderValue::from_static("invalid"));
     let parts = Box::new(parts);
     Head { parts, framing: Framing::Empty, keep: false, expects: false }

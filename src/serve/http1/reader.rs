@@ -2,6 +2,7 @@
 //! does no reading: what it is shown, it takes from.
 
 use bytes::{Bytes, BytesMut};
+use http::request::Parts;
 
 use super::chunked::Chunked;
 use super::head::{Framing, Head, HeadLimits, HeadReader};
@@ -60,6 +61,11 @@ impl Reader {
             };
         }
         Ok(head)
+    }
+
+    /// What was taken of a head that is not complete.
+    pub(super) fn take_begun(&mut self) -> Option<Box<Parts>> {
+        self.head.take_begun()
     }
 
     /// Takes the next piece of the body.

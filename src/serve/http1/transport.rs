@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
+use http::request::Parts;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
@@ -80,6 +81,11 @@ impl<IO> Transport<IO> {
     /// Whether a part of a head has come and the rest has not.
     pub(super) fn is_in_head(&self) -> bool {
         !self.reader.is_before_head() || !self.read.is_empty()
+    }
+
+    /// What has come of a head that is refused.
+    pub(super) fn take_begun(&mut self) -> Option<Box<Parts>> {
+        self.reader.take_begun()
     }
 
     /// Before the next request: an idle connection needs no memory for what it reads.

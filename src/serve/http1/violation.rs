@@ -31,6 +31,9 @@ pub enum Violation {
     /// A chunk size that is not hexadecimal or has more than 16 digits (RFC 9112 7.1).
     #[error("a chunk size is not a hexadecimal number of at most 16 digits")]
     ChunkSize,
+    /// The head has more bytes or lines than allowed, most of them cookies.
+    #[error("the cookies of this request are too many, or too large together")]
+    CookiesTooLarge,
     /// CONNECT: this gateway opens no tunnels to third parties (RFC 9110 9.3.6).
     #[error("CONNECT is not offered: send the request to this site itself")]
     Connect,
@@ -96,7 +99,10 @@ impl Violation {
     pub fn status(self) -> u16 {
         match self {
             Self::UriTooLong => 414,
-            Self::HeadTooLarge | Self::TooManyFields | Self::TrailerTooLarge => 431,
+            Self::CookiesTooLarge
+            | Self::HeadTooLarge
+            | Self::TooManyFields
+            | Self::TrailerTooLarge => 431,
             Self::Connect | Self::MethodTooLong => 501,
             Self::Version => 505,
             _ => 400,
@@ -117,6 +123,7 @@ impl Violation {
             Self::ContentLength => "content-length",
             Self::ContentLengthRepeated => "content-length-repeated",
             Self::ControlByte => "control-byte",
+            Self::CookiesTooLarge => crate::api::COOKIES_TOO_LARGE,
             Self::FieldName => "field-name",
             Self::HeadTooLarge => "head-too-large",
             Self::LengthAndEncoding => "length-and-encoding",

@@ -37,8 +37,6 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// Bytes of an answer that are kept for a client that does not take them.
 const SEND_BUFFER: usize = 64 << 10;
-/// Streams that a client may open and reset before they are looked at.
-const RESETS: usize = 20;
 /// Looks at a connection before others get their turn.
 const LOOKS: u8 = 4;
 
@@ -67,7 +65,8 @@ where
         .max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX))
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_pending_accept_reset_streams(RESETS)
+        // All that may be open: a page is left. How often is for `frames` to say.
+        .max_pending_accept_reset_streams(usize::try_from(limits.streams).unwrap_or(usize::MAX))
         .max_send_buffer_size(SEND_BUFFER)
         .handshake(io.clone());
     Server {
@@ -99,7 +98,7 @@ pub(super) struct Server<IO> {
 
 #[expect(
     clippy::large_enum_variant,
-    reason = "a connection is boxed, and has the large one to its end"
+    reason = "the large one is what a connection is for nearly all its life"
 )]
 enum State<IO> {
     Handshake(Handshake<Io<IO>, Bytes>),

@@ -16,7 +16,11 @@ use crate::serve::answer::Response;
 use crate::serve::body::Body;
 use crate::serve::connection::Connection;
 use crate::serve::pipeline::{self, Begun};
+use crate::timer::Deadline;
 use crate::upstream::BodyError;
+
+/// How much longer than a whole connection one stream may stand still: a video that is paused.
+const STALLED: u32 = 2;
 
 /// Answers a request. Ends early when the client resets the stream, and with it all that is done for it.
 pub(super) async fn answer(
@@ -39,7 +43,7 @@ pub(super) async fn answer(
         return;
     }
     drop(stream);
-    let mut sending = Sending { out, body, piece: Bytes::new(), last: false };
+    let mut sending = Sending { out, body, piece: Bytes::new(), last: false, stalled: None };
     poll_fn(|cx| sending.poll(cx, &connection)).await;
 }
 
@@ -78,6 +82,8 @@ struct Sending {
     piece: Bytes,
     /// Whether it is the last one.
     last: bool,
+    /// The end of what the client may take to make room, while there is none.
+    stalled: Option<Deadline>,
 }
 
 /// What is left to do for a body.
@@ -97,8 +103,12 @@ impl Sending {
                 };
                 self.take(next)
             } else {
+                let Poll::Ready(left) = self.poll_piece(cx) else {
+                    return self.poll_stalled(cx, connection);
+                };
                 connection.moved();
-                ready!(self.poll_piece(cx))
+                self.stalled = None;
+                left
             };
             match left {
                 Ok(Left::More) => {}
@@ -143,6 +153,18 @@ impl Sending {
                 Ok(Left::Nothing)
             }
         }
+    }
+
+    /// Ready when the client has made no room for too long: it goes on with other streams, or the connection would
+    /// have been cut.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>, connection: &Connection) -> Poll<()> {
+        let stalled = self.stalled.get_or_insert_with(|| {
+            let limit = connection.worker.view().site.limits.send_idle;
+            connection.worker.timer.deadline(limit.saturating_mul(STALLED))
+        });
+        ready!(stalled.poll(cx));
+        self.out.send_reset(Reason::CANCEL);
+        Poll::Ready(())
     }
 
     /// Hands over as much of the piece as there is room for: h2 keeps what the client does not take.

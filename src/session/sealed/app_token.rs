@@ -19,7 +19,7 @@ use crate::session::principal::{AppToken, HashKind, Partner};
 use crate::session::reach::Subject;
 use crate::session::token::{Form, Token};
 
-/// Bytes of an app token's id that are counted and logged.
+/// Bytes of an app token's id that are counted.
 const ID: usize = 128;
 
 /// What an app shows.
@@ -44,8 +44,9 @@ impl Authority {
         terms: &KsTerms,
         caller: &Caller,
     ) -> Result<Draft, Refusal> {
-        let typed = format!("apptoken/{}", shorten(shown.id, ID));
-        let attempt = self.attempt(&Person::typed(&typed), &typed, caller).await?;
+        let person = Person::typed(&format!("apptoken/{}", shorten(shown.id, ID)));
+        let said = self.sayable(shown.id, caller);
+        let attempt = self.attempt(&person, &said, caller).await?;
         let found = self.app_token(shown, caller);
         let (partner, token) = match found.and_then(|(partner, token)| {
             is_hash(&token, shown).then_some((partner, token)).ok_or(Refusal::AppTokenHash)
@@ -56,13 +57,21 @@ impl Authority {
                 if let Err(error) = attempt.failed().await {
                     return Err(unavailable(&error));
                 }
-                self.note_failure(&typed, "invalid", caller);
+                self.note_failure(&said, "invalid", caller);
                 return Err(refusal);
             }
             Err(refusal) => return Err(refusal),
         };
         attempt.succeeded().await;
         self.of_app(partner, &token, shown.user, terms).ok_or(Refusal::Forbidden)
+    }
+
+    /// What the log may say of an app token's id: one that nobody has may be a secret in the wrong field.
+    fn sayable(&self, id: &str, caller: &Caller) -> String {
+        let tenant = caller.session.as_ref().and_then(|live| live.record().tenant.as_deref());
+        let partner = tenant.and_then(|tenant| self.partner(tenant));
+        let known = partner.is_some_and(|partner| partner.app_tokens.contains_key(id));
+        format!("apptoken/{}", if known { id } else { "unknown" })
     }
 
     /// The app token that is named, and its partner: that of the caller's KS.

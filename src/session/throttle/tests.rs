@@ -90,6 +90,22 @@ async fn delays_grow_and_end() {
 }
 
 #[tokio::test]
+async fn an_app_with_a_dead_token_makes_only_itself_wait() {
+    let world = World::new();
+    let home = ip("192.0.2.7");
+    let end = world.clock.now().plus(Duration::from_secs(24 * 60 * 60));
+    let mut failures = 0;
+    while world.clock.now() < end {
+        // As soon as it may, for a day.
+        world.fail("apptoken/gone", home).await;
+        failures += 1;
+        assert_eq!(world.wait("alice", home).await, None, "after {failures} failures");
+        world.clock.advance(Duration::from_secs(1));
+    }
+    assert!(failures > FREE_NETWORK, "{failures}");
+}
+
+#[tokio::test]
 async fn simultaneous_guesses_are_not_free() {
     let world = Arc::new(World::new());
     let guesses: Vec<_> = (0..60)

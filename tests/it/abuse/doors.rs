@@ -142,6 +142,8 @@ async fn whoever_guesses_at_keys_and_secrets_waits() {
     let path = "/api_v3/service/session/action/start";
     let answer = gateway.client().post_json_with(path, &start, &[("x-forwarded-for", GOOD)]).await;
     assert!(answer.json().is_string(), "{}", answer.text());
+    // An id that nobody has may be a secret in the wrong field.
+    assert!(!gateway.output().contains("1_none"), "{}", gateway.output());
     let names: BTreeSet<_> = gateway
         .log()
         .iter()

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::builder;
 use crate::support::client::{COOKIE, NAVIGATION};
 use crate::support::gateway::password;
-use crate::support::world::telling;
+use crate::support::world::{SHOP, telling};
 use crate::support::{Client, Gateway, Response};
 
 const BAD: &str = "198.51.100.7";
@@ -159,8 +159,11 @@ async fn who_is_in_a_network_that_guesses_can_still_sign_in() {
     let from = [("x-forwarded-for", BAD), ("cookie", dead.as_str())];
     let navigation = [&from[..], NAVIGATION].concat();
     let mut client = gateway.client();
-    let page = client.get_with("/x", &navigation).await.expect(429);
-    assert!(page.is_html(), "{:?}", page.headers);
+    // It goes where a new one is to be had; a program is told off.
+    let page = client.get_with("/x", &navigation).await.expect(303);
+    let to = page.header("location").unwrap();
+    assert!(to.starts_with("/auth/login"), "{to}");
+    client.get_with("/x", &from).await.expect(429);
     client.get_with("/public/x", &from).await.expect(200);
     let page = client.get_with("/auth/login", &navigation).await.expect(200);
     assert!(page.text().contains("name=\"password\""), "{}", page.text());
@@ -179,6 +182,43 @@ async fn who_is_in_a_network_that_guesses_can_still_sign_in() {
     let answer = client.request(Method::POST, "/auth/login", &headers, Bytes::from(form)).await;
     assert!(answer.is_redirect(), "{} {}", answer.status, answer.text());
     live.get("/x").await.expect(200);
+}
+
+#[tokio::test]
+async fn right_passwords_open_sessions_beside_any_token_by_every_api() {
+    let (_app, gateway) = started();
+    let real = gateway.signed_in("alice").await.token().unwrap().to_owned();
+    exhaust(&gateway, By::Cookie, &real, 0).await;
+    let sid = uuid::Uuid::from_u128(0x4000_8000_0000_0000_7777).to_string();
+    let ks = base64_url(format!("v2|{SHOP}|{}", noise(7, 48)).as_bytes());
+    let dead = format!("{COOKIE}={}.{}", &real[..real.find('.').unwrap()], noise(7, 43));
+    let word = password("bob");
+    let nuvla = json!({ "template": { "href": "session-template/password", "username": "bob",
+        "password": word } });
+    let by_id = json!({ "format": 1, "ks": ks, "userId": "bob", "password": word,
+        "partnerId": SHOP });
+    let by_login = json!({ "format": 1, "ks": ks, "loginId": "bob", "password": word,
+        "partnerId": SHOP });
+    for (path, body, status) in [
+        ("/api/session", nuvla, 201),
+        ("/api2/signin", json!({ "email": "bob@example.org", "password": word }), 201),
+        ("/api2/signin/1002", json!({ "password": word }), 201),
+        ("/api_v3/service/user/action/login", by_id, 200),
+        ("/api_v3/service/user/action/loginByLoginId", by_login, 200),
+    ] {
+        for stale in [("cookie", dead.as_str()), ("sid", sid.as_str())] {
+            let from = [("x-forwarded-for", BAD), stale];
+            let answer = gateway.client().post_json_with(path, &body, &from).await;
+            let text = answer.text();
+            assert!((200..=201).contains(&answer.status), "{path}: {} {text}", answer.status);
+            assert!(status == 201 || answer.json().is_string(), "{path}: {text}");
+        }
+    }
+    // What rests on the token alone is refused.
+    let from = [("x-forwarded-for", BAD), ("sid", sid.as_str())];
+    let mut client = gateway.client();
+    client.post_json_with("/api2/signin/1002", &json!({}), &from).await.expect(429);
+    client.get_with("/api2/session", &from).await.expect(429);
 }
 
 #[tokio::test]

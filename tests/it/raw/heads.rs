@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::{Edge, cases, get};
+use crate::support::client::NAVIGATION;
 use crate::support::process::PATIENCE;
-use crate::support::{Raw, Upstream, tls};
+use crate::support::{Client, Gateway, Raw, Upstream, tls};
 
 #[tokio::test]
 async fn malformed_field_lines_are_refused() {
@@ -168,4 +169,26 @@ async fn pipelined_requests_are_answered_in_order() {
     assert_eq!(raw.response().await.expect(200).text(), "/public/1");
     assert_eq!(raw.response().await.expect(200).text(), "/public/2");
     assert!(raw.closes_within(PATIENCE).await);
+}
+
+#[tokio::test]
+async fn who_has_too_many_cookies_is_freed_of_them() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::in_front_of(upstream.addr());
+    let bomb = format!("a={}", "x".repeat(40_000));
+    let cookie = [("cookie", bomb.as_str())];
+    for client in [Client::new, Client::h2] {
+        let page = client(&gateway).get_with("/x", &[NAVIGATION, &cookie].concat()).await;
+        let page = page.expect(431);
+        assert!(page.is_html() && page.text().contains("cookies"), "{}", page.text());
+        assert_eq!(page.header("clear-site-data").as_deref(), Some("\"cookies\""));
+        let told = client(&gateway).get_with("/x", &cookie).await.expect(431);
+        assert_eq!(told.json()["code"], "cookies-too-large", "{}", told.text());
+        assert_eq!(told.header("clear-site-data").as_deref(), Some("\"cookies\""));
+        // What is not the cookies' fault clears nothing.
+        let large = "x".repeat(40_000);
+        let other = client(&gateway).get_with("/x", &[("x-a", &large), ("cookie", "a=b")]).await;
+        assert_eq!(other.expect(431).header("clear-site-data"), None);
+    }
+    assert!(upstream.requests().is_empty());
 }

@@ -142,5 +142,6 @@ async fn clients_that_break_off_do_not_put_the_app_out_of_use() {
     }
     let healthy = "portcullis_upstream_healthy_addresses{upstream=\"app\"}";
     assert!((edge.gateway.metric(healthy).await - 1.0).abs() < f64::EPSILON);
-    edge.passes(&get("")).await;
+    // Not by what the app has seen: on a busy machine it sees the others later.
+    edge.open(&get("")).await.response().await.expect(200);
 }

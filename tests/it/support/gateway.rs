@@ -306,6 +306,11 @@ impl Gateway {
         Proc::start("portcullis", output.path(), command).finish(PATIENCE)
     }
 
+    /// Starts `portcullis ARGS` in this gateway's folder; what it prints goes to `output`.
+    pub(crate) fn cli_started(&self, args: &[&str], output: &Path) -> Proc {
+        Proc::start("portcullis", output, command(self.dir.path(), &[], args))
+    }
+
     /// As [`Self::cli`], with `input` on its standard input.
     pub(crate) fn cli_fed(&self, args: &[&str], input: &str) -> Finished {
         let output = tempfile::tempdir().unwrap();

@@ -11,15 +11,26 @@ use super::raw::Raw;
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PUSH_PROMISE: u8 = 5;
 pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
 pub(crate) const CONTINUATION: u8 = 9;
+/// PRIORITY_UPDATE of RFC 9218: a type that the gateway does not know.
+pub(crate) const PRIORITY_UPDATE: u8 = 16;
 
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const ACK: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
+pub(crate) const PADDED: u8 = 8;
+/// The flag of HEADERS with five bytes of priority in front.
+pub(crate) const PRIORITIZED: u8 = 32;
+
+/// What a client begins with (RFC 9113 section 3.4).
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What became of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,12 +65,17 @@ impl H2Raw {
     /// Connects and sends the preface. The settings leave no room for indexed fields in answers, so that a
     /// status can be read without what came before it.
     pub(crate) async fn connect(gateway: &Gateway) -> Self {
-        let mut raw = Raw::tls(gateway.addr(), gateway.tls(&["h2"]), "localhost").await;
-        assert_eq!(raw.alpn.as_deref(), Some("h2"));
-        raw.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
-        let mut connection = Self { raw };
+        let mut connection = Self::silent(gateway).await;
+        connection.send(PREFACE).await;
         connection.frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]).await;
         connection
+    }
+
+    /// Connects and sends nothing.
+    pub(crate) async fn silent(gateway: &Gateway) -> Self {
+        let raw = Raw::tls(gateway.addr(), gateway.tls(&["h2"]), "localhost").await;
+        assert_eq!(raw.alpn.as_deref(), Some("h2"));
+        Self { raw }
     }
 
     pub(crate) async fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
@@ -129,7 +145,8 @@ impl H2Raw {
         self.raw.send(bytes).await;
     }
 
-    async fn read(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
+    /// The next frame as it is, however long it takes.
+    pub(crate) async fn read(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
         let head = self.raw.reader.exactly(9).await?;
         let length = number(&[0, head[0], head[1], head[2]]) as usize;
         let payload = self.raw.reader.exactly(length).await?;

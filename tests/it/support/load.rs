@@ -96,6 +96,15 @@ impl Load {
         count: usize,
         pause: Duration,
     ) -> Self {
+        Self::run(client, path, count, pause, false)
+    }
+
+    /// As [`Self::paced`], each time on a new connection.
+    pub(crate) fn anew(client: &Client, path: &'static str, count: usize, pause: Duration) -> Self {
+        Self::run(client, path, count, pause, true)
+    }
+
+    fn run(client: &Client, path: &'static str, count: usize, pause: Duration, anew: bool) -> Self {
         let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let mut tasks = JoinSet::new();
         for _ in 0..count {
@@ -103,6 +112,9 @@ impl Load {
             tasks.spawn(async move {
                 let mut answers = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
+                    if anew {
+                        client.reconnect();
+                    }
                     let at = Instant::now();
                     let answer = client.try_request(Method::GET, path, &[], Bytes::new()).await;
                     let status = answer.as_ref().map_or(0, |answer| answer.status);

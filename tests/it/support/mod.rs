@@ -13,6 +13,7 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod redis;
+pub(crate) mod rest;
 mod selftest;
 pub(crate) mod site;
 pub(crate) mod source;

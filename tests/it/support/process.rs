@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getrlimit, kill_process, kill_process_group, setrlimit,
+};
 
 /// How long anything on this machine may take before the test calls it hung. Generous: CI has two
 /// cores and runs a browser beside a debug build.
@@ -68,6 +70,38 @@ pub(crate) async fn eventually<T>(what: impl Display, mut probe: impl FnMut() ->
         assert!(Instant::now() < end, "waited {PATIENCE:?} in vain for {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Whether every combination and the largest numbers are wanted, which takes minutes.
+pub(crate) fn is_thorough() -> bool {
+    std::env::var_os("PORTCULLIS_TEST_THOROUGH").is_some()
+}
+
+/// So many of `wanted` connections as fit: each takes `each` descriptors of this process, which gets as
+/// many as it may have, and two of the gateway's. Says so when that is fewer.
+pub(crate) fn fitting(wanted: usize, each: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let Some(limit) = limit.maximum.and_then(|limit| usize::try_from(limit).ok()) else {
+        return wanted;
+    };
+    // What is left is for tests that run at the same time, and for the gateway's own files.
+    let fit = (limit - limit / 4) / each.max(2) - 64;
+    if fit < wanted {
+        println!("{fit} connections and not {wanted}: the hard limit of open files is {limit}");
+    }
+    wanted.min(fit)
+}
+
+/// How many established connections lead to this port of this machine.
+pub(crate) fn open_to(port: u16) -> usize {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let remote = format!(":{port:04X}");
+    let is_open = |line: &&str| {
+        let mut words = line.split_whitespace().skip(2);
+        words.next().is_some_and(|word| word.ends_with(&remote)) && words.next() == Some("01")
+    };
+    table.lines().filter(is_open).count()
 }
 
 /// Notes when nothing of this process ran: what has a time limit of its own may then have missed it.

@@ -11,6 +11,7 @@ use rustls::{ClientConfig, HandshakeKind};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -124,18 +125,8 @@ impl Raw {
 
     /// Opens a WebSocket with the session of `client`; fails the test when that is refused.
     pub(crate) async fn websocket(gateway: &Gateway, client: &Client, path: &str) -> Self {
-        let mut raw = gateway.raw().await;
-        let (host, origin) = (gateway.authority(), gateway.origin());
         let cookie = client.token().map(|token| format!("Cookie: {COOKIE}={token}\r\n"));
-        let cookie = cookie.unwrap_or_default();
-        raw.send(format!(
-            "GET {path} HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n{cookie}\
-             Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        ))
-        .await;
-        raw.response().await.expect(101);
-        raw
+        Door::of(gateway).websocket(path, &cookie.unwrap_or_default()).await
     }
 
     /// Sends a short text in a frame and waits for its echo: the tunnel works.
@@ -174,4 +165,54 @@ impl Raw {
 pub(crate) fn reset_on_close(tcp: &TcpStream) {
     // Deprecated in tokio for blocking at drop; with a zero time it does not.
     SockRef::from(tcp).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+/// What a client needs to know of a gateway to connect: for tasks of their own.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    pub(crate) addr: SocketAddr,
+    tls: Arc<ClientConfig>,
+    pub(crate) host: String,
+    origin: String,
+    handshakes: Arc<Semaphore>,
+}
+
+/// Handshakes at once: many connections and not a storm of handshakes are what a test is about.
+const HANDSHAKES: usize = 8;
+
+impl Door {
+    pub(crate) fn of(gateway: &Gateway) -> Self {
+        Self::speaking(gateway, "http/1.1")
+    }
+
+    /// With this protocol.
+    pub(crate) fn speaking(gateway: &Gateway, protocol: &str) -> Self {
+        Self {
+            addr: gateway.addr(),
+            tls: gateway.tls(&[protocol]),
+            host: gateway.authority().to_owned(),
+            origin: gateway.origin().to_owned(),
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
+        }
+    }
+
+    /// As [`Gateway::raw`].
+    pub(crate) async fn raw(&self) -> Raw {
+        let _turn = self.handshakes.acquire().await.unwrap();
+        Raw::tls(self.addr, self.tls.clone(), "localhost").await
+    }
+
+    /// As [`Raw::websocket`]; `cookie` is a header line.
+    pub(crate) async fn websocket(&self, path: &str, cookie: &str) -> Raw {
+        let mut raw = self.raw().await;
+        let Self { host, origin, .. } = self;
+        raw.send(format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n{cookie}\
+             Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        ))
+        .await;
+        raw.response().await.expect(101);
+        raw
+    }
 }

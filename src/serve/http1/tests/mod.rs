@@ -114,6 +114,13 @@ fn bad_heads() -> Vec<(Vec<u8>, Violation)> {
             V::TooManyFields,
         ),
         (after_line(&"Y:\r\n".repeat(32)), V::TooManyFields),
+        (after_line(&format!("X: a\r\ncookie: {}\r\n\r\n", "a".repeat(4096))), V::CookiesTooLarge),
+        (after_line(&format!("Cookie: {}", "a".repeat(4096))), V::CookiesTooLarge),
+        (after_line(&"Cookie: aaaa\r\n".repeat(40)), V::CookiesTooLarge),
+        (
+            after_line(&format!("X: {}\r\nCookie: {}\r\n\r\n", "a".repeat(3000), "a".repeat(4096))),
+            V::HeadTooLarge,
+        ),
     ];
     for bad in [
         &b"/a#b"[..],

@@ -1,0 +1,5 @@
+//! Fuzz target; see `src/frames.rs`.
+
+#![cfg_attr(fuzzing, no_main)]
+
+portcullis_fuzz::target!(frames);
