@@ -1,7 +1,7 @@
 //! Watches over HTTP/2 clients beside the `h2` library, which bounds some kinds of frames only and has one name for
 //! most errors.
 //!
-//! [`Metered`] stands between TLS and the library and follows the frames of both directions without keeping them. It
+//! `Metered` stands between TLS and the library and follows the frames of both directions without keeping them. It
 //! ends the connection of a client whose [`Budget`] is spent, and gives the library's errors their names ([`Blame`]).
 
 mod blame;
