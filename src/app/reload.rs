@@ -56,6 +56,10 @@ impl Reloader {
             return;
         }
         let now = digest(gateway);
+        if now.is_none() {
+            // Not read: its stamp says nothing.
+            self.settled = Settled::default();
+        }
         if now == self.config || now.is_none() {
             return;
         }

@@ -180,8 +180,8 @@ fn work(
     local.block_on(&runtime, work).map_err(failure)?
 }
 
-/// How many idle connections a worker closes at each tick while others wait to be let in: few enough that
-/// clients which connect again do not come all at once.
+/// How many idle connections a worker closes at a time while others wait to be let in: few enough that clients
+/// which connect again do not come all at once.
 const RELIEF: usize = 32;
 
 /// What a worker does at each tick. Whoever holds many idle connections keeps nobody out.
@@ -193,8 +193,9 @@ async fn clockwork(worker: Rc<Worker>, gate: ConnectionGate, mut ticks: Ticks) {
             tokio::time::sleep(TICK).await;
         }
         worker.tick();
-        if gate.waiting() > 0 {
-            worker.make_room(RELIEF);
+        let waiting = gate.waiting();
+        if waiting > 0 {
+            worker.make_room(waiting.min(RELIEF));
         }
     }
 }

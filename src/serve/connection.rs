@@ -135,6 +135,12 @@ impl Connection {
         Active(Rc::clone(self))
     }
 
+    /// Whether all that is under way waits for the client: beside one stream that stands still, others may upload or
+    /// wait for an app, which have limits of their own.
+    fn is_at_rest(&self) -> bool {
+        self.held.get() >= self.active.get()
+    }
+
     fn phase(&self) -> Phase {
         if self.held.get() > 0 {
             Phase::Stalled(self.moves.get())
@@ -308,7 +314,8 @@ impl Guard {
         let (phase, served) = (connection.phase(), connection.requests.get());
         if (phase, served) != (self.phase, self.served) {
             (self.phase, self.served) = (phase, served);
-            self.member.set_idle((phase == Phase::Idle).then(|| connection.worker.timer.now()));
+            let is_idle = phase == Phase::Idle && !self.asked;
+            self.member.set_idle(is_idle.then(|| connection.worker.timer.now()));
             match phase {
                 Phase::Busy => self.deadline.disarm(),
                 Phase::Head => self.deadline.reset(limits.head),
@@ -327,7 +334,8 @@ impl Guard {
         if matches!(phase, Phase::Stalled(_)) {
             // A body that is not asked for more does not notice that its session is over.
             let stalled = connection.worker.timer.now().since(self.stalled);
-            if stalled >= limits.send_idle || connection.session_is_over() {
+            let idle = stalled >= limits.send_idle && connection.is_at_rest();
+            if idle || connection.session_is_over() {
                 return Verdict::Cut;
             }
             self.deadline.reset(LOOK);
@@ -341,6 +349,7 @@ impl Guard {
         if is_between && !self.asked {
             // GOAWAY or the end of TLS first, so that the client knows which requests it may repeat.
             self.asked = true;
+            self.member.ends_anyway();
             self.deadline.reset(FAREWELL);
             let _ = self.deadline.poll(cx);
             return Verdict::Finish;

@@ -22,6 +22,8 @@ struct State {
     next: Cell<u64>,
     waiting: RefCell<HashMap<u64, (Waker, Rc<Idle>)>>,
     open: Cell<usize>,
+    /// Connections that were told to give way and are still there.
+    leaving: Cell<usize>,
 }
 
 /// Since when a connection has been idle, and whether it is to give way.
@@ -29,6 +31,8 @@ struct State {
 struct Idle {
     since: Cell<Option<UnixMs>>,
     unwanted: Cell<bool>,
+    /// Whether it is among those that leave.
+    leaving: Cell<bool>,
 }
 
 impl Stop {
@@ -39,8 +43,13 @@ impl Stop {
         waiting.into_values().for_each(|(waker, _)| waker.wake());
     }
 
-    /// Has up to `most` connections give way, those first that have been idle longest; how many there are.
+    /// Has connections give way, those first that have been idle longest, until up to `most` are about to leave; how
+    /// many were told now.
     pub(super) fn shed(&self, most: usize, now: UnixMs) -> usize {
+        let most = most.saturating_sub(self.0.leaving.get());
+        if most == 0 {
+            return 0;
+        }
         let waiting = self.0.waiting.borrow();
         let age = |idle: &Idle| idle.since.get().filter(|since| now.since(*since) >= YOUNG);
         let mut idle: Vec<_> =
@@ -52,8 +61,10 @@ impl Stop {
         for (_, waker, idle) in &idle {
             idle.since.set(None);
             idle.unwanted.set(true);
+            idle.leaving.set(true);
             waker.wake_by_ref();
         }
+        self.0.leaving.set(self.0.leaving.get() + idle.len());
         idle.len()
     }
 
@@ -88,7 +99,22 @@ impl Member {
     /// It has been idle since then, or is at work.
     pub(super) fn set_idle(&self, since: Option<UnixMs>) {
         self.idle.since.set(since);
-        self.idle.unwanted.set(false);
+        if self.idle.unwanted.take() {
+            // Asked for something before it could leave.
+            self.stays();
+        }
+    }
+
+    /// It is about to end for a reason of its own: nobody need tell it to.
+    pub(super) fn ends_anyway(&self) {
+        self.idle.since.set(None);
+    }
+
+    fn stays(&self) {
+        if self.idle.leaving.take() {
+            let leaving = &self.stop.0.leaving;
+            leaving.set(leaving.get().saturating_sub(1));
+        }
     }
 
     /// Whether it is to give way; said once.
@@ -112,6 +138,7 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
+        self.stays();
         let state = &self.stop.0;
         state.open.set(state.open.get().saturating_sub(1));
         if self.waits {
@@ -144,10 +171,19 @@ mod tests {
         assert_eq!((stop.shed(9, now), gone(&members)), (1, vec![4]));
         assert_eq!((stop.shed(9, UnixMs(9_000)), gone(&members)), (2, vec![6, 8]));
         assert_eq!((stop.shed(9, UnixMs(9_000)), stop.shed(0, UnixMs(9_000))), (0, 0));
+        // So many are about to leave already.
+        let member = members.swap_remove(1);
+        member.set_idle(Some(UnixMs(0)));
+        assert_eq!(stop.shed(5, now), 0);
+        drop(members);
+        assert_eq!((stop.shed(1, now), stop.shed(1, now)), (1, 0));
         // Who is asked for something in time goes on.
-        members[1].set_idle(Some(UnixMs(0)));
+        member.set_idle(None);
+        assert!(!member.gives_way());
+        member.set_idle(Some(UnixMs(0)));
         assert_eq!(stop.shed(1, now), 1);
-        members[1].set_idle(None);
-        assert!(gone(&members).is_empty());
+        member.set_idle(Some(UnixMs(0)));
+        member.ends_anyway();
+        assert_eq!(stop.shed(1, now), 0);
     }
 }

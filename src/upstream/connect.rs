@@ -123,9 +123,10 @@ pub(super) async fn open(upstream: &Upstream, target: &Target) -> io::Result<Str
     Ok(Stream::Tls(Box::new(connector.connect(name, tcp).await?)))
 }
 
-/// Whether it was this machine that had nothing to connect with (socket(2)): that says nothing about the app.
+/// Whether it was this machine that had nothing to connect with, descriptors or ports (socket(2), connect(2)): that says
+/// nothing about the app.
 pub(super) fn is_lack(error: &io::Error) -> bool {
-    let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
     Errno::from_io_error(error).is_some_and(|errno| lacks.contains(&errno))
 }
 

@@ -53,16 +53,15 @@ impl StreamBody {
         }
         self.read = true;
         let trailers = ready!(self.stream.poll_trailers(cx));
-        Poll::Ready(match trailers {
-            Ok(trailers) => trailers.map(|trailers| Ok(Frame::trailers(trailers))),
-            Err(error) => stopped(error),
-        })
+        Poll::Ready(trailers.map(|trailers| trailers.map(Frame::trailers)).transpose())
     }
 
     fn take(&mut self, data: Result<Bytes, h2::Error>) -> Option<Result<Frame<Bytes>, h2::Error>> {
         let data = match data {
             Ok(data) => data,
-            Err(error) => return stopped(error),
+            // Also a reset without an error: only a server may say with it that it needs no more (RFC 9113 section
+            // 8.1). Half a body must not pass for a whole one.
+            Err(error) => return Some(Err(error)),
         };
         // The client may send as much again. Fails when the stream is gone, which is told next.
         let _ = self.stream.flow_control().release_capacity(data.len());
@@ -70,11 +69,6 @@ impl StreamBody {
         self.length = self.length.map(|length| length.saturating_sub(count));
         Some(Ok(Frame::data(data)))
     }
-}
-
-/// Without an error a reset says only that the rest is not needed (RFC 9113 section 8.1).
-fn stopped<T>(error: h2::Error) -> Option<Result<T, h2::Error>> {
-    if error.reason() == Some(h2::Reason::NO_ERROR) { None } else { Some(Err(error)) }
 }
 
 impl Body for Incoming {

@@ -44,6 +44,8 @@ struct Stream<IO> {
     written: usize,
     /// Whether all that was written is flushed: TLS may take bytes and keep them.
     flushed: bool,
+    /// Bytes that the socket, or TLS, has taken; begins anew after the largest number.
+    taken: u64,
 }
 
 impl<IO> Clone for Io<IO> {
@@ -55,7 +57,7 @@ impl<IO> Clone for Io<IO> {
 impl<IO> Io<IO> {
     /// `input` is woken when there is something to read; then [`Io::set_readable`] must be called.
     pub(super) fn new(io: IO, input: Waker, timer: Timer) -> Self {
-        let stream = Stream { io, out: Vec::new(), written: 0, flushed: true };
+        let stream = Stream { io, out: Vec::new(), written: 0, flushed: true, taken: 0 };
         Self(Rc::new(Inner {
             stream: RefCell::new(stream),
             last_read: Cell::new(timer.now()),
@@ -68,6 +70,11 @@ impl<IO> Io<IO> {
     /// There may be something to read.
     pub(super) fn set_readable(&self) {
         self.0.readable.set(true);
+    }
+
+    /// How many bytes were taken: another number when some were.
+    pub(super) fn taken(&self) -> u64 {
+        self.0.stream.borrow().taken
     }
 
     /// When something was last read.
@@ -100,10 +107,15 @@ impl<IO: AsyncWrite + Unpin> Stream<IO> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.written += count;
+            self.took(count);
         }
         self.out.clear();
         self.written = 0;
         Poll::Ready(Ok(()))
+    }
+
+    fn took(&mut self, count: usize) {
+        self.taken = self.taken.wrapping_add(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -156,7 +168,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Io<IO> {
         ready!(stream.poll_room(cx, length))?;
         stream.flushed = false;
         if length >= LARGE && stream.out.is_empty() {
-            return Pin::new(&mut stream.io).poll_write_vectored(cx, slices);
+            let count = ready!(Pin::new(&mut stream.io).poll_write_vectored(cx, slices))?;
+            stream.took(count);
+            return Poll::Ready(Ok(count));
         }
         for slice in slices {
             stream.out.extend_from_slice(slice);

@@ -75,6 +75,8 @@ where
         frames: signals.waker(Part::FRAMES),
         keeping: signals.waker(Part::KEEP_ALIVE),
         finishing: false,
+        stuck: false,
+        taken: 0,
         signals,
         io,
         connection,
@@ -93,6 +95,10 @@ pub(super) struct Server<IO> {
     keeping: Waker,
     /// Whether the connection is to end after what it does.
     finishing: bool,
+    /// Whether the socket takes no more for now.
+    stuck: bool,
+    /// What the socket had taken at the last look.
+    taken: u64,
     connection: Rc<Connection>,
 }
 
@@ -153,9 +159,25 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
         {
             return Poll::Ready(end);
         }
-        match self.io.poll_send(&mut Context::from_waker(&self.frames)) {
+        let sent = self.io.poll_send(&mut Context::from_waker(&self.frames));
+        self.note(sent.is_pending());
+        match sent {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
             _ => Poll::Pending,
+        }
+    }
+
+    /// Whether it is the client's turn to take what is written, for the limits on its time: an answer is over for
+    /// those who made it while its last bytes still wait here.
+    fn note(&mut self, stuck: bool) {
+        if self.stuck != stuck {
+            self.stuck = stuck;
+            self.connection.hold(stuck);
+        }
+        let taken = self.io.taken();
+        if self.taken != taken {
+            self.taken = taken;
+            self.connection.moved();
         }
     }
 

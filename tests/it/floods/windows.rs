@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::upstream;
 use crate::support::h2raw::{
-    END_HEADERS, END_STREAM, GOAWAY, H2Raw, HEADERS, Outcome, RST_STREAM, SETTINGS, block, frame,
-    get, number,
+    DATA, END_HEADERS, END_STREAM, GOAWAY, H2Raw, HEADERS, Outcome, RST_STREAM, SETTINGS,
+    WINDOW_UPDATE, block, frame, get, number,
 };
 use crate::support::{Client, Gateway, Reply, Upstream};
 
@@ -169,4 +169,60 @@ async fn a_stream_that_nobody_takes_is_reset_while_others_go_on() {
     }
     assert!(begun.elapsed() > Duration::from_secs(1), "{:?}", begun.elapsed());
     gateway.metric_is("portcullis_requests_in_flight", |open| open == 0.0).await;
+}
+
+#[tokio::test]
+async fn one_stream_that_stands_still_ends_no_other() {
+    let upstream = Upstream::answering(|request| match request.target.as_str() {
+        "/wait" => Reply::hang(),
+        _ => Reply::ok("hello"),
+    });
+    let gateway = gateway(&upstream);
+    let host = gateway.authority().to_owned();
+    let mut h2 = shut(&gateway).await;
+    h2.request(1, &get(&host, "/hello")).await;
+    assert_eq!(h2.outcome(1).await, Outcome::Status(200));
+    h2.request(3, &get(&host, "/wait")).await;
+    assert_eq!(h2.outcome(1).await, Outcome::Reset(CANCEL));
+    let mut head = get(&host, "/hello");
+    head[0].1 = "HEAD";
+    h2.request(5, &head).await;
+    assert_eq!(h2.outcome(5).await, Outcome::Status(200));
+    gateway.metric_is("portcullis_requests_in_flight", |open| open == 1.0).await;
+}
+
+/// An answer was over for the gateway when its last bytes were written down to be sent: whoever was slow to take them
+/// lost them as an idle client.
+#[tokio::test]
+async fn who_is_slow_to_take_the_last_bytes_is_not_idle() {
+    const EACH: usize = 60 << 10;
+    let page = "x".repeat(EACH);
+    let upstream = Upstream::answering(move |_| Reply::ok(&page));
+    let gateway = Gateway::builder()
+        .set("limits", "keep_alive", "\"1s\"")
+        .upstream("app", upstream.addr())
+        .public("/", "app")
+        .start();
+    let host = gateway.authority().to_owned();
+    let mut h2 = H2Raw::connect(&gateway).await;
+    // Room for all, more than the sockets between hold.
+    h2.frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0]).await;
+    h2.frame(WINDOW_UPDATE, 0, 0, &[0x40, 0, 0, 0]).await;
+    let streams = 0..STREAMS;
+    for stream in streams.clone() {
+        h2.request(stream * 2 + 1, &get(&host, "/x")).await;
+    }
+    upstream.received(STREAMS as usize).await;
+    gateway.metric_is("portcullis_requests_in_flight", |open| open == 0.0).await;
+    // As idle it would be told to go after one second and cut after two more.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let (mut got, mut ended) = (0, 0);
+    while ended < streams.len() {
+        let (kind, flags, _, payload) = h2.next().await.expect("cut");
+        if kind == DATA {
+            got += payload.len();
+            ended += usize::from(flags & END_STREAM != 0);
+        }
+    }
+    assert_eq!(got, EACH * streams.len());
 }

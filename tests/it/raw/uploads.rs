@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Edge, get};
+use crate::support::h2raw::{self, DATA, END_HEADERS, H2Raw, HEADERS, RST_STREAM, block};
 use crate::support::process::{PATIENCE, eventually};
 use crate::support::{Reply, Upstream};
 
@@ -126,6 +127,27 @@ async fn an_upload_that_breaks_off_is_broken_for_the_app() {
         assert!(body.await.data.starts_with(b"hello"));
         edge.open(&get("")).await.response().await.expect(200);
         assert_ne!(edge.upstream.last().connection, 0);
+    }
+}
+
+/// Also with NO_ERROR: half a body was committed as a whole one.
+#[tokio::test]
+async fn an_http2_upload_that_is_taken_back_is_broken_for_the_app() {
+    const NO_ERROR: [u8; 4] = [0; 4];
+    const CANCEL: [u8; 4] = [0, 0, 0, 8];
+    for code in [NO_ERROR, CANCEL] {
+        let edge = Edge::start();
+        let mut h2 = H2Raw::connect(&edge.gateway).await;
+        let mut head = h2raw::get(edge.gateway.authority(), "/public/x");
+        head[0].1 = "POST";
+        h2.frame(HEADERS, END_HEADERS, 1, &block(&head)).await;
+        h2.frame(DATA, 0, 1, b"hello").await;
+        edge.upstream.received(1).await;
+        h2.frame(RST_STREAM, 0, 1, &code).await;
+        let body = eventually("the app to see the end", || {
+            Some(edge.upstream.last().body).filter(|body| body.truncated)
+        });
+        assert!(body.await.data.starts_with(b"hello"));
     }
 }
 
