@@ -41,11 +41,12 @@ impl Pool {
     }
 }
 
-/// Lets all other threads run first: work that takes tens of milliseconds must not hold up requests
-/// that take less than one. On Linux, a nice value is the thread's own (nice(2)).
+/// Lets other threads run first: work that takes tens of milliseconds must not hold up requests that take less than
+/// one. Not at the lowest priority, which is less than a hundredth of a core while others want it all: nobody could
+/// sign in for as long as the machine is busy. On Linux, a nice value is the thread's own (nice(2)).
 fn give_way() {
-    const LAST: i32 = 19;
-    if let Err(error) = rustix::process::nice(LAST) {
+    const BEHIND: i32 = 10;
+    if let Err(error) = rustix::process::nice(BEHIND) {
         tracing::debug!(%error, "the password pool keeps its priority");
     }
 }
