@@ -159,9 +159,9 @@ impl App {
                 return Seen::Nothing;
             };
             assert!(answer.tunnel.is_none() && !answer.retried);
-            let (parts, mut body) = answer.response.into_parts();
+            let (head, mut body) = (answer.head, answer.body);
             let mut answer = Answer {
-                status: parts.status,
+                status: head.status,
                 body: Vec::new(),
                 trailers: HeaderMap::new(),
                 whole: true,

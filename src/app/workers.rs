@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ impl Threads {
     }
 }
 
-/// Starts the threads.
+/// Starts the threads; returns when all of them take connections.
 pub(super) fn start(
     gateway: &Gateway,
     bound: &mut [Bound],
@@ -73,6 +73,7 @@ pub(super) fn start(
     let config = gateway.config.load();
     let gate = ConnectionGate::new(affordable(config.listeners.max_connections));
     let mut handles = Vec::new();
+    let mut starting = Vec::new();
     for index in 0..config.server.workers {
         let mut listeners = Vec::new();
         for one in bound.iter_mut() {
@@ -94,13 +95,21 @@ pub(super) fn start(
             site: Arc::clone(&gateway.site),
         };
         let stages = stages.clone();
+        let (begun, start) = mpsc::channel();
+        starting.push(start);
         let thread = std::thread::Builder::new().name(format!("worker-{index}"));
         let handle = thread.spawn(move || {
-            if let Err(error) = work(parts, listeners, door, stages) {
+            if let Err(error) = work(parts, listeners, door, stages, begun.clone()) {
                 tracing::error!(%error, "a worker could not start");
+                let _ = begun.send(Err(error));
             }
         });
         handles.push(handle.map_err(failure)?);
+    }
+    // Not before: who is told that the gateway serves may come at once, and one worker less than there should be
+    // would be noticed by nobody.
+    for start in starting {
+        start.recv().map_err(failure)??;
     }
     Ok(Threads { handles })
 }
@@ -137,6 +146,7 @@ fn work(
     listeners: Vec<(TcpListener, Listen)>,
     door: Door,
     mut stages: watch::Receiver<Stage>,
+    begun: mpsc::Sender<Result<(), Failure>>,
 ) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(failure)?;
@@ -161,6 +171,7 @@ fn work(
             let accepting = accept_loop(socket, gate, proxy, shutdown.clone(), on);
             tokio::task::spawn_local(accepting);
         }
+        let _ = begun.send(Ok(()));
         let _ = stages.wait_for(|stage| *stage != Stage::Run).await;
         shutdown.cancel();
         worker.stop();
