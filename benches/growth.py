@@ -31,6 +31,8 @@ PAGE = tools.ROOT / "docs" / "performance.md"
 CHART = tools.ROOT / "docs" / "growth.svg"
 WARM_UP = 300
 START_LIMIT = 600
+# Seconds in which a gateway reads its files some times more, before it goes by their stamps.
+SETTLE = 10
 # Sessions that the requests of a step use by turns.
 USED = 100
 FEWEST = 1000
@@ -124,6 +126,7 @@ class Growth:
         grind = Callgrind(self.stand)
         gateway = self.site.start("grown", wrapper=grind.wrapper, limit=START_LIMIT, **shape)
         self._check(gateway, cookies[0], shape)
+        time.sleep(SETTLE)
         pid = gateway.child.pid
         grind.begin(pid)
         self.site.ask(gateway, path, cookies, WARM_UP)
