@@ -123,10 +123,10 @@ pub(super) async fn open(upstream: &Upstream, target: &Target) -> io::Result<Str
     Ok(Stream::Tls(Box::new(connector.connect(name, tcp).await?)))
 }
 
-/// Whether it was this machine that had nothing to connect with, descriptors or ports (socket(2), connect(2)): that says
-/// nothing about the app.
+/// Whether it was this machine that had nothing to connect with (socket(2)): that says nothing about the app. Not
+/// EADDRNOTAVAIL: an address of a family that the machine does not have fails with it too, and others may work.
 pub(super) fn is_lack(error: &io::Error) -> bool {
-    let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     Errno::from_io_error(error).is_some_and(|errno| lacks.contains(&errno))
 }
 
@@ -212,5 +212,18 @@ where
 {
     fn execute(&self, task: F) {
         drop(tokio::task::spawn_local(task));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_cannot_be_reached_is_no_lack() {
+        assert!(is_lack(&Errno::MFILE.into()));
+        for errno in [Errno::ADDRNOTAVAIL, Errno::CONNREFUSED, Errno::NETUNREACH] {
+            assert!(!is_lack(&errno.into()), "{errno}");
+        }
     }
 }
