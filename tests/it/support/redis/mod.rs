@@ -253,9 +253,19 @@ impl Server {
         }
     }
 
-    /// A field of `INFO`.
+    /// A field of `INFO`. Asks again when the connection is cut: Sentinel kills all connections of
+    /// a server whose role it changes.
     pub(crate) fn info(&self, field: &str) -> String {
-        let text = self.command(&["INFO", "everything"]).text().to_owned();
+        let asked = wait_for("an answer to INFO", || {
+            use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+            match self.try_command(&["INFO", "everything"]) {
+                Err(cut) if [BrokenPipe, ConnectionReset, UnexpectedEof].contains(&cut.kind()) => {
+                    None
+                }
+                asked => Some(asked.unwrap()),
+            }
+        });
+        let text = asked.text().to_owned();
         let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         value.unwrap_or_else(|| panic!("no {field} in\n{text}")).to_owned()
     }
