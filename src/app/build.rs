@@ -16,7 +16,7 @@ use crate::log::Logs;
 use crate::login;
 use crate::metrics::{Metrics, Watch};
 use crate::section::Problem;
-use crate::serve::Site;
+use crate::serve::{Site, note_panic};
 use crate::session::{Authority, Directory};
 use crate::tls::{Tls, client_config};
 use crate::upstream::{Protocol, Settings, Upstream};
@@ -219,13 +219,15 @@ fn watch(
     });
 }
 
-/// A panic ends one connection; it must be seen and counted.
+/// A panic ends one request, or at worst one connection; it must be seen and counted.
 fn count_panics(metrics: &Metrics) {
     let worker = metrics.worker();
     std::panic::set_hook(Box::new(move |info| {
         worker.panicked();
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         // The payload may quote a request: the place is enough to find the fault.
-        tracing::error!(place, "panic: one connection is lost");
+        if !note_panic(&place) {
+            tracing::error!(place, "panic: one connection is lost");
+        }
     }));
 }

@@ -94,7 +94,7 @@ impl WorkerMetrics {
         self.violations.add(code);
     }
 
-    /// A panic was caught; it ended one connection.
+    /// There was a panic; it ended one request, or at worst one connection.
     pub fn panicked(&self) {
         self.panics.fetch_add(1, Ordering::Relaxed);
     }

@@ -73,7 +73,7 @@ pub(super) fn own_response(reply: Reply, mut exchange: Box<Exchange>) -> Respons
         headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
     }
     headers.insert("x-request-id", exchange.id.clone());
-    if exchange.refused.is_some() {
+    if exchange.closes() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let body = if exchange.method == Method::HEAD {

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
+use super::caught::caught;
 use super::exchange::Exchange;
 use crate::session::Entry;
 use crate::upstream::{BodyError, ResponseBody};
@@ -59,8 +60,37 @@ impl HttpBody for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        this.exchange.asked_for_body();
-        let polled = match &mut this.source {
+        caught(|| this.poll_source(cx)).unwrap_or_else(|panicked| {
+            panicked.log(Some(&this.exchange.id));
+            Poll::Ready(Some(Err(BodyError::Panicked)))
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Own(bytes) => bytes.is_none(),
+            Source::App { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(bytes) => {
+                let length = bytes.as_ref().map_or(0, Bytes::len);
+                SizeHint::with_exact(length.try_into().unwrap_or(u64::MAX))
+            }
+            Source::App { body, .. } => body.size_hint(),
+        }
+    }
+}
+
+impl Body {
+    fn poll_source(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.exchange.asked_for_body();
+        let polled = match &mut self.source {
             Source::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::App { body, session, late } => {
                 let polled = Pin::new(&mut *body).poll_frame(cx);
@@ -82,26 +112,9 @@ impl HttpBody for Body {
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
         {
-            this.exchange.sent(data.len());
+            self.exchange.sent(data.len());
         }
-        this.exchange.client_holds(polled.is_ready());
+        self.exchange.client_holds(polled.is_ready());
         polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.source {
-            Source::Own(bytes) => bytes.is_none(),
-            Source::App { body, .. } => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.source {
-            Source::Own(bytes) => {
-                let length = bytes.as_ref().map_or(0, Bytes::len);
-                SizeHint::with_exact(length.try_into().unwrap_or(u64::MAX))
-            }
-            Source::App { body, .. } => body.size_hint(),
-        }
     }
 }

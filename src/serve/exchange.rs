@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
+use super::caught;
 use super::connection::Active;
 use super::host::Host;
 use super::http1::Violation;
@@ -25,6 +26,8 @@ pub(super) struct Exchange {
     pub(super) view: Rc<View>,
     /// Why the head of the request must be refused.
     pub(super) refused: Option<Violation>,
+    /// Whether a panic ended the handling of the request.
+    pub(super) panicked: bool,
     pub(super) id: HeaderValue,
     pub(super) method: Method,
     pub(super) uri: Uri,
@@ -58,6 +61,7 @@ impl Exchange {
         let client = Client::find(connection.arrival.peer, &parts.headers, &view.site.trust);
         Self {
             refused,
+            panicked: false,
             id: worker.request_id(),
             method: parts.method.clone(),
             uri: parts.uri.clone(),
@@ -129,6 +133,12 @@ impl Exchange {
         }
     }
 
+    /// Whether nothing more may be asked for on an HTTP/1.1 connection behind the answer: where a head was refused, or
+    /// a panic left the reading of a body off somewhere.
+    pub(super) fn closes(&self) -> bool {
+        self.refused.is_some() || self.panicked && self.version != Version::HTTP_2
+    }
+
     /// Counts bytes of the answer's body.
     pub(super) fn sent(&mut self, bytes: usize) {
         self.sent = self.sent.saturating_add(bytes.try_into().unwrap_or(u64::MAX));
@@ -137,6 +147,10 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            caught::note_lost(&self.id);
+            self.status = if self.status == 0 { 500 } else { self.status };
+        }
         self.client_holds(false);
         let connection = self.active.connection();
         let worker = &connection.worker;

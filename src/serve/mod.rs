@@ -5,6 +5,7 @@
 mod answer;
 mod body;
 mod carrier;
+mod caught;
 mod connection;
 mod cookie;
 mod date;
@@ -27,6 +28,7 @@ mod upload;
 mod whoami;
 mod worker;
 
+pub use self::caught::note_panic;
 pub use self::connection::{Arrival, serve};
 pub use self::cookie::CookieName;
 pub use self::mount::{Mount, sort_mounts};

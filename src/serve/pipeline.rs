@@ -2,6 +2,8 @@
 //!
 //! The decision comes before any byte goes upstream and before the body is read.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -21,7 +23,7 @@ use super::own::Below;
 use super::redact::without_secrets;
 use super::site::Site;
 use super::upload::Upload;
-use super::{host, own, size};
+use super::{caught, host, own, size};
 use crate::api::browser::Browser;
 use crate::api::{Dialect, Fault, Reply, is_cross_site, wants_page, worded_by};
 use crate::audit::{Event, Origin};
@@ -63,25 +65,38 @@ pub(super) fn begin(
 
 /// Serves one request.
 pub(super) async fn handle(begun: Begun) -> Response {
-    let Begun { mut exchange, mut parts, upload } = begun;
-    let admitted = admit(&mut exchange, &mut parts, upload).await;
-    let outcome = match admitted {
-        Ok(Admitted::Answer(answer)) => Ok(answer),
-        Ok(Admitted::Forward(upload, permit, websocket)) => {
-            exchange.wants_page = wants_page(&parts.method, &parts.headers);
-            keep_accept(&mut exchange, &parts.headers);
-            serve(&mut exchange, parts, upload, permit, websocket).await
-        }
-        Err(fault) => {
-            exchange.hints = worded_by(&parts.method, &parts.headers);
-            keep_accept(&mut exchange, &parts.headers);
-            Err(fault)
-        }
+    let Begun { mut exchange, parts, upload } = begun;
+    let outcome = {
+        let mut outcome = pin!(outcome(&mut exchange, parts, upload));
+        poll_fn(|cx| caught::poll(outcome.as_mut(), cx)).await
     };
+    let outcome = outcome.unwrap_or_else(|panicked| {
+        panicked.log(Some(&exchange.id));
+        exchange.panicked = true;
+        let detail = "The gateway made a mistake.";
+        Err(fault(StatusCode::INTERNAL_SERVER_ERROR, "internal-error", detail))
+    });
     match outcome {
         Ok(Answer::App(answer)) => app_response(*answer, exchange),
         Ok(Answer::Own(reply)) => own_response(reply, exchange),
         Err(fault) => refusal(&fault, exchange),
+    }
+}
+
+/// What comes of a request.
+async fn outcome(exchange: &mut Exchange, mut parts: Box<Parts>, upload: Upload) -> Outcome {
+    match admit(exchange, &mut parts, upload).await {
+        Ok(Admitted::Answer(answer)) => Ok(answer),
+        Ok(Admitted::Forward(upload, permit, websocket)) => {
+            exchange.wants_page = wants_page(&parts.method, &parts.headers);
+            keep_accept(exchange, &parts.headers);
+            serve(exchange, parts, upload, permit, websocket).await
+        }
+        Err(fault) => {
+            exchange.hints = worded_by(&parts.method, &parts.headers);
+            keep_accept(exchange, &parts.headers);
+            Err(fault)
+        }
     }
 }
 

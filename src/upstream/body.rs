@@ -38,6 +38,9 @@ pub enum BodyError {
     /// The sender was slower than the minimum rate.
     #[error("the body came slower than {0} bytes a second")]
     Slow(u64),
+    /// A mistake of the gateway.
+    #[error("a panic")]
+    Panicked,
     /// The session under which it went ended.
     #[error("the session ended")]
     SessionOver,

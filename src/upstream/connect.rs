@@ -193,6 +193,7 @@ fn of_user(error: &hyper::Error) -> Error {
         Some(
             BodyError::App(_)
             | BodyError::Broken(_)
+            | BodyError::Panicked
             | BodyError::Read(_)
             | BodyError::Stream(_)
             | BodyError::SessionOver,

@@ -14,6 +14,7 @@ use http_body::{Body as _, Frame};
 
 use crate::serve::answer::Response;
 use crate::serve::body::Body;
+use crate::serve::caught;
 use crate::serve::connection::Connection;
 use crate::serve::pipeline::{self, Begun};
 use crate::timer::Deadline;
@@ -22,16 +23,29 @@ use crate::upstream::BodyError;
 /// How much longer than a whole connection one stream may stand still: a video that is paused.
 const STALLED: u32 = 2;
 
-/// Answers a request. Ends early when the client resets the stream, and with it all that is done for it.
+/// Answers a request. Ends early when the client resets the stream, and with it all that is done for it; a panic that
+/// nobody else has caught ends it, too, and no other stream.
 pub(super) async fn answer(
     begun: Begun,
     mut stream: SendResponse<Bytes>,
     connection: Rc<Connection>,
 ) {
-    let Some(Response { head, body }) = wait(begun, &mut stream).await else { return };
+    let ended = {
+        let mut sending = pin!(send(begun, &mut stream, &connection));
+        poll_fn(|cx| caught::poll(sending.as_mut(), cx)).await
+    };
+    if let Err(panicked) = ended {
+        panicked.log(None);
+        stream.send_reset(Reason::INTERNAL_ERROR);
+    }
+}
+
+/// Waits for the answer and sends it.
+async fn send(begun: Begun, stream: &mut SendResponse<Bytes>, connection: &Connection) {
+    let Some(Response { head, body }) = wait(begun, stream).await else { return };
     let mut head = head.into_response();
     let ended = body.is_end_stream();
-    complete(head.headers_mut(), (!ended).then_some(&body), &connection);
+    complete(head.headers_mut(), (!ended).then_some(&body), connection);
     let out = match stream.send_response(head, ended) {
         Ok(out) => out,
         Err(error) => {
@@ -42,9 +56,8 @@ pub(super) async fn answer(
     if ended {
         return;
     }
-    drop(stream);
     let mut sending = Sending { out, body, piece: Bytes::new(), last: false, stalled: None };
-    poll_fn(|cx| sending.poll(cx, &connection)).await;
+    poll_fn(|cx| sending.poll(cx, connection)).await;
 }
 
 /// The answer; `None` when the client resets the stream before there is one.
