@@ -65,6 +65,8 @@ pub(super) struct Connection {
     /// Answers whose next piece waits for the client to take the last one.
     held: Cell<u32>,
     moves: Cell<u64>,
+    /// Bodies of HTTP/2 requests that may still be read, also behind their answers: they have limits of their own.
+    uploads: Cell<u32>,
     /// Whether part of an HTTP/1.1 head has come and the rest has not: what a slow client is timed by.
     in_head: Cell<bool>,
     /// Whether no further request is wanted.
@@ -102,6 +104,12 @@ impl Connection {
     pub(super) fn hold(&self, holds: bool) {
         let held = self.held.get();
         self.held.set(if holds { held + 1 } else { held.saturating_sub(1) });
+    }
+
+    /// One more body of an HTTP/2 request, or one less, may be read.
+    pub(super) fn upload(&self, begins: bool) {
+        let uploads = self.uploads.get();
+        self.uploads.set(if begins { uploads + 1 } else { uploads.saturating_sub(1) });
     }
 
     pub(super) fn is_closing(&self) -> bool {
@@ -144,7 +152,7 @@ impl Connection {
     fn phase(&self) -> Phase {
         if self.held.get() > 0 {
             Phase::Stalled(self.moves.get())
-        } else if self.active.get() > 0 || self.ending.get() {
+        } else if self.active.get() > 0 || self.uploads.get() > 0 || self.ending.get() {
             Phase::Busy
         } else if self.requests.get() == 0 || self.in_head.get() {
             Phase::Head
@@ -194,6 +202,7 @@ where
         active: Cell::default(),
         held: Cell::default(),
         moves: Cell::default(),
+        uploads: Cell::default(),
         in_head: Cell::default(),
         closing: Cell::default(),
         ending: Cell::default(),

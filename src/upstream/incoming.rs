@@ -34,12 +34,15 @@ pub struct StreamBody {
     length: Option<u64>,
     /// Whether only trailers may follow.
     read: bool,
+    /// What whoever gave the body counts it by. Behind the stream: it is let go after that.
+    _place: Box<dyn fmt::Debug>,
 }
 
 impl StreamBody {
-    /// The body on `stream`, of which the head says that it has `length` bytes.
-    pub fn new(stream: h2::RecvStream, length: Option<u64>) -> Self {
-        Self { stream, length, read: false }
+    /// The body on `stream`, of which the head says that it has `length` bytes. `place` is dropped when nobody reads it
+    /// any more.
+    pub fn new(stream: h2::RecvStream, length: Option<u64>, place: Box<dyn fmt::Debug>) -> Self {
+        Self { stream, length, read: false, _place: place }
     }
 
     fn poll_frame(

@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tokio::net::TcpStream;
 
-use crate::support::h2raw::{DATA, END_STREAM, GOAWAY, H2Raw, HEADERS, get, number, status};
+use crate::support::h2raw::{
+    ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, H2Raw, HEADERS, Outcome, PING, RST_STREAM, block,
+    get, number, status,
+};
 use crate::support::process::eventually;
 use crate::support::upstream::Gate;
 use crate::support::{Client, Gateway, Raw, Reply, Upstream};
@@ -149,5 +152,52 @@ async fn no_request_in_flight_is_lost() {
         let answer = answer.unwrap().expect(200);
         assert_eq!((answer.text().as_str(), answer.truncated), ("halfhalf", false));
     }
+    assert!(gateway.wait(Duration::from_secs(5)).success());
+}
+
+/// A client that still sent behind an early answer was idle for the gateway: cut two seconds after the GOAWAY.
+#[tokio::test]
+async fn an_http2_upload_behind_its_answer_may_end() {
+    let early = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly";
+    let upstream = Upstream::answering(move |_| Reply::early(early).then_read());
+    let mut gateway = Gateway::in_front_of(upstream.addr());
+    let mut head = get(gateway.authority(), "/public/x");
+    head[0].1 = "POST";
+    let mut h2 = H2Raw::connect(&gateway).await;
+    h2.frame(HEADERS, END_HEADERS, 1, &block(&head)).await;
+    h2.frame(DATA, 0, 1, b"hello").await;
+    assert_eq!(h2.outcome(1).await, Outcome::Status(200));
+    gateway.signal(Signal::TERM);
+    draining(&gateway).await;
+    // The second GOAWAY, behind the PING that is confirmed, says which requests are done.
+    for last in [u32::MAX >> 1, 1] {
+        let payload = loop {
+            let (kind, _, _, payload) = h2.next().await.expect("closed without GOAWAY");
+            if kind == GOAWAY {
+                break payload;
+            }
+        };
+        assert_eq!((number(&payload), number(&payload[4..])), (last, 0));
+    }
+    // Longer than an idle connection stays open behind it.
+    for _ in 0..30 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        h2.frame(DATA, 0, 1, b"x").await;
+    }
+    h2.frame(PING, 0, 0, b"still on").await;
+    loop {
+        let (kind, flags, _, payload) = h2.next().await.expect("cut while it still sent");
+        assert_ne!(kind, RST_STREAM);
+        if kind == PING && flags & ACK == ACK && payload == b"still on" {
+            break;
+        }
+    }
+    h2.frame(DATA, END_STREAM, 1, b"!").await;
+    let begun = Instant::now();
+    while let Some((kind, ..)) = h2.next().await {
+        assert!(!matches!(kind, RST_STREAM | GOAWAY), "{kind}");
+    }
+    // With the last byte, and not when a time was over.
+    assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
     assert!(gateway.wait(Duration::from_secs(5)).success());
 }

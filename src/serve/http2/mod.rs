@@ -226,10 +226,34 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
         let body = if body.is_end_stream() {
             Incoming::Empty
         } else {
-            Incoming::Http2(StreamBody::new(body, length(&parts.headers)))
+            let uploading = Uploading::new(&self.connection, &self.signals);
+            let length = length(&parts.headers);
+            Incoming::Http2(StreamBody::new(body, length, Box::new(uploading)))
         };
         let begun = pipeline::begin(self.connection.begin(), Box::new(parts), body, None);
         self.streams.start(Box::pin(stream::answer(begun, stream, Rc::clone(&self.connection))));
+    }
+}
+
+/// A request's body for as long as somebody may read it: also behind its answer the connection is not idle.
+#[derive(Debug)]
+struct Uploading {
+    connection: Rc<Connection>,
+    signals: Arc<Signals>,
+}
+
+impl Uploading {
+    fn new(connection: &Rc<Connection>, signals: &Arc<Signals>) -> Self {
+        connection.upload(true);
+        Self { connection: Rc::clone(connection), signals: Arc::clone(signals) }
+    }
+}
+
+impl Drop for Uploading {
+    fn drop(&mut self) {
+        self.connection.upload(false);
+        // By whoever sends it to the app: the connection's task must see that there is nothing left to do.
+        self.signals.raise(Part::FRAMES);
     }
 }
 
