@@ -15,8 +15,8 @@ use crate::api::{COOKIES_TOO_LARGE, Fault};
 const OVERHEAD: usize = 32;
 
 /// How much larger than allowed a list of HTTP/2 fields is still read, so that a page can be answered. What is
-/// larger yet gets a bare 431, and a connection error far beyond.
-pub(super) const READ: usize = 2;
+/// larger yet gets a bare 431, and a connection error at four times that.
+pub(super) const READ: usize = 4;
 
 /// The fault of a head with too many fields, or (HTTP/2) with too large ones. Bytes of HTTP/1.1 were
 /// counted while they came.

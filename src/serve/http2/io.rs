@@ -20,6 +20,9 @@ const GATHERED: usize = 16 * 1024;
 const LARGE: usize = 8 * 1024;
 /// Memory that an idle connection keeps for what it gathers.
 const USUAL: usize = 8 * 1024;
+/// Bytes that are read before the requests among them are taken. h2 would read all there is, and a byte of a head can
+/// unpack to a field.
+const READ_AHEAD: usize = 32 * 1024;
 
 /// Shared by h2, which has the frames, and by the connection's task, which has it all sent.
 #[derive(Debug)]
@@ -33,6 +36,10 @@ struct Inner<IO> {
     input: Waker,
     /// Whether there may be something to read.
     readable: Cell<bool>,
+    /// Bytes that may still be read before the requests among them are taken.
+    ahead: Cell<usize>,
+    /// Whether more was asked for.
+    held_up: Cell<bool>,
     last_read: Cell<UnixMs>,
 }
 
@@ -64,12 +71,20 @@ impl<IO> Io<IO> {
             timer,
             input,
             readable: Cell::new(true),
+            ahead: Cell::new(READ_AHEAD),
+            held_up: Cell::new(false),
         }))
     }
 
     /// There may be something to read.
     pub(super) fn set_readable(&self) {
         self.0.readable.set(true);
+    }
+
+    /// All requests that were read are taken: more may be read. Whether that was waited for.
+    pub(super) fn read_on(&self) -> bool {
+        self.0.ahead.set(READ_AHEAD);
+        self.0.held_up.take()
     }
 
     /// How many bytes were taken: another number when some were.
@@ -137,10 +152,17 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Io<IO> {
         if !inner.readable.get() {
             return Poll::Pending;
         }
+        if inner.ahead.get() == 0 {
+            inner.held_up.set(true);
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
         let stream = &mut *inner.stream.borrow_mut();
         let polled =
             Pin::new(&mut stream.io).poll_read(&mut Context::from_waker(&inner.input), buf);
         if polled.is_ready() {
+            let count = buf.filled().len().saturating_sub(before);
+            inner.ahead.set(inner.ahead.get().saturating_sub(count));
             inner.last_read.set(inner.timer.now());
         } else {
             inner.readable.set(false);
@@ -272,5 +294,26 @@ mod tests {
         io.set_readable();
         assert!(Pin::new(&mut io).poll_read(&mut cx(), &mut read).is_ready());
         assert_eq!(read.filled(), b"x");
+    }
+
+    #[tokio::test]
+    async fn no_more_is_read_before_the_requests_are_taken() {
+        let (mut io, mut far, _signals) = io(4 * READ_AHEAD);
+        far.write_all(&vec![b'x'; 2 * READ_AHEAD]).await.unwrap();
+        let mut buf = vec![0; READ_AHEAD - 1];
+        let mut poll = |io: &mut Io<_>| {
+            let mut read = ReadBuf::new(&mut buf);
+            let polled = Pin::new(io).poll_read(&mut cx(), &mut read);
+            polled.is_ready().then(|| read.filled().len())
+        };
+        assert_eq!(poll(&mut io), Some(READ_AHEAD - 1));
+        assert!(!io.read_on(), "nobody waits for more");
+        assert_eq!(poll(&mut io), Some(READ_AHEAD - 1));
+        // One byte is left, which a read may exceed.
+        assert_eq!(poll(&mut io), Some(2));
+        far.write_all(b"more").await.unwrap();
+        assert_eq!(poll(&mut io), None);
+        assert!(io.read_on() && !io.read_on());
+        assert_eq!(poll(&mut io), Some(4));
     }
 }

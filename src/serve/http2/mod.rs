@@ -190,12 +190,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
                     let opened = ready!(Pin::new(handshake).poll(&mut cx));
                     self.open(opened?);
                 }
-                State::Open { frames, .. } => match ready!(frames.poll_accept(&mut cx)) {
-                    Some(request) => {
+                State::Open { frames, .. } => match frames.poll_accept(&mut cx) {
+                    Poll::Ready(Some(request)) => {
                         let (request, stream) = request?;
                         self.begin(request, stream);
                     }
-                    None => return Poll::Ready(Ok(())),
+                    Poll::Ready(None) => return Poll::Ready(Ok(())),
+                    Poll::Pending if self.io.read_on() => {}
+                    Poll::Pending => return Poll::Pending,
                 },
             }
         }
