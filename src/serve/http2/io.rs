@@ -23,6 +23,8 @@ const USUAL: usize = 8 * 1024;
 /// Bytes that are read before the requests among them are taken. h2 would read all there is, and a byte of a head can
 /// unpack to a field.
 const READ_AHEAD: usize = 32 * 1024;
+/// Bytes that are forgotten at a time.
+const DRAINED: usize = 4 * 1024;
 
 /// Shared by h2, which has the frames, and by the connection's task, which has it all sent.
 #[derive(Debug)]
@@ -95,6 +97,21 @@ impl<IO> Io<IO> {
     /// When something was last read.
     pub(super) fn last_read(&self) -> UnixMs {
         self.0.last_read.get()
+    }
+}
+
+impl<IO: AsyncRead + Unpin> Io<IO> {
+    /// Takes what still comes and forgets it; ready when nothing does any more.
+    pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut bytes = [0; DRAINED];
+        loop {
+            self.read_on();
+            let mut read = ReadBuf::new(&mut bytes);
+            let polled = ready!(Pin::new(&mut *self).poll_read(cx, &mut read));
+            if polled.is_err() || read.filled().is_empty() {
+                return Poll::Ready(());
+            }
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::{Builder, Handshake, SendResponse};
@@ -29,6 +30,7 @@ use super::connection::{Connection, Graceful};
 use super::pipeline;
 use super::site::Limits;
 use super::size;
+use crate::timer::Deadline;
 use crate::upstream::{Incoming, StreamBody};
 
 /// Bytes of a request's body that may come before the app takes them.
@@ -37,6 +39,9 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// Bytes of an answer that are kept for a client that does not take them.
 const SEND_BUFFER: usize = 64 << 10;
+/// How long a client may go on to send after the end. Closed on that, the connection would be reset, and what the
+/// client had not yet got of the last answer be lost.
+const LINGER: Duration = Duration::from_secs(2);
 /// Looks at a connection before others get their turn.
 const LOOKS: u8 = 4;
 
@@ -108,7 +113,12 @@ pub(super) struct Server<IO> {
 )]
 enum State<IO> {
     Handshake(Handshake<Io<IO>, Bytes>),
-    Open { frames: h2::server::Connection<Io<IO>, Bytes>, keep_alive: Option<KeepAlive> },
+    Open {
+        frames: h2::server::Connection<Io<IO>, Bytes>,
+        keep_alive: Option<KeepAlive>,
+    },
+    /// All is said and sent.
+    Ended(Deadline),
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Graceful for Server<IO> {
@@ -195,10 +205,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
                         let (request, stream) = request?;
                         self.begin(request, stream);
                     }
-                    Poll::Ready(None) => return Poll::Ready(Ok(())),
+                    Poll::Ready(None) => {
+                        let timer = &self.connection.worker.timer;
+                        self.state = State::Ended(timer.deadline(LINGER));
+                    }
                     Poll::Pending if self.io.read_on() => {}
                     Poll::Pending => return Poll::Pending,
                 },
+                State::Ended(deadline) => {
+                    if self.io.poll_drain(&mut cx).is_pending() {
+                        ready!(deadline.poll(&cx));
+                    }
+                    return Poll::Ready(Ok(()));
+                }
             }
         }
     }

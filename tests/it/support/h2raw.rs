@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use super::gateway::Gateway;
@@ -143,6 +144,19 @@ impl H2Raw {
     /// Writes bytes as they are: many frames at once.
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         self.raw.send(bytes).await;
+    }
+
+    /// As [`Self::frame`], with what became of it.
+    pub(crate) async fn try_frame(
+        &mut self,
+        kind: u8,
+        flags: u8,
+        stream: u32,
+        payload: &[u8],
+    ) -> std::io::Result<()> {
+        let tls = &mut self.raw.reader.stream;
+        tls.write_all(&frame(kind, flags, stream, payload)).await?;
+        tls.flush().await
     }
 
     /// The next frame as it is, however long it takes.
