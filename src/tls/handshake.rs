@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::socket::Socket;
 use super::stream::Stream;
 
 /// How much of a mistaken plain request is read away before the connection is closed.
@@ -50,21 +51,30 @@ pub async fn handshake(
 ) -> Result<Stream, HandshakeError> {
     // Boxed: its memory is given back before the connection is served.
     let steps = Box::pin(async {
-        // Also spares the TLS state for connections that never send a byte.
-        let mut first = [0];
-        match stream.peek(&mut first).await.map_err(HandshakeError::Failed)? {
-            0 => return Err(HandshakeError::Closed),
-            _ if first.iter().all(u8::is_ascii_uppercase) => {
-                send_away(stream, public_url).await;
-                return Err(HandshakeError::PlainHttp);
-            }
-            _ => {}
+        // Spares the TLS state for connections that never send a byte.
+        stream.readable().await.map_err(HandshakeError::Failed)?;
+        let accepting = TlsAcceptor::from(config).accept(Socket::new(stream));
+        match accepting.into_fallible().await {
+            Ok(stream) => Ok(Stream::new(stream)),
+            Err((error, socket)) => Err(failed(error, socket, public_url).await),
         }
-        let stream =
-            TlsAcceptor::from(config).accept(stream).await.map_err(HandshakeError::Failed)?;
-        Ok(Stream::new(stream))
     });
     tokio::time::timeout(timeout, steps).await.unwrap_or(Err(HandshakeError::Timeout))
+}
+
+/// Why there was no handshake; takes leave of the client.
+async fn failed(error: io::Error, socket: Socket, public_url: &str) -> HandshakeError {
+    if !socket.has_begun() {
+        return HandshakeError::Closed;
+    }
+    socket.give_up();
+    match socket.into_plain() {
+        Some(stream) => {
+            send_away(stream, public_url).await;
+            HandshakeError::PlainHttp
+        }
+        None => HandshakeError::Failed(error),
+    }
 }
 
 /// Answers plain HTTP. Failures do not matter: the connection ends either way.

@@ -8,6 +8,7 @@ mod handshake;
 mod pair;
 mod resolver;
 mod self_signed;
+mod socket;
 mod stream;
 mod tickets;
 mod validity;

@@ -9,24 +9,26 @@ use std::task::{Context, Poll};
 
 use rustls::ProtocolVersion;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::ALPN_H2;
+use super::socket::Socket;
 
 /// The decrypted stream.
 #[derive(Debug)]
 pub struct Stream {
     /// Boxed: the state of TLS has more than a thousand bytes, and every future that the stream
     /// passes through would keep room for it as long as the connection lives.
-    inner: Box<TlsStream<TcpStream>>,
+    inner: Box<TlsStream<Socket>>,
     /// The client closed its socket without a close_notify: nobody waits for ours, which would be
     /// answered with a reset (RFC 8446 section 6.1 asks for one from whoever closes first).
     gone: bool,
 }
 
 impl Stream {
-    pub(super) fn new(inner: TlsStream<TcpStream>) -> Self {
+    /// Takes over from the handshake.
+    pub(super) fn new(mut inner: TlsStream<Socket>) -> Self {
+        inner.get_mut().0.open();
         Self { inner: Box::new(inner), gone: false }
     }
 
