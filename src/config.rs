@@ -350,7 +350,8 @@ fn routes(
     headers: Rules,
 ) -> Option<Table> {
     let names: Vec<&str> = upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
-    let (mut routes, mut rules, mut ways) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut routes, mut rules) = (Vec::new(), Vec::new());
+    let (mut ways, mut places) = (Vec::new(), Vec::new());
     let mut tables = root.tables("route");
     if tables.is_empty() {
         let remedy = "add [[route]] with path = \"/\", upstream and allow";
@@ -385,10 +386,11 @@ fn routes(
                 table.problem("upstream", what, remedy);
             }
         }
+        places.push(log::Place::new(&route.path, &route.upstream));
         routes.push(route);
     }
     match Router::new(routes, hosts) {
-        Ok(router) => Some(Table { router, rules, ways, headers }),
+        Ok(router) => Some(Table { router, rules, ways, places, headers }),
         Err(problems) => {
             for (index, what) in problems {
                 if let Some(table) = tables.get(index) {

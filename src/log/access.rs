@@ -3,7 +3,9 @@
 //! A worker formats into its own buffer and hands over in batches; a line costs no allocation and no
 //! lock. Queries are never written: they may hold secrets.
 
-use super::json::{Object, key};
+use memchr::memchr;
+
+use super::json::{Members, Object, key};
 use super::writer::{BUFFER, LineWriter};
 use crate::clock::UnixMs;
 
@@ -35,18 +37,27 @@ pub struct AccessEntry<'a> {
     pub user: Option<&'a str>,
     /// Public id of the session.
     pub session: Option<&'a str>,
-    /// Name of the route.
-    pub route: Option<&'a str>,
-    /// Name of the upstream.
-    pub upstream: Option<&'a str>,
+    /// The route and where it leads.
+    pub place: Option<&'a Place>,
     /// Time until the upstream's response head, in microseconds.
     pub upstream_us: Option<u64>,
     /// `h1` or `h2`.
-    pub protocol: &'a str,
+    pub protocol: &'static str,
     /// TLS version.
-    pub tls: Option<&'a str>,
+    pub tls: Option<&'static str>,
     /// Stable code of the refusal.
-    pub refusal: Option<&'a str>,
+    pub refusal: Option<&'static str>,
+}
+
+/// A route as lines name it, written once for all requests that it takes.
+#[derive(Clone, Debug)]
+pub struct Place(Members);
+
+impl Place {
+    /// The route's path and the name of its upstream.
+    pub fn new(route: &str, upstream: &str) -> Self {
+        Self(Members::new([(key!("route"), route), (key!("upstream"), upstream)]))
+    }
 }
 
 /// One worker's access log.
@@ -84,12 +95,17 @@ impl AccessLog {
         line.number(key!("duration_us"), entry.duration_us);
         line.text_if(key!("user"), entry.user);
         line.text_if(key!("session"), entry.session);
-        line.text_if(key!("route"), entry.route);
-        line.text_if(key!("upstream"), entry.upstream);
+        if let Some(Place(members)) = entry.place {
+            line.ready(members);
+        }
         line.number_if(key!("upstream_us"), entry.upstream_us);
-        line.text(key!("protocol"), entry.protocol);
-        line.text_if(key!("tls"), entry.tls);
-        line.text_if(key!("refusal"), entry.refusal);
+        line.fixed(key!("protocol"), entry.protocol);
+        if let Some(tls) = entry.tls {
+            line.fixed(key!("tls"), tls);
+        }
+        if let Some(refusal) = entry.refusal {
+            line.fixed(key!("refusal"), refusal);
+        }
         line.close();
         self.buffer.push(b'\n');
         if self.buffer.len() >= BATCH {
@@ -112,7 +128,8 @@ impl Drop for AccessLog {
 }
 
 fn without_query(path: &str) -> &str {
-    path.split_once('?').map_or(path, |(path, _)| path)
+    let end = memchr(b'?', path.as_bytes());
+    end.and_then(|end| path.get(..end)).unwrap_or(path)
 }
 
 /// The text of a time; only the milliseconds are written anew within a second.

@@ -16,6 +16,20 @@ pub(super) use key;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Key(pub(super) &'static str);
 
+/// Members of objects, ready to be copied.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Members(Vec<u8>);
+
+impl Members {
+    /// Texts that are the same in many objects.
+    pub(super) fn new<const N: usize>(texts: [(Key, &str); N]) -> Self {
+        let mut out = Vec::new();
+        let mut object = Object::open(&mut out);
+        texts.into_iter().for_each(|(key, value)| object.text(key, value));
+        Self(out)
+    }
+}
+
 /// An object that is open until [`Object::close`].
 #[derive(Debug)]
 pub(super) struct Object<'a> {
@@ -34,6 +48,20 @@ impl<'a> Object<'a> {
         self.out.push(b'"');
         escape(self.out, value);
         self.out.push(b'"');
+    }
+
+    /// A text of the program, which has nothing to escape.
+    pub(super) fn fixed(&mut self, Key(key): Key, value: &'static str) {
+        debug_assert!(is_plain(value), "{value:?}");
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.push(b'"');
+        self.out.extend_from_slice(value.as_bytes());
+        self.out.push(b'"');
+    }
+
+    /// Members that were written once for many objects.
+    pub(super) fn ready(&mut self, members: &Members) {
+        self.out.extend_from_slice(&members.0);
     }
 
     pub(super) fn text_if(&mut self, key: Key, value: Option<&str>) {

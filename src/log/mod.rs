@@ -18,7 +18,7 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::{SetGlobalDefaultError, set_global_default};
 
-pub use self::access::{AccessEntry, AccessLog};
+pub use self::access::{AccessEntry, AccessLog, Place};
 pub use self::settings::{Destination, Format, Settings};
 pub use self::writer::LineWriter;
 use crate::clock::{Clock, millis};

@@ -163,7 +163,6 @@ impl Drop for Exchange {
             return;
         }
         let site = &self.view.site;
-        let route = self.route.and_then(|index| site.table.router.routes().get(index));
         let identity = self.live.as_ref().map(|live| live.identity());
         // The peer's address is text already; one that a proxy told is not.
         let told;
@@ -186,8 +185,7 @@ impl Drop for Exchange {
             duration_us,
             user: identity.map(|identity| identity.user.as_str()),
             session: identity.map(|identity| identity.session.as_str()),
-            route: route.map(|route| route.path.as_str()),
-            upstream: route.map(|route| route.upstream.as_str()),
+            place: self.route.and_then(|index| site.table.places.get(index)),
             upstream_us: self.upstream_us,
             protocol: if self.version == Version::HTTP_2 { "h2" } else { "h1" },
             tls: connection.arrival.tls,

@@ -10,6 +10,7 @@ use super::http1::HeadLimits;
 use super::mount::Mount;
 use crate::api::browser::Browser;
 use crate::headers::{Rules, Trust};
+use crate::log::Place;
 use crate::policy::Rule;
 use crate::route::Router;
 use crate::section::Section;
@@ -24,6 +25,8 @@ pub struct Table {
     pub rules: Vec<Rule>,
     /// The upstream's index, by the route's index.
     pub ways: Vec<usize>,
+    /// The names that the access log has for a route, by the route's index.
+    pub places: Vec<Place>,
     /// What is removed and added.
     pub headers: Rules,
 }

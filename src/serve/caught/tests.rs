@@ -99,6 +99,7 @@ fn site(broken: &Arc<Broken>, world: &World) -> Site {
         router: Router::new(Vec::new(), &["localhost".to_owned()]).unwrap(),
         rules: Vec::new(),
         ways: Vec::new(),
+        places: Vec::new(),
         headers: Rules::read(&mut root.table("headers")),
     };
     Site {
