@@ -55,27 +55,27 @@ pub enum Kind {
 impl Kind {
     /// The kind of a field by its name, in any case.
     pub fn of(name: &[u8]) -> Self {
-        // By its length first: most names are looked at no further.
-        let known: &[(&str, Self)] = match name.len() {
-            2 => &[("te", Self::Hop)],
-            4 => &[("date", Self::Date)],
-            6 => &[("expect", Self::Hop)],
-            7 => &[("trailer", Self::Hop), ("upgrade", Self::Hop)],
-            10 => &[
-                ("connection", Self::Connection),
-                ("set-cookie", Self::SetCookie),
-                ("keep-alive", Self::Hop),
-            ],
-            13 => &[("cache-control", Self::CacheControl)],
-            14 => &[("content-length", Self::ContentLength), ("http2-settings", Self::Hop)],
-            16 => &[("proxy-connection", Self::Hop)],
-            17 => &[("transfer-encoding", Self::TransferEncoding)],
-            18 => &[("proxy-authenticate", Self::Hop)],
-            19 => &[("proxy-authorization", Self::Hop)],
+        // By length and first letter: most names are looked at no further.
+        let first = name.first().map_or(0, u8::to_ascii_lowercase);
+        let (known, kind) = match (name.len(), first) {
+            (2, b't') => ("te", Self::Hop),
+            (4, b'd') => ("date", Self::Date),
+            (6, b'e') => ("expect", Self::Hop),
+            (7, b't') => ("trailer", Self::Hop),
+            (7, b'u') => ("upgrade", Self::Hop),
+            (10, b'c') => ("connection", Self::Connection),
+            (10, b'k') => ("keep-alive", Self::Hop),
+            (10, b's') => ("set-cookie", Self::SetCookie),
+            (13, b'c') => ("cache-control", Self::CacheControl),
+            (14, b'c') => ("content-length", Self::ContentLength),
+            (14, b'h') => ("http2-settings", Self::Hop),
+            (16, b'p') => ("proxy-connection", Self::Hop),
+            (17, b't') => ("transfer-encoding", Self::TransferEncoding),
+            (18, b'p') => ("proxy-authenticate", Self::Hop),
+            (19, b'p') => ("proxy-authorization", Self::Hop),
             _ => return Self::Other,
         };
-        let found = known.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
-        found.map_or(Self::Other, |(_, kind)| *kind)
+        if name.eq_ignore_ascii_case(known.as_bytes()) { kind } else { Self::Other }
     }
 
     /// Whether fields of this kind concern one connection only (RFC 9110 section 7.6.1), or, like

@@ -17,7 +17,7 @@ use crate::session::Entry;
 
 /// An answer on its way out.
 pub(super) struct Response {
-    pub(super) head: AnswerHead,
+    pub(super) head: Box<AnswerHead>,
     pub(super) body: Body,
 }
 
@@ -82,7 +82,8 @@ pub(super) fn own_response(reply: Reply, mut exchange: Box<Exchange>) -> Respons
     } else {
         reply.body
     };
-    let head = AnswerHead { status: reply.status, reason: None, fields: Fields::Map(headers) };
+    let fields = Fields::Map(headers);
+    let head = Box::new(AnswerHead { status: reply.status, reason: None, fields });
     Response { head, body: Body::own(body, exchange) }
 }
 

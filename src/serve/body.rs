@@ -19,10 +19,9 @@ pub(super) struct Body {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 enum Source {
     Own(Option<Bytes>),
-    App { body: ResponseBody, session: Option<Entry>, late: bool },
+    App { body: Box<ResponseBody>, session: Option<Entry>, late: bool },
 }
 
 impl Body {
@@ -34,7 +33,7 @@ impl Body {
 
     /// An app's answer that lives as long as `session`, or, when it came too `late`, is cut.
     pub(super) fn app(
-        body: ResponseBody,
+        body: Box<ResponseBody>,
         session: Option<Entry>,
         late: bool,
         exchange: Box<Exchange>,

@@ -26,7 +26,7 @@ use crate::upstream::{Error, Protocol, RequestBody, Upstream};
 /// Where a stamped request goes.
 pub(super) enum Way {
     App(Prepared),
-    Whoami(Reply),
+    Whoami(Box<Reply>),
 }
 
 /// A request that is ready to be sent.
@@ -90,7 +90,8 @@ pub(super) fn prepare(
         fault(StatusCode::BAD_GATEWAY, "identity-too-large", detail)
     })?;
     if upstream.settings.whoami {
-        return Ok(Way::Whoami(whoami::answer(stamped, &permit, exchange)));
+        let reply = whoami::answer(stamped, &permit, exchange);
+        return Ok(Way::Whoami(Box::new(reply)));
     }
     let at = worker.clock.moment();
     let (upstream, counts) = (Arc::clone(upstream), Arc::clone(counts));
@@ -149,7 +150,7 @@ pub(super) fn receive(
         return Err(sign_in(None));
     }
     answer.head.clean(exchange.view.site.cookie.as_str());
-    Ok(Answer::App(Box::new(answer)))
+    Ok(Answer::App(answer))
 }
 
 fn is_grpc(content_type: &HeaderValue) -> bool {

@@ -100,5 +100,5 @@ pub(super) async fn answer(
         now: worker.clock.now().seconds(),
     };
     let reply = dialect.answer(ask, Core::new(&worker.authority)).await;
-    Ok(Answer::Own(reply))
+    Ok(Answer::Own(Box::new(reply)))
 }

@@ -39,8 +39,8 @@ pub(super) type Outcome = Result<Answer, Box<Fault>>;
 /// An answer without its exchange.
 #[derive(Debug)]
 pub(super) enum Answer {
-    Own(Reply),
-    App(Box<crate::upstream::Answer>),
+    Own(Box<Reply>),
+    App(crate::upstream::Answer),
 }
 
 /// A request that has come in.
@@ -77,8 +77,8 @@ pub(super) async fn handle(begun: Begun) -> Response {
         Err(fault(StatusCode::INTERNAL_SERVER_ERROR, "internal-error", detail))
     });
     match outcome {
-        Ok(Answer::App(answer)) => app_response(*answer, exchange),
-        Ok(Answer::Own(reply)) => own_response(reply, exchange),
+        Ok(Answer::App(answer)) => app_response(answer, exchange),
+        Ok(Answer::Own(reply)) => own_response(*reply, exchange),
         Err(fault) => refusal(&fault, exchange),
     }
 }
@@ -129,7 +129,7 @@ async fn admit(
     let site = &view.site;
     let host = validate(exchange, parts)?;
     if let Some(reply) = last_hop(parts) {
-        return Ok(Admitted::Answer(Answer::Own(reply)));
+        return Ok(Admitted::Answer(Answer::Own(Box::new(reply))));
     }
     let path = exchange.uri.path_and_query().cloned();
     let host = exchange.host.insert(host).clone();

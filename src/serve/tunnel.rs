@@ -26,7 +26,8 @@ pub(super) fn open(
     let routes = exchange.view.site.table.router.routes();
     let passive = exchange.route.and_then(|index| routes.iter().find(|route| route.index == index));
     let passive = passive.is_some_and(|route| route.passive);
-    let mut headers = app.head.fields.into_map();
+    let AnswerHead { status, reason, fields } = *app.head;
+    let mut headers = fields.into_map();
     let agreed = headers.get(header::UPGRADE);
     if !agreed.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket")) {
         let detail = "The app switched to another protocol than the one asked for.";
@@ -73,6 +74,6 @@ pub(super) fn open(
     clean_answer(&mut headers, exchange.view.site.cookie.as_str());
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    let head = AnswerHead { fields: Fields::Map(headers), ..app.head };
-    Ok(Answer::App(Box::new(upstream::Answer { head, ..app })))
+    let head = Box::new(AnswerHead { status, reason, fields: Fields::Map(headers) });
+    Ok(Answer::App(upstream::Answer { head, ..app }))
 }

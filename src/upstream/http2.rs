@@ -38,6 +38,7 @@ impl Client {
                     let fields = Fields::Map(parts.headers);
                     let head = AnswerHead { status: parts.status, reason: None, fields };
                     let body = ResponseBody::new(Answering::Http2(body), lease, deadline);
+                    let (head, body) = (Box::new(head), Box::new(body));
                     return Ok(Answer { head, body, tunnel: None, retried });
                 }
                 Some(Err((failure, unsent))) => (failure, unsent.map(Box::new)),

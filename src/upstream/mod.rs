@@ -85,9 +85,9 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Answer {
     /// Its head; hop-by-hop headers are still in it.
-    pub head: AnswerHead,
+    pub head: Box<AnswerHead>,
     /// Its body.
-    pub body: ResponseBody,
+    pub body: Box<ResponseBody>,
     /// What became of the connection when the answer is a 101.
     pub tunnel: Option<Upgraded>,
     /// Whether a second attempt was needed.
@@ -207,14 +207,14 @@ impl Client {
             }
             lease.worked();
             let (head, tunnel) = connection.into_tunnel(begun).ok_or(Error::Reset)?;
-            let body = ResponseBody::empty(silence);
+            let body = Box::new(ResponseBody::empty(silence));
             return Ok(Answer { head, body, tunnel: Some(tunnel), retried: false });
         }
         lease.worked();
         silence.reset(lease.upstream().settings.idle);
         let request = std::mem::replace(stamped.body_mut(), RequestBody::empty());
         let (head, body) = connection.into_body(begun, request);
-        let body = ResponseBody::new(Answering::Http1(body), lease, silence);
+        let body = Box::new(ResponseBody::new(Answering::Http1(body), lease, silence));
         Ok(Answer { head, body, tunnel: None, retried: false })
     }
 

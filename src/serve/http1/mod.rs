@@ -9,6 +9,7 @@ mod body;
 mod chunked;
 mod encode;
 mod head;
+mod input;
 mod output;
 mod reader;
 mod transport;

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 use super::head::{Framing, Head, HeadLimits};
+use super::input::Input;
 use super::output::Output;
 use super::reader::{Piece, Reader};
 use super::violation::Violation;
@@ -51,6 +52,7 @@ pub(super) struct Transport<IO> {
     server: Option<Waker>,
     /// Who waits for the body.
     holder: Option<Waker>,
+    input: Input,
     pub(super) output: Output,
 }
 
@@ -74,6 +76,7 @@ impl<IO> Transport<IO> {
             gone: false,
             server: None,
             holder: None,
+            input: Input::new(),
             output: Output::default(),
         }
     }
@@ -195,7 +198,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
             if closing && !self.is_in_head() {
                 return Poll::Ready(Ok(None));
             }
-            if ready!(self.poll_read(cx)).map_or(true, |count| count == 0) {
+            if ready!(self.poll_input(cx)).map_or(true, |count| count == 0) {
                 let at_end = if self.is_in_head() { Err(Ended::Gone) } else { Ok(None) };
                 return Poll::Ready(at_end);
             }
@@ -218,7 +221,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         if !self.read.is_empty() {
             return Poll::Pending;
         }
-        match self.poll_read(cx) {
+        match self.poll_input(cx) {
             Poll::Ready(Ok(1..)) | Poll::Pending => Poll::Pending,
             Poll::Ready(_) => Poll::Ready(()),
         }
@@ -258,6 +261,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
         if self.asking && self.poll_flush(cx)?.is_ready() {
             self.asking = false;
         }
+        // Whoever reads the body may be another task.
+        self.input.forget();
         match self.poll_read(cx) {
             Poll::Ready(Ok(1..)) => Poll::Ready(Ok(())),
             Poll::Ready(read) => {
@@ -269,6 +274,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
                 Poll::Pending
             }
         }
+    }
+
+    /// Reads for the connection's own task, when something may have come.
+    fn poll_input(&mut self, cx: &Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(waker) = self.input.begin(cx) else { return Poll::Pending };
+        let read = self.poll_read(&mut Context::from_waker(&waker));
+        self.input.end(read)
     }
 
     /// Reads into `read`; 0 at the end.
@@ -306,7 +318,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
     /// used up.
     fn make_room(&mut self) {
         let spare = self.read.capacity() - self.read.len();
-        if spare >= self.room / 2 || self.read.try_reclaim(self.room) {
+        // The same memory again where nobody holds it any more: it is still in the cache.
+        if spare >= self.room || self.read.try_reclaim(self.room) || spare >= self.room / 2 {
             return;
         }
         if self.read.is_empty() {
@@ -321,7 +334,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Transport<IO> {
     pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>, most: &mut usize) -> Poll<()> {
         loop {
             self.read.clear();
-            match ready!(self.poll_read(cx)) {
+            match ready!(self.poll_input(cx)) {
                 Ok(count @ 1..) if count < *most => *most -= count,
                 _ => return Poll::Ready(()),
             }

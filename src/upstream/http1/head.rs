@@ -70,7 +70,8 @@ pub(super) enum Framing {
 /// A complete head.
 #[derive(Debug)]
 pub(super) struct Head {
-    pub(super) answer: AnswerHead,
+    /// Boxed: it passes through many hands.
+    pub(super) answer: Box<AnswerHead>,
     pub(super) framing: Framing,
     /// Whether the app lets the connection carry another request.
     pub(super) keep: bool,
@@ -174,7 +175,7 @@ fn parse(bytes: &Bytes, to_head: bool) -> Result<Option<Head>, &'static str> {
     let odd = status == StatusCode::NO_CONTENT
         && (message.chunked || message.length.is_some_and(|n| n > 0));
     let keep = message.keep && !odd && framing != Framing::Close;
-    let answer = AnswerHead { status, reason, fields: Fields::Lines(lines) };
+    let answer = Box::new(AnswerHead { status, reason, fields: Fields::Lines(lines) });
     Ok(Some(Head { answer, framing, keep, rest: bytes.slice(length..) }))
 }
 

@@ -39,7 +39,7 @@ pub(super) use self::head::HEAD;
 /// Room for the usual answer: its head and a small body.
 const READ: usize = 8 * 1024;
 /// Bytes that are read at once from an app that sends a lot.
-const READ_MOST: usize = 128 * 1024;
+const READ_MOST: usize = 64 * 1024;
 
 /// A connection to an app.
 pub(super) struct Connection {
@@ -58,7 +58,7 @@ pub(super) struct Connection {
 /// The head of an answer, and what is needed for the rest.
 #[derive(Debug)]
 pub(super) struct Begun {
-    pub(super) answer: AnswerHead,
+    pub(super) answer: Box<AnswerHead>,
     framing: Framing,
     keep: bool,
     rest: Bytes,
@@ -157,13 +157,13 @@ impl Connection {
         self: Box<Self>,
         begun: Begun,
         request: RequestBody,
-    ) -> (AnswerHead, ResponseBody) {
+    ) -> (Box<AnswerHead>, ResponseBody) {
         let Begun { answer, framing, keep, rest } = begun;
         (answer, ResponseBody::new(self, framing, keep, rest, request))
     }
 
     /// The stream behind a 101, with what came behind its head.
-    pub(super) fn into_tunnel(self, begun: Begun) -> Option<(AnswerHead, Upgraded)> {
+    pub(super) fn into_tunnel(self, begun: Begun) -> Option<(Box<AnswerHead>, Upgraded)> {
         debug_assert_eq!(begun.answer.status, StatusCode::SWITCHING_PROTOCOLS);
         let stream = Rc::into_inner(self.stream)?.into_inner();
         Some((begun.answer, Upgraded::new(Box::new(stream), begun.rest)))
@@ -188,7 +188,8 @@ impl Connection {
     /// was sent.
     fn make_room(&mut self) {
         let spare = self.read.capacity() - self.read.len();
-        if spare >= self.room / 2 || self.read.try_reclaim(self.room) {
+        // The same memory again where nobody holds it any more: it is still in the cache.
+        if spare >= self.room || self.read.try_reclaim(self.room) || spare >= self.room / 2 {
             return;
         }
         if self.read.is_empty() {

@@ -152,6 +152,10 @@ impl Outgoing {
         count -= most;
         let most = count.min(self.data.len());
         self.data.advance(most);
+        if self.data.is_empty() {
+            // Let go at once: its memory is read into again, while it is still in the cache.
+            self.data = Bytes::new();
+        }
         count -= most;
         self.after = self.after.get(count..).unwrap_or_default();
     }

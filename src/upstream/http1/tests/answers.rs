@@ -36,7 +36,7 @@ fn begin(connection: &mut Connection) {
 async fn ask(
     mut connection: Box<Connection>,
     method: Method,
-) -> Result<(AnswerHead, ResponseBody), Failure> {
+) -> Result<(Box<AnswerHead>, ResponseBody), Failure> {
     begin(&mut connection);
     let mut body = RequestBody::empty();
     let begun = poll_fn(|cx| connection.poll_answer(cx, &mut body, &method)).await?;
