@@ -9,7 +9,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use super::caught::caught;
 use super::exchange::Exchange;
 use crate::session::Entry;
-use crate::upstream::{BodyError, ResponseBody};
+use crate::upstream::{BodyError, Ending, ResponseBody};
 
 /// The body of an answer; the request is over when it is dropped.
 #[derive(Debug)]
@@ -48,6 +48,13 @@ impl Body {
 fn unasked(mut exchange: Box<Exchange>) -> Box<Exchange> {
     exchange.client_holds(true);
     exchange
+}
+
+/// A request's body goes on as long as its session.
+impl Ending for Entry {
+    fn poll_over(&mut self, cx: &Context<'_>, waits: bool) -> Poll<()> {
+        Self::poll_over(self, cx, waits)
+    }
 }
 
 impl HttpBody for Body {

@@ -80,7 +80,10 @@ pub(super) fn prepare(
     let rate = if streams { 0 } else { site.limits.body_rate };
     let idle = if streams { Duration::from_secs(24 * 3600) } else { site.limits.body_idle };
     let (ahead, rest) = upload.into_parts();
-    let body = RequestBody::new(ahead, rest, &worker.timer, idle, rate);
+    let body = RequestBody::new(ahead, rest, &worker.timer, idle, rate).under(|| {
+        let entry = worker.streams.enter(Arc::clone(permit.session()?.pulse()));
+        Some(Box::new(entry))
+    });
     let hop = Hop { forwarding: forwarding(exchange)?, id: exchange.id.clone(), websocket };
     let extras = upstream.settings.extras;
     let stamped = site.table.headers.stamp(&permit, parts, body, hop, extras);
@@ -126,11 +129,17 @@ pub(super) fn receive(
     sent: Sent,
 ) -> Outcome {
     let Sent { worker, upstream, counts, upgrade, permit, at } = sent;
+    let now = worker.clock.moment();
+    let is_over = permit.session().is_some_and(|live| live.pulse().is_over(now.unix));
     let mut answer = answer.map_err(|error| {
         counts.outcome(outcome(&error));
+        if is_over && matches!(error, Error::ClientBody { .. }) {
+            // It was broken off for that.
+            exchange.stale = true;
+            return sign_in(None);
+        }
         unanswered(exchange, &error)
     })?;
-    let now = worker.clock.moment();
     let waited = now.micros_since(at);
     exchange.upstream_us = Some(waited);
     counts.answered(waited);
@@ -143,7 +152,6 @@ pub(super) fn receive(
         };
         return tunnel::open(exchange, answer, tunnel, &upstream, &permit);
     }
-    let is_over = permit.session().is_some_and(|live| live.pulse().is_over(now.unix));
     if exchange.method.is_safe() && is_over {
         // It ended while the app was at work. Nothing was changed there: asking again is safe.
         exchange.stale = true;

@@ -1,6 +1,7 @@
 //! Bodies on their way: streamed, bounded in silence and slowness, without request trailers.
 
 use std::cell::Cell;
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -46,6 +47,12 @@ pub enum BodyError {
     SessionOver,
 }
 
+/// What may end before a body does.
+pub trait Ending: fmt::Debug {
+    /// Ready once it is over. Has the task woken then when the body `waits`.
+    fn poll_over(&mut self, cx: &Context<'_>, waits: bool) -> Poll<()>;
+}
+
 /// The body of a request. Trailers are dropped: an app must not take them for our headers.
 #[derive(Debug)]
 pub struct RequestBody {
@@ -53,6 +60,8 @@ pub struct RequestBody {
     ahead: Option<Bytes>,
     incoming: Option<Incoming>,
     pace: Option<Box<Pace>>,
+    /// What it is sent under.
+    ending: Option<Box<dyn Ending>>,
     /// `None` without a body: it is the app's turn from the start.
     turn: Option<Turn>,
 }
@@ -92,7 +101,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl RequestBody {
     /// No body.
     pub fn empty() -> Self {
-        Self { ahead: None, incoming: None, pace: None, turn: None }
+        Self { ahead: None, incoming: None, pace: None, ending: None, turn: None }
     }
 
     pub(super) fn turn(&self) -> Option<Turn> {
@@ -109,7 +118,15 @@ impl RequestBody {
         }
         let (silence, timer) = (timer.deadline(idle), timer.clone());
         let pace = Box::new(Pace { since: timer.now(), silence, timer, bytes: 0, rate });
-        Self { ahead, incoming: Some(incoming), pace: Some(pace), turn: Some(Turn::default()) }
+        let turn = Some(Turn::default());
+        Self { ahead, incoming: Some(incoming), pace: Some(pace), ending: None, turn }
+    }
+
+    /// The same, broken off when what it is sent under ends.
+    pub fn under(self, ending: impl FnOnce() -> Option<Box<dyn Ending>>) -> Self {
+        // What is here already needs no watching.
+        let ending = self.incoming.as_ref().and_then(|_| ending());
+        Self { ending, ..self }
     }
 
     /// Whether there is no body.
@@ -157,7 +174,14 @@ impl Body for RequestBody {
         }
         let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
         loop {
-            match Pin::new(&mut *incoming).poll_frame(cx) {
+            let polled = Pin::new(&mut *incoming).poll_frame(cx);
+            // Asked for every piece: a body that never pauses must end too.
+            if let Some(ending) = &mut this.ending
+                && ending.poll_over(cx, polled.is_pending()).is_ready()
+            {
+                return Poll::Ready(Some(Err(BodyError::SessionOver)));
+            }
+            match polled {
                 Poll::Ready(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
                     if let Some(pace) = &mut this.pace {

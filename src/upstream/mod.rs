@@ -23,7 +23,7 @@ use crate::headers::{AnswerHead, Stamped};
 use crate::timer::{Deadline, Timer};
 
 pub use self::address::{Address, check_health};
-pub use self::body::{BodyError, RequestBody, ResponseBody};
+pub use self::body::{BodyError, Ending, RequestBody, ResponseBody};
 pub use self::http1::Broken;
 pub use self::incoming::{ClientBody, Incoming, StreamBody};
 pub use self::settings::{Health, Protocol, Settings};

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Method;
 
+use crate::support::h2raw::{DATA, END_HEADERS, H2Raw, HEADERS, Outcome, block, get};
 use crate::support::open::{Open, SOON, cookie, upstream};
-use crate::support::process::PATIENCE;
+use crate::support::process::{PATIENCE, eventually};
 use crate::support::rest::Rest;
 use crate::support::upstream::Gate;
 use crate::support::{Gateway, Raw, Reply, Upstream};
@@ -144,4 +145,55 @@ async fn an_answer_that_comes_after_the_end_is_not_handed_on() {
     assert_eq!(read.expect(401).json()["code"], "not-signed-in");
     // What the app has done must not look as if it had not been done: the connection is cut.
     assert!(!written.is_ok_and(|answer| answer.text().contains("secret")), "handed on");
+}
+
+/// Uploads went on for as long as they liked, in the name of somebody who had signed out.
+#[tokio::test]
+async fn an_upload_ends_with_its_session() {
+    let upstream = Upstream::start();
+    let gateway = Gateway::in_front_of(upstream.addr());
+    let mut client = gateway.signed_in("alice").await;
+    let (host, cookie) = (gateway.authority().to_owned(), cookie(&client));
+    let mut raw = gateway.raw().await;
+    let head =
+        format!("POST /x HTTP/1.1\r\nHost: {host}\r\n{cookie}Transfer-Encoding: chunked\r\n\r\n");
+    raw.send(format!("{head}5\r\nhello\r\n")).await;
+    let mut h2 = H2Raw::connect(&gateway).await;
+    let (_, value) = cookie.trim_end().split_once(": ").unwrap();
+    let mut head = get(&host, "/y");
+    head[0].1 = "POST";
+    head.push(("cookie", value));
+    h2.frame(HEADERS, END_HEADERS, 1, &block(&head)).await;
+    h2.frame(DATA, 0, 1, b"hello").await;
+    gateway.metric_is("portcullis_requests_in_flight", |open| open == 2.0).await;
+    client.delete("/auth/session").await.expect(204);
+    let begun = Instant::now();
+    let refused = tokio::time::timeout(PATIENCE, raw.until("HTTP/1.1 401 ")).await;
+    refused.expect("an upload goes on");
+    assert_eq!(h2.outcome(1).await, Outcome::Status(401));
+    assert!(begun.elapsed() < 2 * SOON, "went on for {:?}", begun.elapsed());
+    // Neither app took half of it for the whole.
+    gateway.metric_is("portcullis_requests_in_flight", |open| open == 0.0).await;
+    eventually("both uploads to break off", || {
+        let cut = upstream.requests().iter().filter(|request| request.body.truncated).count();
+        (cut == 2).then_some(())
+    })
+    .await;
+}
+
+/// The same behind an answer that came early.
+#[tokio::test]
+async fn an_upload_behind_its_answer_ends_with_its_session() {
+    let early = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly";
+    let upstream = Upstream::answering(move |_| Reply::early(early).then_read());
+    let gateway = Gateway::in_front_of(upstream.addr());
+    let mut client = gateway.signed_in("alice").await;
+    let (host, cookie) = (gateway.authority().to_owned(), cookie(&client));
+    let mut raw = gateway.raw().await;
+    let head =
+        format!("POST /x HTTP/1.1\r\nHost: {host}\r\n{cookie}Transfer-Encoding: chunked\r\n\r\n");
+    raw.send(format!("{head}5\r\nhello\r\n")).await;
+    raw.until("\r\n\r\nearly").await;
+    client.delete("/auth/session").await.expect(204);
+    assert!(raw.closes_within(2 * SOON).await, "an upload goes on");
 }
