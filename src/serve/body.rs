@@ -43,6 +43,19 @@ impl Body {
     }
 }
 
+impl Body {
+    /// Ready once the session is over under which more of it would come; has the task woken then. For
+    /// whoever does not ask for more, since the client takes nothing.
+    pub(super) fn poll_over(&mut self, cx: &Context<'_>) -> Poll<()> {
+        match &mut self.source {
+            Source::App { body, session: Some(entry), late } if *late || !body.is_end_stream() => {
+                entry.poll_over(cx, true)
+            }
+            _ => Poll::Pending,
+        }
+    }
+}
+
 /// Until the body is asked for, it is the client that has no room for it: an HTTP/2 client whose window was never
 /// open.
 fn unasked(mut exchange: Box<Exchange>) -> Box<Exchange> {

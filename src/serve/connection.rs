@@ -344,7 +344,8 @@ impl Guard {
             // A body that is not asked for more does not notice that its session is over.
             let stalled = connection.worker.timer.now().since(self.stalled);
             let idle = stalled >= limits.send_idle && connection.is_at_rest();
-            if idle || connection.session_is_over() {
+            // Each stream of HTTP/2 sees to that itself: there may be others, of other sessions.
+            if idle || !connection.arrival.h2 && connection.session_is_over() {
                 return Verdict::Cut;
             }
             self.deadline.reset(LOOK);

@@ -197,3 +197,26 @@ async fn an_upload_behind_its_answer_ends_with_its_session() {
     client.delete("/auth/session").await.expect(204);
     assert!(raw.closes_within(2 * SOON).await, "an upload goes on");
 }
+
+/// A client that took nothing of it had kept it open, or lost with it those of other people.
+#[tokio::test]
+async fn a_stalled_http2_stream_ends_with_its_session_and_with_it_no_other() {
+    let upstream = upstream();
+    let gateway = Gateway::in_front_of(upstream.addr());
+    let (mut alice, mut bob) = (gateway.signed_in("alice").await, gateway.signed_in("bob").await);
+    let host = gateway.authority().to_owned();
+    let mut h2 = H2Raw::connect(&gateway).await;
+    for (stream, path, client) in [(1, "/events", &bob), (3, "/large", &alice)] {
+        let cookie = cookie(client);
+        let mut head = get(&host, path);
+        head.push(("cookie", cookie.trim_end().split_once(": ").unwrap().1));
+        h2.request(stream, &head).await;
+        assert_eq!(h2.outcome(stream).await, Outcome::Status(200));
+    }
+    alice.delete("/auth/session").await.expect(204);
+    let begun = Instant::now();
+    assert_eq!(h2.outcome(3).await, Outcome::Reset(2));
+    bob.delete("/auth/session").await.expect(204);
+    assert_eq!(h2.outcome(1).await, Outcome::Reset(2));
+    assert!(begun.elapsed() < 3 * SOON, "held for {:?}", begun.elapsed());
+}

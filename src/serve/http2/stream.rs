@@ -169,8 +169,12 @@ impl Sending {
     }
 
     /// Ready when the client has made no room for too long: it goes on with other streams, or the connection would
-    /// have been cut.
+    /// have been cut. Or when its session is over.
     fn poll_stalled(&mut self, cx: &mut Context<'_>, connection: &Connection) -> Poll<()> {
+        if self.body.poll_over(cx).is_ready() {
+            self.out.send_reset(Reason::INTERNAL_ERROR);
+            return Poll::Ready(());
+        }
         let stalled = self.stalled.get_or_insert_with(|| {
             let limit = connection.worker.view().site.limits.send_idle;
             connection.worker.timer.deadline(limit.saturating_mul(STALLED))
