@@ -247,10 +247,7 @@ fn check_pairs(routes: &[Route], problems: &mut Vec<(usize, String)>) {
         for other in routes.iter().skip(position + 1) {
             let overlap = route.methods.is_empty() && other.methods.is_empty()
                 || route.methods.iter().any(|method| other.methods.contains(method));
-            let same = route
-                .path
-                .trim_end_matches('/')
-                .eq_ignore_ascii_case(other.path.trim_end_matches('/'));
+            let same = route.prefix.stem() == other.prefix.stem();
             if route.host == other.host && same && overlap {
                 problems
                     .push((other.index, format!("another route for {} comes before", other.path)));
@@ -262,7 +259,7 @@ fn check_pairs(routes: &[Route], problems: &mut Vec<(usize, String)>) {
         let below = |other: &&Route| {
             other.index != route.index
                 && route.shares_host(other)
-                && starts_with(&other.path, route.path.trim_end_matches('/'))
+                && other.prefix.stem().starts_with(route.prefix.stem())
         };
         if let Some(other) = routes.iter().find(below) {
             let what = format!(
@@ -272,8 +269,4 @@ fn check_pairs(routes: &[Route], problems: &mut Vec<(usize, String)>) {
             problems.push((route.index, what));
         }
     }
-}
-
-fn starts_with(path: &str, prefix: &str) -> bool {
-    path.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix))
 }

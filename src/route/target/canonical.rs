@@ -3,7 +3,7 @@
 //! It must be the coarsest of all forms that an upstream may make of a path: two paths that some
 //! upstream takes for the same have the same canonical form.
 
-use icu_normalizer::ComposingNormalizerBorrowed;
+use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};
 
 use super::TargetError;
 
@@ -99,6 +99,11 @@ fn decode(path: &str, encoded_slash: &mut bool) -> Result<Option<String>, Target
     }
 }
 
+/// Whether the mapping to plain forms leaves a text as it is.
+pub(super) fn is_in_plain_form(text: &str) -> bool {
+    matches!(plainer(text, &mut false), Ok(None))
+}
+
 /// The path as those read it who map characters to their plain forms (NFKC: wide letters, ligatures, dot
 /// leaders, an accent apart from its letter) and see no invisible ones, as some file systems and comparisons of
 /// names do. `None`: that changes nothing.
@@ -146,13 +151,51 @@ fn strip(segment: &str) -> Result<&str, TargetError> {
     }
 }
 
-/// Appends in one case. Through upper case first, because some characters meet only there (`ſ` and
-/// `s`, `ı` and `i`, the Kelvin sign and `k`).
+/// Appends in one form for all cases that a letter has: whatever lower, upper, title or folded case makes of a
+/// character, alone or letter by letter, composed or not, is folded to the same.
+///
+/// Also without the dot of an `i` or `j` that has one of its own: `İ` is an `i` with a dot in whole mappings
+/// and an `i` in those of one character to one (C, Go, Java).
 pub(super) fn fold(name: &str, folded: &mut String) {
     if name.is_ascii() {
         folded.extend(name.bytes().map(|b| char::from(b.to_ascii_lowercase())));
-    } else {
-        let upper = name.chars().flat_map(char::to_uppercase);
-        folded.extend(upper.flat_map(char::to_lowercase));
+        return;
     }
+    let mut form = fold_once(name);
+    for _ in 1..FOLDS {
+        let again = fold_once(&form);
+        if again == form {
+            break;
+        }
+        form = again;
+    }
+    folded.push_str(&form);
+}
+
+/// After so many times nothing changes any more; the tests look at every character.
+const FOLDS: usize = 4;
+
+const DOT_ABOVE: char = '\u{307}';
+
+fn fold_once(name: &str) -> String {
+    let decompose = DecomposingNormalizerBorrowed::new_nfkd();
+    // Decomposed first, because no letter with two marks has a capital of its own: that is put together anew.
+    let letters = decompose.normalize_iter(name.chars());
+    // Through upper case, because some characters meet only there (`ſ` and `s`, `ı` and `i`), and to lower
+    // case before, because the capital sharp s is its own upper case.
+    let lower = letters.flat_map(char::to_lowercase);
+    let upper = lower.flat_map(char::to_uppercase);
+    let cased = upper.flat_map(char::to_lowercase);
+    let mut dotted = false;
+    let bare = decompose.normalize_iter(cased).filter(move |&c| {
+        match c {
+            'i' | 'j' => dotted = true,
+            DOT_ABOVE => return !dotted,
+            // A mark between the letter and its dot: below or through the letter.
+            '\u{300}'..='\u{36f}' => {}
+            _ => dotted = false,
+        }
+        true
+    });
+    ComposingNormalizerBorrowed::new_nfkc().normalize_iter(bare).collect()
 }

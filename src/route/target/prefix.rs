@@ -3,7 +3,7 @@
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use super::Target;
-use super::canonical::fold;
+use super::canonical::{fold, is_in_plain_form};
 
 /// A path and everything below it, in whole segments and without regard to case.
 ///
@@ -44,7 +44,7 @@ impl Prefix {
         if decoded.contains('%') {
             return Err(format!("the path {configured:?} must not contain a percent sign"));
         }
-        if needless_code || folded != canonical {
+        if needless_code || folded != canonical || !is_in_plain_form(&decoded) {
             return Err(format!(
                 "the path {configured:?} is not in its plain form: write {canonical:?}"
             ));
