@@ -29,9 +29,11 @@ pub(crate) const READINGS: &[Reading] = &[
         name: "cuts dots and spaces at ends of segments (Windows)",
         apply: |path| each(path, ends),
     },
+    Reading { name: "takes an NTFS stream for its file (Windows)", apply: |path| each(path, file) },
     Reading { name: "drops tabs and line breaks (WHATWG URL)", apply: without_breaks },
     Reading { name: "ignores the case of letters", apply: lower },
     Reading { name: "compares capitals", apply: upper_lower },
+    Reading { name: "maps each letter to one (Java, C, Go)", apply: lower_one },
     Reading { name: "maps letters of other widths and ligatures (NFKC)", apply: compatible },
     Reading { name: "ignores invisible characters", apply: visible },
 ];
@@ -169,12 +171,25 @@ fn ends(mut segment: &[u8]) -> &[u8] {
     segment
 }
 
+/// `name:stream:$TYPE`, where the name of the stream may be missing.
+fn file(segment: &[u8]) -> &[u8] {
+    match segment.windows(2).any(|two| two == b":$") {
+        true => cut(segment, b":"),
+        false => segment,
+    }
+}
+
 fn without_breaks(path: &[u8]) -> Vec<u8> {
     path.iter().copied().filter(|byte| !b"\t\r\n".contains(byte)).collect()
 }
 
 fn lower(path: &[u8]) -> Vec<u8> {
     text(path, str::to_lowercase)
+}
+
+/// Where the standard library has a dot of its own behind the `i`.
+fn lower_one(path: &[u8]) -> Vec<u8> {
+    text(path, |text| text.replace('\u{130}', "i").to_lowercase())
 }
 
 /// Some letters meet only as capitals.

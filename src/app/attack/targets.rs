@@ -81,7 +81,8 @@ fn filled(template: &str, open: &str, closed: &str, t: &str, u: &str) -> String 
     }
 }
 
-/// A letter in one of the ways: `{hex}` its code, `{wide}` its wide form, `{letter}` itself.
+/// A letter in one of the ways: `{hex}` its code, `{wide}` its wide form, `{twin}` another that meets it in some
+/// case, `{letter}` itself.
 fn written(way: &str, c: char) -> String {
     let mut bytes = [0; 4];
     let hex: Vec<String> =
@@ -89,7 +90,14 @@ fn written(way: &str, c: char) -> String {
     let wide = char::from_u32(u32::from(c) + 0xfee0).filter(|_| c.is_ascii_graphic()).unwrap_or(c);
     let wide: String =
         wide.encode_utf8(&mut bytes).bytes().map(|byte| format!("%{byte:02x}")).collect();
-    way.replace("{hex}", &hex.join("%"))
+    let twin = match c.to_ascii_lowercase() {
+        'i' => "%c4%b0",
+        'k' => "%e2%84%aa",
+        's' => "%c5%bf",
+        _ => "{letter}",
+    };
+    way.replace("{twin}", twin)
+        .replace("{hex}", &hex.join("%"))
         .replace("{hex25}", &hex.join("%25"))
         .replace("{wide}", &wide)
         .replace("{letter}", &c.to_string())

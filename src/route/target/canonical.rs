@@ -141,10 +141,17 @@ fn split_code(after_percent: &[u8]) -> Option<(u8, &[u8])> {
     Some((u8::try_from(code).ok()?, rest))
 }
 
-/// A segment without parameters, decoded query or fragment, and trailing dots and spaces.
+/// A segment without parameters, decoded query or fragment, the name of an NTFS stream, and trailing dots and
+/// spaces.
 fn strip(segment: &str) -> Result<&str, TargetError> {
     let name = segment.split([';', '?', '#']).next().unwrap_or_default();
-    let stripped = name.trim_end_matches(['.', ' ']);
+    // `admin::$INDEX_ALLOCATION` and `admin:$i30:$INDEX_ALLOCATION` are the folder `admin`: what follows the
+    // first colon names a stream when it has a type, which begins with `$`.
+    let file = match name.split_once(':') {
+        Some((file, _)) if name.contains(":$") => file,
+        _ => name,
+    };
+    let stripped = file.trim_end_matches(['.', ' ']);
     match stripped.is_empty() && !name.is_empty() {
         true => Err(TargetError::DotSegment),
         false => Ok(stripped),

@@ -174,8 +174,8 @@ impl<'a> Target<'a> {
     }
 
     /// The path that routes are matched against: decoded until nothing is left to decode, without
-    /// parameters, with single slashes, without dots and spaces at the end of segments, in lower
-    /// case. Each segment ends at a decoded `?` or `#` too. It allocates only for a path with
+    /// parameters, with single slashes, without names of NTFS streams, dots and spaces at the end of segments, in
+    /// lower case. Each segment ends at a decoded `?` or `#` too. It allocates only for a path with
     /// capitals; matching goes through [`Prefix::covers`], which never does.
     pub fn canonical(&self) -> Cow<'_, str> {
         match &self.canonical {
@@ -223,6 +223,9 @@ fn is_plain(path: &str) -> Result<bool, TargetError> {
             Class::Plain => {}
             Class::Slash if matches!(before, b'/' | b'.') => plain = false,
             Class::Slash => {}
+            // The type of an NTFS stream.
+            Class::Dollar if before == b':' => plain = false,
+            Class::Dollar => {}
             Class::Odd => plain = false,
             Class::Backslash => return Err(TargetError::Backslash),
             Class::Bad => return Err(TargetError::BadByte),
@@ -236,6 +239,7 @@ fn is_plain(path: &str) -> Result<bool, TargetError> {
 enum Class {
     Plain,
     Slash,
+    Dollar,
     /// `%` and `;`: the slow path looks closer.
     Odd,
     Backslash,
@@ -254,6 +258,7 @@ static CLASSES: [Class; 256] = {
         classes[byte as usize] = match byte {
             b'#' => Class::Bad,
             b'%' | b';' => Class::Odd,
+            b'$' => Class::Dollar,
             b'/' => Class::Slash,
             b'\\' => Class::Backslash,
             _ => Class::Plain,

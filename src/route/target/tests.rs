@@ -210,6 +210,35 @@ fn letters_that_meet_in_some_case_are_the_same() {
     assert_eq!(target.permitted_by(&ALL, &prefix), Err(TargetError::Ambiguous));
 }
 
+/// Found by an outside attacker: on Windows, these name the folder `admin`, and went to the route of `/`.
+#[test]
+fn names_of_streams_are_the_name_of_their_file() {
+    for (raw, canonical) in [
+        ("/admin::$INDEX_ALLOCATION/x", "/admin/x"),
+        ("/admin:$i30:$INDEX_ALLOCATION/x", "/admin/x"),
+        ("/admin%3a%3a$INDEX_ALLOCATION/x", "/admin/x"),
+        ("/admin::%24Index_Allocation/x", "/admin/x"),
+        ("/admin:%2524i30:%2524INDEX_ALLOCATION", "/admin"),
+        ("/ADMIN.::$DATA", "/admin"),
+        ("/admin:s:$DATA/x", "/admin/x"),
+        ("/admin%EF%BC%9A$DATA/x", "/admin/x"),
+    ] {
+        let target = Target::parse(raw).unwrap();
+        assert_eq!(target.canonical(), canonical, "{raw}");
+        let prefix = Prefix::new("/admin/").unwrap();
+        assert_eq!(target.permitted_by(&ALL, &prefix), Err(TargetError::Ambiguous), "{raw}");
+    }
+    for raw in ["/v1/things:batchget", "/a:b", "/a:b$c", "/a$:b", "/$metadata", "/a:", "/a:/$b"] {
+        let target = Target::parse(raw).unwrap();
+        assert_eq!(target.canonical(), raw);
+        let prefix = Prefix::new("/").unwrap();
+        assert_eq!(target.permitted_by(&Leniency::default(), &prefix), Ok(()), "{raw}");
+    }
+    for raw in ["/a/::$INDEX_ALLOCATION/b", "/a/..::$INDEX_ALLOCATION/b", "/:$DATA"] {
+        assert_eq!(Target::parse(raw).err(), Some(TargetError::DotSegment), "{raw}");
+    }
+}
+
 /// Normalised in every way, and as it stands.
 fn normalised(text: &str) -> [String; 5] {
     use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};
