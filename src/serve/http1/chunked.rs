@@ -8,8 +8,11 @@ use super::head::judge_field;
 use super::reader::Piece;
 use super::violation::Violation;
 
-/// The most bytes of chunk extensions, with the white space around them, in one body.
-const MAX_EXTENSIONS: u16 = 4096;
+/// So many bytes of chunk extensions, with the white space around them, may come before any data. Each chunk
+/// then allows for its own size and [`PER_CHUNK`] more, so that no body ends for its length alone.
+const MAX_EXTENSIONS: u64 = 4096;
+/// Room to pad a size (old Apache writes `400   `).
+const PER_CHUNK: u64 = 16;
 /// Sixteen hexadecimal digits fill a `u64`.
 const MAX_DIGITS: u8 = 16;
 /// The trailer section of one body, in bytes.
@@ -21,7 +24,8 @@ pub(super) struct Chunked {
     state: State,
     size: u64,
     digits: u8,
-    extensions: u16,
+    /// So many bytes of extensions may still come.
+    spare: u64,
     trailer: Trailer,
 }
 
@@ -42,7 +46,7 @@ impl Chunked {
     /// Before the first chunk of a body that may have so many trailer fields.
     pub(super) fn new(fields: usize) -> Self {
         let trailer = Trailer { most: fields, fields: 0, taken: 0, searched: 0 };
-        Self { state: State::Size, size: 0, digits: 0, extensions: 0, trailer }
+        Self { state: State::Size, size: 0, digits: 0, spare: MAX_EXTENSIONS, trailer }
     }
 
     /// Takes the next piece out of `bytes`.
@@ -75,6 +79,7 @@ impl Chunked {
         let most = usize::try_from(self.size).map_or(bytes.len(), |size| size.min(bytes.len()));
         // `most` fits because it is at most `size`.
         self.size -= most as u64;
+        self.spare = self.spare.saturating_add(most as u64);
         if self.size == 0 {
             self.state = State::DataCr;
         }
@@ -91,7 +96,10 @@ impl Chunked {
             (State::Size, b'\n') | (State::Space, _) => Err(Violation::ChunkLine),
             (State::Size, _) => Err(Violation::ChunkSize),
             (State::Extension, b'\t' | b' '..=b'~' | 0x80..) => self.extend(State::Extension),
-            (State::SizeLf, b'\n') => Ok(State::Data),
+            (State::SizeLf, b'\n') => {
+                self.spare = self.spare.saturating_add(PER_CHUNK);
+                Ok(State::Data)
+            }
             (State::Extension | State::SizeLf, _) => Err(Violation::ChunkLine),
             (State::DataCr, b'\r') => Ok(State::DataLf),
             (State::DataLf, b'\n') => {
@@ -115,10 +123,7 @@ impl Chunked {
     }
 
     fn extend(&mut self, next: State) -> Result<State, Violation> {
-        if self.extensions == MAX_EXTENSIONS {
-            return Err(Violation::ChunkExtensions);
-        }
-        self.extensions += 1;
+        self.spare = self.spare.checked_sub(1).ok_or(Violation::ChunkExtensions)?;
         Ok(next)
     }
 }

@@ -1,15 +1,18 @@
 //! The chunked transfer coding of answers, decoded without copying (RFC 9112 section 7.1).
 //!
 //! Strict: hexadecimal size, CR LF and nothing that could be read in two ways. Extensions are
-//! skipped, with a bound.
+//! skipped, with a bound that grows with the data.
 
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 
 use super::head;
 
-/// Bound on all bytes of one body that are neither size nor data: chunk extensions.
-const EXTENSIONS: usize = 16 * 1024;
+/// So many bytes that are neither size nor data (chunk extensions, white space) may come before any data. Each
+/// chunk then allows for its own size and [`PER_CHUNK`] more, so that no stream ends for its length alone.
+const EXTENSIONS: u64 = 16 * 1024;
+/// Room to pad a size (old Apache writes `400   `).
+const PER_CHUNK: u64 = 16;
 /// Bound on the bytes of a trailer section.
 const TRAILERS: usize = 16 * 1024;
 
@@ -50,7 +53,8 @@ pub(super) struct Chunked {
     state: State,
     /// Of the current chunk.
     left: u64,
-    extensions: usize,
+    /// So many bytes of extensions may still come.
+    spare: u64,
     trailers: Vec<u8>,
 }
 
@@ -58,7 +62,7 @@ impl Chunked {
     /// Before the first chunk.
     pub(super) fn new() -> Self {
         let state = State::Size { digits: 0 };
-        Self { state, left: 0, extensions: 0, trailers: Vec::new() }
+        Self { state, left: 0, spare: EXTENSIONS, trailers: Vec::new() }
     }
 
     /// Takes the next piece out of `bytes`.
@@ -75,7 +79,9 @@ impl Chunked {
                 State::Data => {
                     let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
                     let data = bytes.split_to(most);
-                    self.left = self.left.saturating_sub(u64::try_from(most).unwrap_or(u64::MAX));
+                    let taken = u64::try_from(most).unwrap_or(u64::MAX);
+                    self.left = self.left.saturating_sub(taken);
+                    self.spare = self.spare.saturating_add(taken);
                     if self.left == 0 {
                         self.state = State::DataCr;
                     }
@@ -113,7 +119,10 @@ impl Chunked {
             (State::Extension, b'\n') => return Err("a bare LF in a chunk extension"),
             (State::Extension, _) => self.skip(State::Extension)?,
             (State::SizeEnd, b'\n') if self.left == 0 => State::Trailers,
-            (State::SizeEnd, b'\n') => State::Data,
+            (State::SizeEnd, b'\n') => {
+                self.spare = self.spare.saturating_add(PER_CHUNK);
+                State::Data
+            }
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => State::Size { digits: 0 },
             _ => return Err("a chunk without CR LF at its end"),
@@ -123,10 +132,7 @@ impl Chunked {
 
     /// One more byte that means nothing.
     fn skip(&mut self, next: State) -> Result<State, &'static str> {
-        self.extensions += 1;
-        if self.extensions > EXTENSIONS {
-            return Err("chunk extensions that are too long");
-        }
+        self.spare = self.spare.checked_sub(1).ok_or("chunk extensions that are too long")?;
         Ok(next)
     }
 

@@ -141,6 +141,19 @@ fn bodies_are_what_their_framing_says() {
     assert_eq!(chunked("2;a=\"b\"\r\n\r\n\r\n0 ;x\r\n\r\n"), "\r\n");
 }
 
+/// An upload whose chunks have extensions was refused after some hundred KiB.
+#[test]
+fn a_long_body_may_have_extensions() {
+    for (size, line) in [(1024, "400;e=0123456789"), (1, "1;e=01234"), (3, "3 ;e=012345678")] {
+        let chunk = format!("{line}\r\n{}\r\n", "x".repeat(size));
+        let body = format!("{}0\r\n\r\n", chunk.repeat(1000));
+        let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let seen = whole(format!("{head}{body}").as_bytes());
+        assert!(seen.broken.is_none(), "{line}: {:?}", seen.broken);
+        assert_eq!(seen.requests[0].body.len(), size * 1000, "{line}");
+    }
+}
+
 #[test]
 fn what_a_head_says_of_its_connection_is_read() {
     let of = |version: &str, lines: &str| {

@@ -121,6 +121,30 @@ fn coded(data: &[u8], sizes: &[usize], extension: &str, trailers: &str) -> Vec<u
     bytes
 }
 
+/// An app that pads its chunk sizes had its event stream cut after 4096 chunks.
+#[test]
+fn a_long_stream_may_have_padded_sizes() {
+    for (size, pad) in [(1024, "    "), (1, "       "), (3, ";e=012345678")] {
+        let data = vec![b'x'; size * 10_000];
+        let bytes = coded(&data, &[size], pad, "");
+        assert_eq!(decode(&bytes, &[]), (data, End::Whole(0, Vec::new())), "{pad:?}");
+    }
+}
+
+#[test]
+fn extensions_beyond_what_the_data_allows_break_the_body() {
+    // Each takes 67 bytes and allows for 17; the last has no data.
+    let extension = format!(";{}", "e".repeat(66));
+    let most = (16 * 1024 - 67) / 50;
+    for (chunks, broken) in [(most, false), (most + 1, true)] {
+        let data = vec![b'x'; chunks];
+        let end = decode(&coded(&data, &[1], &extension, ""), &[]).1;
+        assert_eq!(end == End::Broken, broken, "{chunks} {end:?}");
+    }
+    let bytes = coded(b"x", &[1], &format!(";{}", "e".repeat(16 * 1024)), "");
+    assert_eq!(decode(&bytes, &[]).1, End::Broken);
+}
+
 proptest! {
     #[test]
     fn any_body_in_any_chunks_and_pieces_is_the_same(
@@ -212,7 +236,8 @@ fn what_is_no_data_is_bounded() {
     assert!(matches!(decode(extended(16_000).as_bytes(), &[]).1, End::Whole(..)));
     assert_eq!(decode(extended(17_000).as_bytes(), &[]).1, End::Broken);
     // Bounded over all chunks, and white space counts.
-    assert_eq!(decode("1 \t\r\nx\r\n".repeat(9_000).as_bytes(), &[]).1, End::Broken);
+    let padded = format!("1{}\r\nx\r\n", " \t".repeat(10));
+    assert_eq!(decode(padded.repeat(9_000).as_bytes(), &[]).1, End::Broken);
     let trailed = |length: usize| format!("0\r\nX: {}\r\n\r\n", "x".repeat(length));
     assert!(matches!(decode(trailed(16_000).as_bytes(), &[]).1, End::Whole(..)));
     let long = trailed(17_000).into_bytes();
