@@ -20,32 +20,29 @@ const HOPS: usize = 32;
 
 /// Whether a (lower-case) name belongs to the classes that clients may not send: where a request came
 /// from (`x-forwarded-*`, `forwarded`, the many client-ip names), what it was before
-/// (`x-original-*`, `x-rewrite-url`), who made it (`remote-user`), and `proxy`, which CGI turns into
+/// (`x-original-*`, `x-rewrite-url`, `x-host`), who made it (`remote-user`), and `proxy`, which CGI turns into
 /// `HTTP_PROXY`.
 pub(super) fn is_class(name: &str) -> bool {
-    match name.as_bytes().first() {
-        Some(b'x') => {
-            name.starts_with("x-forwarded-")
-                || name.starts_with("x-original-")
-                || matches!(
-                    name,
-                    "x-client-ip"
-                        | "x-cluster-client-ip"
-                        | "x-forwarded"
-                        | "x-proxyuser-ip"
-                        | "x-real-ip"
-                        | "x-remote-user"
-                        | "x-request-id"
-                        | "x-rewrite-url"
-                )
+    // By its length first: most names are looked at no further.
+    let known: &[&str] = match name.len() {
+        5 => &["proxy"],
+        6 => &["x-host"],
+        9 => &["client-ip", "forwarded", "x-real-ip"],
+        11 => &["remote-addr", "remote-user", "x-client-ip", "x-forwarded", "x-remote-ip"],
+        12 => &["x-request-id"],
+        13 => {
+            &["forwarded-for", "x-remote-addr", "x-remote-user", "x-rewrite-uri", "x-rewrite-url"]
         }
-        Some(b'c') => matches!(name, "cf-connecting-ip" | "cf-connecting-ipv6" | "client-ip"),
-        Some(b'f') => matches!(name, "forwarded" | "fastly-client-ip" | "forwarded-for"),
-        Some(b'p') => name == "proxy",
-        Some(b'r') => name == "remote-user",
-        Some(b't') => name == "true-client-ip",
-        _ => false,
-    }
+        14 => &["forwarded-host", "http-client-ip", "true-client-ip", "x-proxyuser-ip"],
+        15 => &["proxy-client-ip"],
+        16 => &["cf-connecting-ip", "fastly-client-ip", "x-azure-clientip", "x-originating-ip"],
+        18 => &["cf-connecting-ipv6", "wl-proxy-client-ip"],
+        19 => &["x-appengine-user-ip", "x-cluster-client-ip"],
+        21 => &["x-envoy-original-path"],
+        24 => &["x-envoy-external-address"],
+        _ => &[],
+    };
+    known.contains(&name) || name.starts_with("x-forwarded-") || name.starts_with("x-original-")
 }
 
 /// The networks whose forwarding headers are believed.

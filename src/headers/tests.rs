@@ -59,6 +59,52 @@ fn every_copy_of_an_identity_header_is_removed() {
     }
 }
 
+/// An outside attacker found these to pass: apps and frameworks take them for the client's address, the host or
+/// the path.
+#[test]
+fn names_of_addresses_hosts_and_paths_are_removed() {
+    let names = [
+        "Proxy-Client-IP",
+        "WL-Proxy-Client-IP",
+        "X-Originating-IP",
+        "X-Remote-IP",
+        "X-Remote-Addr",
+        "Remote-Addr",
+        "HTTP-Client-IP",
+        "X-Azure-ClientIP",
+        "X-Envoy-External-Address",
+        "X-AppEngine-User-IP",
+        "X-Host",
+        "Forwarded-Host",
+        "X-Rewrite-Uri",
+        "X-Envoy-Original-Path",
+    ];
+    // And those that were removed before.
+    let old = [
+        "Proxy",
+        "Client-IP",
+        "Forwarded",
+        "Forwarded-For",
+        "X-Forwarded",
+        "X-Real-IP",
+        "Remote-User",
+        "X-Client-IP",
+        "X-Request-Id",
+        "X-Remote-User",
+        "X-Rewrite-Url",
+        "True-Client-IP",
+        "X-ProxyUser-IP",
+        "CF-Connecting-IP",
+        "CF-Connecting-IPv6",
+        "Fastly-Client-IP",
+        "X-Cluster-Client-IP",
+    ];
+    for name in names.into_iter().chain(old) {
+        let left = cleaned(&[(name, "203.0.113.9"), ("accept", "*/*")]);
+        assert_eq!(left.len(), 1, "{name}: {left:?}");
+    }
+}
+
 #[test]
 fn names_of_the_app_pass() {
     let left = cleaned(&[("x-auth-token", "t"), ("x-api-key", "k"), ("authorization", "Basic x")]);
