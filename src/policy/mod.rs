@@ -52,6 +52,11 @@ pub trait Condition: fmt::Debug + Send + Sync {
     /// Whether it holds for this caller and request.
     fn holds(&self, identity: &Identity, facts: &Facts<'_>) -> bool;
 
+    /// Whether it depends on the method of the request.
+    fn looks_at_method(&self) -> bool {
+        false
+    }
+
     /// What it wants, for the page that refuses: "be in one of the groups ops, staff".
     fn wants(&self) -> String;
 }
@@ -135,6 +140,14 @@ impl Rule {
     /// Whether the rule looks at the caller's session.
     pub fn looks_at_session(&self) -> bool {
         !matches!(self, Self::Anyone)
+    }
+
+    /// Whether the rule tells methods apart.
+    pub fn looks_at_method(&self) -> bool {
+        match self {
+            Self::Anyone | Self::Authenticated | Self::Optional => false,
+            Self::Meets(conditions) => conditions.iter().any(|one| one.looks_at_method()),
+        }
     }
 
     /// Whether a request passes without a session.

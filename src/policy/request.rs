@@ -40,6 +40,10 @@ impl Condition for Methods {
         self.0.iter().any(|method| method == facts.method)
     }
 
+    fn looks_at_method(&self) -> bool {
+        true
+    }
+
     fn wants(&self) -> String {
         format!("use {}", either(&self.0))
     }

@@ -54,6 +54,18 @@ fn each_condition_must_deny() {
 }
 
 #[test]
+fn a_rule_knows_whether_it_tells_methods_apart() {
+    for (text, tells) in [
+        ("allow = \"anyone\"", false),
+        ("allow = \"authenticated\"", false),
+        ("allow = { groups = [\"ops\"] }", false),
+        ("allow = { groups = [\"ops\"], methods = [\"GET\"] }", true),
+    ] {
+        assert_eq!(rule(text).0.looks_at_method(), tells, "{text}");
+    }
+}
+
+#[test]
 fn without_a_session_only_anyone_passes() {
     let facts = Facts { session: None, method: "GET", ip: "10.0.0.1".parse().unwrap() };
     let decide = |text: &str| rule(text).0.decide(&facts);

@@ -140,6 +140,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn routes_for_one_path_know_that_methods_are_told_apart() {
+        let path = |path: &str, get| (path.to_owned(), get);
+        let paths = [("/a", true), ("/a/", false), ("/b", false), ("/a/c", false), ("/", false)];
+        let router = router(&paths.map(|(text, get)| path(text, get)));
+        let tells: Vec<_> = router.routes().iter().map(|route| route.tells_methods_apart).collect();
+        assert_eq!(tells, [true, true, false, false, false]);
+    }
+
     proptest! {
         #[test]
         fn few_and_many_routes_are_found_alike(

@@ -5,7 +5,7 @@
 mod lookup;
 pub mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use http::Method;
 
@@ -27,6 +27,9 @@ pub struct Route {
     pub path: String,
     /// Methods; all when empty.
     pub methods: Vec<Method>,
+    /// Whether this route, or another for the same path, takes certain methods only: the method of a request then
+    /// decides what it may do. [`Router::new`] finds out.
+    pub tells_methods_apart: bool,
     /// Name of the upstream.
     pub upstream: String,
     /// What ambiguous targets the app needs.
@@ -83,6 +86,7 @@ impl Route {
             host,
             prefix,
             path,
+            tells_methods_apart: !methods.is_empty(),
             methods,
             upstream,
             leniency,
@@ -97,7 +101,7 @@ impl Route {
     }
 
     fn shares_host(&self, other: &Self) -> bool {
-        self.host == other.host || self.host.is_none() || other.host.is_none()
+        share_host(self.host.as_ref(), other.host.as_ref())
     }
 }
 
@@ -145,9 +149,10 @@ impl Router {
     ///
     /// # Errors
     /// Pairs of a route's index and what is wrong with it.
-    pub fn new(routes: Vec<Route>, own_hosts: &[String]) -> Result<Self, Vec<(usize, String)>> {
+    pub fn new(mut routes: Vec<Route>, own_hosts: &[String]) -> Result<Self, Vec<(usize, String)>> {
         let mut problems = Vec::new();
         check_pairs(&routes, &mut problems);
+        mark_shared_paths(&mut routes);
         let mut exact: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         let mut wildcard: Vec<(String, Vec<usize>)> = Vec::new();
         for own in own_hosts {
@@ -238,6 +243,24 @@ impl Router {
     pub fn routes(&self) -> &[Route] {
         &self.routes
     }
+}
+
+/// Has every route know of others for its path that take certain methods only.
+fn mark_shared_paths(routes: &mut [Route]) {
+    let mut limited: HashMap<Box<str>, Vec<Option<String>>> = HashMap::new();
+    for route in routes.iter().filter(|route| !route.methods.is_empty()) {
+        limited.entry(route.prefix.stem().into()).or_default().push(route.host.clone());
+    }
+    for route in routes {
+        let hosts = limited.get(route.prefix.stem()).map_or(&[][..], Vec::as_slice);
+        let mut hosts = hosts.iter();
+        route.tells_methods_apart |=
+            hosts.any(|host| share_host(host.as_ref(), route.host.as_ref()));
+    }
+}
+
+fn share_host(one: Option<&String>, other: Option<&String>) -> bool {
+    one == other || one.is_none() || other.is_none()
 }
 
 /// No two routes for the same requests, and nothing more special below a lenient one: an app that

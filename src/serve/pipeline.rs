@@ -155,6 +155,9 @@ async fn admit(
     let route = find_route(site, routes, &target, &parts.method)?;
     exchange.route = Some(route.index);
     let rule = rule_of(site, route)?;
+    if route.tells_methods_apart || rule.looks_at_method() {
+        remove_overrides(&mut parts.headers);
+    }
     let seen = if rule.looks_at_session() {
         look(exchange, &mut parts.headers, upload.looked_at())
     } else {
@@ -235,6 +238,13 @@ fn find_route<'a>(
     let permitted = target.permitted_by(&route.leniency, &route.prefix);
     permitted.map_err(|error| target_fault(&error.to_string()))?;
     Ok(route)
+}
+
+/// Removes the headers by which apps let a client put another method in place of the one that is judged.
+fn remove_overrides(headers: &mut HeaderMap) {
+    for name in ["x-http-method-override", "x-http-method", "x-method-override"] {
+        headers.remove(name);
+    }
 }
 
 fn rule_of<'a>(site: &'a Site, route: &Route) -> Result<&'a Rule, Box<Fault>> {

@@ -79,7 +79,7 @@ fn other_methods(stand: &mut Stand<'_>, report: &mut Report) -> Result<(), Strin
                         open.path,
                         OVERRIDES.first().unwrap_or(&"")
                     ),
-                    fix: "switch method overrides off in the app, or close the path".to_owned(),
+                    fix: "this is a fault of the gateway: see SECURITY.md".to_owned(),
                 });
             }
         }

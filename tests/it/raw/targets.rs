@@ -163,3 +163,24 @@ async fn a_route_takes_only_its_methods() {
     let post = "POST /read/x HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n";
     edge.refuses(&[401, 403, 405], false, &[("POST", post.as_bytes().to_vec())]).await;
 }
+
+/// A GET that a route allows became a DELETE in apps that let a header name the method.
+#[tokio::test]
+async fn no_header_names_another_method_where_methods_are_told_apart() {
+    let edge = Edge::with(Upstream::start(), |builder| {
+        builder
+            .route("/read/", "app", "\"anyone\"", "methods = [\"GET\"]")
+            .route("/both/", "app", "\"anyone\"", "methods = [\"POST\"]")
+            .route("/both/", "app", "\"anyone\"", "")
+            .route("/open/", "app", "\"anyone\"", "")
+    });
+    let names = ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"];
+    let lines: String = names.iter().map(|name| format!("{name}: DELETE\r\n")).collect();
+    for (path, pass) in [("/read/x", false), ("/both/x", false), ("/open/x", true)] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {{host}}\r\n{lines}\r\n");
+        let seen = edge.passes(request.as_bytes()).await;
+        for name in names {
+            assert_eq!(seen.header(name).is_some(), pass, "{path} {name}");
+        }
+    }
+}
