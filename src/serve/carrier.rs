@@ -88,7 +88,13 @@ pub(super) fn take_token(
     let cookie = name.take(headers, &mut exchange.connection().recall.borrow_mut());
     let bearer = take_bearer(headers);
     let carried = mount::take_token(exchange, headers, body);
-    if let Some(token) = bearer.or(carried) {
+    match bearer {
+        Carried::Token(token) => return Some(token),
+        // Whose request it is cannot be told: it is nobody's.
+        Carried::Several => return None,
+        Carried::Nothing | Carried::Unreadable => {}
+    }
+    if let Some(token) = carried {
         return Some(token);
     }
     match cookie {
@@ -110,9 +116,15 @@ pub(super) fn take_token(
     }
 }
 
-/// A bearer token of our form, taken out of the headers; any other `Authorization` is the app's.
-fn take_bearer(headers: &mut HeaderMap) -> Option<Token> {
-    let found = headers.get_all(header::AUTHORIZATION).iter().find_map(bearer)?;
+/// Bearer tokens of our form, taken out of the headers; any other `Authorization` is the app's.
+fn take_bearer(headers: &mut HeaderMap) -> Carried {
+    let mut tokens = headers.get_all(header::AUTHORIZATION).iter().filter_map(bearer);
+    let found = match (tokens.next(), tokens.next()) {
+        (None, _) => return Carried::Nothing,
+        (Some(token), None) => Carried::Token(token),
+        (Some(_), Some(_)) => Carried::Several,
+    };
+    drop(tokens);
     let others: Vec<_> = headers
         .get_all(header::AUTHORIZATION)
         .iter()
@@ -123,7 +135,7 @@ fn take_bearer(headers: &mut HeaderMap) -> Option<Token> {
     for value in others {
         headers.append(header::AUTHORIZATION, value);
     }
-    Some(found)
+    found
 }
 
 fn bearer(value: &HeaderValue) -> Option<Token> {
@@ -138,4 +150,39 @@ fn bearer(value: &HeaderValue) -> Option<Token> {
         let secret = KeySecret::parse(text)?;
         (secret.written().expose() == text).then(|| secret.token())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::SessionId;
+
+    fn taken(values: &[&str]) -> (Carried, Vec<String>) {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(header::AUTHORIZATION, HeaderValue::from_str(value).unwrap());
+        }
+        let carried = take_bearer(&mut headers);
+        let left = headers.get_all(header::AUTHORIZATION).iter();
+        (carried, left.map(|value| value.to_str().unwrap().to_owned()).collect())
+    }
+
+    /// The first won, whereas of two session cookies none counts.
+    #[test]
+    fn of_two_bearer_tokens_none_counts() {
+        let bearer = |byte: u8| {
+            let token = Token::issue(SessionId::from_bytes([byte; 16])).unwrap();
+            format!("Bearer {}", token.encode().as_str())
+        };
+        let (one, other) = (bearer(1), bearer(2));
+        let (carried, left) = taken(&[&one, "Basic eDp5", "Bearer of-the-app", &other]);
+        assert!(matches!(carried, Carried::Several), "{carried:?}");
+        assert_eq!(left, ["Basic eDp5", "Bearer of-the-app"]);
+        let (carried, left) = taken(&["Basic eDp5", &one]);
+        assert!(matches!(carried, Carried::Token(_)), "{carried:?}");
+        assert_eq!(left, ["Basic eDp5"]);
+        let (carried, left) = taken(&["Bearer of-the-app"]);
+        assert!(matches!(carried, Carried::Nothing), "{carried:?}");
+        assert_eq!(left, ["Bearer of-the-app"]);
+    }
 }

@@ -78,6 +78,17 @@ async fn a_second_authorization_line_does_not_carry_our_token_to_the_app() {
 }
 
 #[tokio::test]
+async fn of_two_bearer_tokens_none_counts() {
+    let edge = Edge::start();
+    let (alice, bob) = (edge.gateway.signed_in("alice").await, edge.gateway.signed_in("bob").await);
+    let line = |token: &str| format!("Authorization: Bearer {token}\r\n");
+    let lines = [line(alice.token().unwrap()), line(bob.token().unwrap())].concat();
+    let seen = edge.passes(&get(&lines)).await;
+    assert_eq!(seen.header("x-auth-user"), None);
+    assert_eq!(seen.header("authorization"), None);
+}
+
+#[tokio::test]
 async fn headers_that_apps_act_on_do_not_pass() {
     let edge = Edge::start();
     let lines: String = [
