@@ -4,6 +4,7 @@
 //! Garbage costs no store call, and no cryptography unless it names a partner.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::draft::{Draft, Place};
 use super::grants::Grants;
@@ -17,6 +18,10 @@ use crate::session::principal::Partner;
 use crate::session::reach::{OFFLINE, Subject};
 use crate::session::token::{Form, SecretHash, Token};
 
+/// How far ahead of ours a partner's clock may be: the KS that it seals for its whole `lifetime` seems to
+/// last longer by that.
+const CLOCKS_APART: Duration = Duration::from_secs(60);
+
 impl Authority {
     /// The session that a KS opens.
     pub(in crate::session) async fn sealed(
@@ -29,15 +34,20 @@ impl Authority {
             ks.open(secret).ok().map(|fields| (fields, partner.seal_of(secret)))
         });
         let Some((fields, sealed_by)) = opened else { return Ok(Err(Worthless::Invalid)) };
+        let too_long = self.outlasts(&partner, &fields);
         match self.stored(token).await? {
             // Not in the store.
             Err(Worthless::Invalid) => {}
+            // Of a time when the partner's sessions might last longer.
+            Ok(live) if too_long && live.record().method == OFFLINE => {
+                return Ok(Err(Worthless::Invalid));
+            }
             found => return Ok(found),
         }
         if UnixMs(fields.expires.saturating_mul(1000)) <= self.clock.now() {
             return Ok(Err(Worthless::Expired));
         }
-        if !partner.offline {
+        if !partner.offline || too_long {
             return Ok(Err(Worthless::Invalid));
         }
         match self.drafted(partner, fields) {
@@ -53,6 +63,14 @@ impl Authority {
         let same = Token::of_text(Form::Ks, ks.identity(), String::new()).id() == token.id();
         let partner = self.partner(ks.partner()).filter(|_| same)?;
         (ks.version() != Version::V1 || partner.ks_v1).then_some((ks, partner))
+    }
+
+    /// Whether a KS would go on for longer than the partner's sessions may. It does not say when it was
+    /// made, so what counts is how long it has left. To cut it at its first use would not do: once its
+    /// record is gone, the next use would be a first one again.
+    fn outlasts(&self, partner: &Partner, fields: &Fields) -> bool {
+        let latest = self.clock.now().plus(partner.lifetime).plus(CLOCKS_APART);
+        UnixMs(fields.expires.saturating_mul(1000)) > latest
     }
 
     /// What the partner has sealed, if it may have.

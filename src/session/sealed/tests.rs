@@ -263,6 +263,40 @@ async fn a_ks_that_was_never_seen_is_taken_from_partners_that_may() {
     assert_eq!(refused(&world, &token).await, Worthless::Invalid);
 }
 
+/// Regression: a KS that the partner had sealed itself to last until 2100 was a session until 2100.
+#[tokio::test]
+async fn a_ks_that_would_outlast_the_partners_sessions_is_refused_on_every_node() {
+    let world = with_partner(World::shared());
+    let other = world.beside();
+    let (whole, past) = (Duration::from_secs(60), Duration::from_secs(61));
+    let token = offline(&world, "al", "", DAY + past);
+    for node in [&world.authority, &other] {
+        assert_eq!(used(node, &token).await.unwrap_err(), Worthless::Invalid);
+        let endless = Fields { expires: u64::MAX, user: "al".to_owned(), ..Fields::default() };
+        assert_eq!(used(node, &self::token(&endless)).await.unwrap_err(), Worthless::Invalid);
+    }
+    assert_eq!(world.store.len(), 0);
+    let ahead = offline(&world, "al", "", DAY + whole);
+    let live = used(&other, &ahead).await.unwrap();
+    assert_eq!(live.record().expires.since(world.clock.now()), DAY + whole, "clocks differ a bit");
+    world.clock.advance(DAY + whole);
+    world.store.forget();
+    for node in [&world.authority, &other] {
+        assert_eq!(used(node, &ahead).await.unwrap_err(), Worthless::Expired, "nor is it renewed");
+    }
+}
+
+#[tokio::test]
+async fn a_ks_that_was_taken_is_refused_once_lives_are_shorter_but_none_of_our_own() {
+    let world = world();
+    let sealed = offline(&world, "al", "", DAY);
+    let (_, given) = alice(&world, "").await;
+    assert!(used(&world.authority, &sealed).await.is_ok());
+    world.people.partner("102", |partner| partner.lifetime = DAY / 2);
+    assert_eq!(refused(&world, &sealed).await, Worthless::Invalid);
+    assert!(used(&world.authority, &given).await.is_ok(), "its end is the one that was promised");
+}
+
 /// Of the seed's test vectors: version 1, which expires in 2100.
 const V1: &str = "M2I0YmU5MWI4ZDY1ZWUwOGRjNjA4ZTZjOWRiZWZlNTQyOWRiNTc3MXwxMDI7MTAyOzQxMDI0NDQ4MDA7MjsxMjM0NTthbGljZTtsaXN0Oiosc2V0cm9sZTpQTEFZQkFDS19CQVNFX1JPTEU7Ow==";
 
@@ -275,6 +309,8 @@ async fn version_1_must_be_allowed() {
     });
     assert_eq!(refused(&world, &read(V1)).await, Worthless::Invalid);
     world.people.partner("102", |partner| partner.ks_v1 = true);
+    assert_eq!(refused(&world, &read(V1)).await, Worthless::Invalid, "it lasts for too long");
+    world.people.partner("102", |partner| partner.lifetime = DAY * 50_000);
     let live = used(&world.authority, &read(V1)).await.unwrap();
     assert!(live.record().admin && live.record().actor.is_some());
 }
@@ -319,6 +355,7 @@ async fn an_end_on_one_node_is_one_on_all() {
 #[tokio::test]
 async fn children_die_with_their_parent() {
     let world = world();
+    world.people.partner("102", |partner| partner.lifetime = DAY * 3);
     let (one, first) = alice(&world, "sessionid:s1").await;
     let second = offline(&world, "al", "sessionid:s1", DAY * 3);
     let two = used(&world.authority, &second).await.unwrap();
@@ -477,7 +514,8 @@ async fn a_widget_is_nobody() {
     assert_eq!(refusal, Refusal::Forbidden);
     let sealed = offline(&world, "0", "view:*,widget:1", DAY);
     assert_eq!(used(&world.authority, &sealed).await.unwrap().record().kind, Kind::Widget);
-    let fields = Fields { kind: KsKind::Widget, expires: u64::MAX / 2000, ..Fields::default() };
+    let expires = world.clock.now().plus(DAY).seconds();
+    let fields = Fields { kind: KsKind::Widget, expires, ..Fields::default() };
     assert_eq!(
         used(&world.authority, &self::token(&fields)).await.unwrap().record().kind,
         Kind::Widget
