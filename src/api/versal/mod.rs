@@ -213,17 +213,18 @@ impl Dialect for Versal {
     fn answer<'a>(&'a self, ask: Ask<'a>, core: Core<'a>) -> LocalFuture<'a, Reply> {
         Box::pin(async move {
             if *ask.method == Method::OPTIONS {
-                return Reply::empty(StatusCode::NO_CONTENT);
+                return finished(Reply::empty(StatusCode::NO_CONTENT));
             }
-            self.respond(&ask, core).await.unwrap_or_else(|fault| shapes::error(&fault))
+            finished(self.respond(&ask, core).await.unwrap_or_else(|fault| shapes::error(&fault)))
         })
     }
 
     fn refuse(&self, fault: &Fault, _: &Context<'_>) -> Reply {
         if fault.sign_in {
-            return shapes::error(&Fault { retry_after: fault.retry_after, ..invalid() });
+            let refusal = Fault { retry_after: fault.retry_after, ..invalid() };
+            return finished(shapes::error(&refusal));
         }
-        shapes::error(fault)
+        finished(shapes::error(fault))
     }
 }
 
@@ -241,7 +242,14 @@ fn opened(status: StatusCode, live: &Live, token: &Token) -> Reply {
     let reply = Reply::json(status, &shapes::opened(live.identity(), &sid));
     let Ok(mut value) = HeaderValue::from_str(&sid) else { return reply };
     value.set_sensitive(true);
-    reply.with(SESSION_ID, value).with(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
+    reply.with(SESSION_ID, value)
+}
+
+/// The reply with the headers that all own answers have.
+fn finished(reply: Reply) -> Reply {
+    reply
+        .with(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
+        .with(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))
 }
 
 /// The fault for what the core did not do for the user whom the client named.

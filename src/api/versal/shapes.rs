@@ -70,8 +70,7 @@ pub(super) fn key(secret: &Secret) -> Value {
 /// Any failure.
 pub(super) fn error(fault: &Fault) -> Reply {
     let body = json!({ "error": fault.status.as_u16(), "message": fault.detail });
-    let mut reply = Reply::json(fault.status, &body)
-        .with(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let mut reply = Reply::json(fault.status, &body);
     if let Some(wait) = fault.retry_after {
         reply = reply.with(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
     }

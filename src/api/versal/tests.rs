@@ -16,6 +16,8 @@ use crate::session::{Cached, Caller, Live, Token};
 
 const ORIGIN: &str = "https://app.example.com";
 
+const SIGN_IN: &str = r#"{"email":"alice","password":"alice"}"#;
+
 struct Site {
     world: World,
     versal: Versal,
@@ -104,6 +106,56 @@ async fn people_sign_in_with_their_address_in_json_and_as_a_form() {
     }
 }
 
+fn headers(reply: &Reply, name: &str) -> Vec<String> {
+    let found = reply.headers.iter().filter(|(own, _)| own == name);
+    found.map(|(_, value)| value.to_str().unwrap().to_owned()).collect()
+}
+
+fn context<'a>(method: &'a Method, headers: &'a HeaderMap) -> Context<'a> {
+    Context {
+        headers,
+        method,
+        request: "r1",
+        identity: None,
+        target: "/api2/gadgets",
+        host: "app.example.com",
+        ip: None,
+        stale: false,
+        now: 0,
+    }
+}
+
+/// Regression: who one is was kept by caches, and no answer forbade browsers to guess its type.
+#[tokio::test]
+async fn every_answer_is_kept_by_nobody_and_is_what_it_says() {
+    let site = Site::new();
+    let (_, answer, signed_in) = site.ask("POST", "/signin", SIGN_IN).await;
+    let live = site.live(&answer["sessionId"]).await.unwrap();
+    let mut replies = vec![signed_in];
+    for (method, path) in [
+        ("GET", "/user"),
+        ("HEAD", "/user"),
+        ("GET", "/session"),
+        ("OPTIONS", "/user"),
+        ("DELETE", "/user"),
+        ("GET", "/nowhere"),
+        ("POST", "/signin"),
+        ("POST", "/signout"),
+    ] {
+        replies.push(site.ask_as(Some(&live), method, path, "").await.2);
+    }
+    let (method, none) = (Method::GET, HeaderMap::new());
+    for sign_in in [true, false] {
+        let mut fault = Fault::new(StatusCode::UNAUTHORIZED, "x", "x");
+        fault.sign_in = sign_in;
+        replies.push(site.versal.refuse(&fault, &context(&method, &none)));
+    }
+    for reply in replies {
+        assert_eq!(headers(&reply, "cache-control"), ["no-store"], "{reply:?}");
+        assert_eq!(headers(&reply, "x-content-type-options"), ["nosniff"], "{reply:?}");
+    }
+}
+
 #[tokio::test]
 async fn people_sign_in_by_the_id_that_the_api_gives_them() {
     let site = Site::new();
@@ -168,17 +220,7 @@ async fn every_failure_is_worded_as_the_api_does() {
 fn failures_of_the_gateway_are_json_and_never_a_redirect() {
     let versal = Versal::new(Duration::from_secs(9), Duration::from_secs(9), false, false);
     let headers = HeaderMap::new();
-    let context = Context {
-        headers: &headers,
-        method: &Method::GET,
-        request: "r1",
-        identity: None,
-        target: "/api2/gadgets",
-        host: "app.example.com",
-        ip: None,
-        stale: false,
-        now: 0,
-    };
+    let context = context(&Method::GET, &headers);
     let mut fault = Fault::new(StatusCode::UNAUTHORIZED, "not-signed-in", "Sign in to go on.");
     fault.sign_in = true;
     let body = |reply: &Reply| serde_json::from_slice::<Value>(&reply.body).unwrap();
