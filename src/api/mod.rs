@@ -337,6 +337,11 @@ pub trait Dialect: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Whether [`Dialect::token`] finds tokens in paths and queries.
+    fn takes_links(&self) -> bool {
+        false
+    }
+
     /// Whether it finds the sessions of its own requests itself, by [`Core::session`].
     fn finds_sessions(&self) -> bool {
         false

@@ -11,9 +11,9 @@ use http::header::{self, HeaderMap, HeaderValue};
 
 use super::cookie::Carried;
 use super::exchange::Exchange;
-use super::mount;
+use super::mount::{self, Handed};
 use super::pipeline::origin;
-use crate::api::Fault;
+use crate::api::{Fault, UNKNOWN_TOKENS};
 use crate::audit::Event;
 use crate::metrics::Lookup;
 use crate::session::{Cached, KeySecret, Live, Refusal, Token, Worthless};
@@ -46,6 +46,22 @@ pub(super) async fn ask(
     exchange: &mut Exchange,
     token: Token,
 ) -> Result<Option<Arc<Live>>, Box<Fault>> {
+    let found = ask_about(exchange, token).await;
+    // One of another carrier counts when the cookie's is worth nothing; a store that is away says nothing.
+    let worthless = match &found {
+        Ok(live) => live.is_none(),
+        Err(fault) => fault.code == UNKNOWN_TOKENS,
+    };
+    match exchange.by_link.take() {
+        Some(token) if worthless => {
+            exchange.by_cookie = false;
+            ask_about(exchange, token).await
+        }
+        _ => found,
+    }
+}
+
+async fn ask_about(exchange: &mut Exchange, token: Token) -> Result<Option<Arc<Live>>, Box<Fault>> {
     let worker = Rc::clone(exchange.worker());
     worker.metrics.lookup(Lookup::Miss);
     let (ip, target) = (exchange.ip(), exchange.target());
@@ -78,7 +94,8 @@ pub(super) fn sign_in(worthless: Option<Worthless>) -> Box<Fault> {
 }
 
 /// Takes what is ours out of the headers; the token, if there is exactly one. What a client puts there on
-/// purpose (bearer token, carrier of a dialect) counts before a cookie.
+/// purpose (bearer token, carrier of a dialect) counts before a cookie. A link is no purpose: whoever wrote
+/// it would make the browser that follows it act as somebody else.
 pub(super) fn take_token(
     exchange: &mut Exchange,
     headers: &mut HeaderMap,
@@ -94,24 +111,27 @@ pub(super) fn take_token(
         Carried::Several => return None,
         Carried::Nothing | Carried::Unreadable => {}
     }
-    if let Some(token) = carried {
-        return Some(token);
-    }
+    let by_link = match carried {
+        Some(Handed::OnPurpose(token)) => return Some(token),
+        Some(Handed::ByLink(token)) => Some(token),
+        None => None,
+    };
     match cookie {
         Carried::Token(token) => {
             exchange.by_cookie = true;
+            exchange.by_link = by_link;
             Some(token)
         }
-        Carried::Nothing => None,
+        Carried::Nothing => by_link,
         Carried::Unreadable => {
             exchange.stale = true;
-            None
+            by_link
         }
         Carried::Several => {
             exchange.stale = true;
             let worker = exchange.worker();
             worker.authority.audit().record(&origin(exchange), &Event::DuplicateSessionCookie);
-            None
+            by_link
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::clock::Moment;
 use crate::headers::Client;
 use crate::log::AccessEntry;
 use crate::metrics::RequestKind;
-use crate::session::{Live, Worthless};
+use crate::session::{Live, Token, Worthless};
 
 /// What is known of a request while it is served.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub(super) struct Exchange {
     /// Why the token that came opens no session.
     pub(super) worthless: Option<Worthless>,
     pub(super) by_cookie: bool,
+    /// The token of a link, for the case that the cookie's opens nothing.
+    pub(super) by_link: Option<Token>,
     pub(super) kind: RequestKind,
     pub(super) route: Option<usize>,
     pub(super) status: u16,
@@ -74,6 +76,7 @@ impl Exchange {
             stale: false,
             worthless: None,
             by_cookie: false,
+            by_link: None,
             kind: RequestKind::Refused,
             route: None,
             status: 0,

@@ -145,12 +145,20 @@ fn may_hold_parameters(headers: &HeaderMap) -> bool {
     kinds.peek().is_none() || kinds.any(is_known)
 }
 
+/// A token that was found in the carrier of a dialect.
+pub(super) enum Handed {
+    /// By a client that speaks the dialect.
+    OnPurpose(Token),
+    /// In the path or query of something else: by whoever wrote the link.
+    ByLink(Token),
+}
+
 /// The token that a request carries in the carrier of a dialect; whatever carries one leaves the headers.
 pub(super) fn take_token(
     exchange: &Exchange,
     headers: &mut HeaderMap,
     body: Option<&Bytes>,
-) -> Option<Token> {
+) -> Option<Handed> {
     let mounts = &exchange.view.site.mounts;
     if mounts.is_empty() {
         return None;
@@ -163,7 +171,15 @@ pub(super) fn take_token(
         let head =
             Head { method: &exchange.method, path: below, query: exchange.uri.query(), headers };
         let body = body.filter(|_| under).map(|body| &**body);
-        found = found.or_else(|| mount.dialect.token(&head, body));
+        if matches!(found, Some(Handed::OnPurpose(_))) {
+            break;
+        }
+        let Some(token) = mount.dialect.token(&head, body) else { continue };
+        if under || !mount.dialect.takes_links() {
+            found = Some(Handed::OnPurpose(token));
+        } else if found.is_none() {
+            found = Some(Handed::ByLink(token));
+        }
     }
     for mount in mounts.iter().filter(|mount| mount.serves(host)) {
         mount.dialect.carriers().iter().for_each(|name| drop(headers.remove(name)));

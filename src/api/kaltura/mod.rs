@@ -174,6 +174,10 @@ impl Dialect for Kaltura {
             .or_else(|| token::of_body(head.headers, body?))
     }
 
+    fn takes_links(&self) -> bool {
+        true
+    }
+
     fn finds_sessions(&self) -> bool {
         // Each item of a multirequest may have another one.
         true

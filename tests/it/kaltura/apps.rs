@@ -56,6 +56,35 @@ async fn an_app_is_told_whose_session_a_ks_is() {
     assert!(upstream.requests().is_empty());
 }
 
+/// Regression: whoever followed a link with `?ks=` acted as the one who had written it, though signed in.
+#[tokio::test]
+async fn a_link_does_not_outrank_the_session_of_the_browser_that_follows_it() {
+    let upstream = Upstream::start();
+    let gateway = builder(&upstream).start();
+    let mut browser = gateway.client();
+    browser.sign_in("alice").await;
+    let ks = start(&mut gateway.client(), "b0b", 0, "").await;
+    let links = [format!("/private/x?ks={ks}"), format!("/p/102/ks/{ks}/x")];
+    for link in &links {
+        browser.get(link).await.expect(200);
+        assert_eq!(upstream.last().header("x-auth-user").as_deref(), Some("u-alice"), "{link}");
+        gateway.client().get(link).await.expect(200);
+        assert_eq!(upstream.last().header("x-auth-user").as_deref(), Some("u-bob"), "{link}");
+    }
+    // A request to the API is made on purpose.
+    browser.get(&format!("{LIST}?ks={ks}")).await.expect(200);
+    assert_eq!(upstream.last().header("x-auth-user").as_deref(), Some("u-bob"));
+    // A cookie that is worth nothing does not stand in the way.
+    let token = browser.token().unwrap().to_owned();
+    call(&mut gateway.client(), "session.end", json!({"ks": token})).await;
+    let cookie = [("cookie", &*format!("__Host-portcullis={token}"))];
+    assert_eq!(gateway.client().get_with("/private/x", &cookie).await.status, 401);
+    for link in &links {
+        gateway.client().get_with(link, &cookie).await.expect(200);
+        assert_eq!(upstream.last().header("x-auth-user").as_deref(), Some("u-bob"), "{link}");
+    }
+}
+
 #[tokio::test]
 async fn guests_and_partners_are_nobody_of_the_directory() {
     let upstream = Upstream::start();
