@@ -12,9 +12,10 @@ mod keys;
 pub use self::keys::{NewPartner, add_key, add_partner, find_owner, remove_key};
 use super::file;
 use super::read::{fresh_id, line_rule, login_rule, name_rule, read};
-use super::snapshot::{Snapshot, fold};
+use super::snapshot::Snapshot;
 use crate::secret::{PasswordHash, Secret, same};
 use crate::section::{Problem, closest};
+use crate::session::canonical;
 
 /// Why the file was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,16 @@ pub enum EditError {
     /// The name is in use.
     #[error("`{0}` exists already: choose another name")]
     Taken(String),
+    /// Somebody has the login name in another spelling.
+    #[error(
+        "`{name}` exists already, as `{first}` (upper and lower case, and all ways to write a letter, are the same): choose another name"
+    )]
+    Spelled {
+        /// As asked for.
+        name: String,
+        /// As it is in the file.
+        first: String,
+    },
     /// A value that cannot be.
     #[error("the {field} cannot be {value:?}: {remedy}")]
     Value {
@@ -126,8 +137,13 @@ pub fn add_user(file: &Path, user: &NewUser) -> Result<String, EditError> {
         return Err(EditError::Randomness);
     }
     edit(file, |document, now| {
-        if now.by_name(&user.name).is_some() {
-            return Err(EditError::Taken(user.name.clone()));
+        match now.by_name(&user.name) {
+            Some(first) if first.identifier != user.name => {
+                let (name, first) = (user.name.clone(), first.identifier.clone());
+                return Err(EditError::Spelled { name, first });
+            }
+            Some(_) => return Err(EditError::Taken(user.name.clone())),
+            None => {}
         }
         user.groups.iter().try_for_each(|name| declared(now, name))?;
         let mut table = Table::new();
@@ -313,7 +329,7 @@ fn user_table<'a>(
 }
 
 fn unknown_user(now: &Snapshot, name: &str) -> EditError {
-    let near = closest(&fold(name), &now.names()).map(str::to_owned);
+    let near = closest(&canonical(name), &now.names()).map(str::to_owned);
     EditError::UnknownUser { name: name.to_owned(), near }
 }
 

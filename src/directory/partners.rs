@@ -6,10 +6,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::read::{checked, line, line_rule, login_rule, name_rule};
-use super::snapshot::fold;
 use crate::secret::Secret;
 use crate::section::{Placed, SecretSource, Section, closest};
-use crate::session::{Account, AppToken, HashKind, Member, Partner, Reach};
+use crate::session::{Account, AppToken, HashKind, Member, Partner, Reach, canonical};
 
 /// Shortest secret of a partner or app token, in bytes.
 const SECRET: usize = 16;
@@ -25,9 +24,11 @@ pub(super) struct People<'a> {
 
 impl<'a> People<'a> {
     pub(super) fn new(people: &'a [Account]) -> Self {
+        let name = |account: &'a Account| canonical(&account.identifier).into_owned();
+        let named = people.iter().map(|account| (name(account), account));
         Self {
             by_id: people.iter().map(|account| (account.id.as_str(), account)).collect(),
-            by_name: people.iter().map(|account| (fold(&account.identifier), account)).collect(),
+            by_name: named.collect(),
         }
     }
 
@@ -41,11 +42,11 @@ impl<'a> People<'a> {
 
     /// The user whom `text` names by login name or id; reported when there is none.
     fn named(&self, section: &Section, text: &Placed<String>) -> Option<&'a Account> {
-        let folded = fold(&text.value);
-        let found = self.by_name.get(&folded).copied().or_else(|| self.by_id(&text.value));
+        let name = canonical(&text.value);
+        let found = self.by_name.get(&*name).copied().or_else(|| self.by_id(&text.value));
         if found.is_none() {
             let names: Vec<&str> = self.by_name.keys().map(String::as_str).collect();
-            let remedy = match closest(&folded, &names) {
+            let remedy = match closest(&name, &names) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "name a user by login name or id".to_owned(),
             };
@@ -190,7 +191,8 @@ fn members(section: &mut Section, people: &People<'_>) -> BTreeMap<String, Membe
         let Some(account) = people.named(&table, &user) else { continue };
         let place = alias.as_ref().unwrap_or(&user);
         let puser = member.puser(account).to_owned();
-        if let Some(first) = taken.insert(fold(&puser), account.identifier.clone())
+        if let Some(first) =
+            taken.insert(canonical(&puser).into_owned(), account.identifier.clone())
             && first != account.identifier
         {
             let what = format!("`{puser}` is the id of `{first}` in this partner already");

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use super::keys::{Owners, read_keys};
 use super::partners::{People, read_partners};
-use super::snapshot::{Snapshot, cycles, fold};
+use super::snapshot::{Snapshot, cycles};
 use crate::secret::{PasswordHash, Secret, random};
 use crate::section::{Placed, Problem, Problems, Section, closest};
-use crate::session::{Account, Group};
+use crate::session::{Account, Group, canonical};
 
 /// Entries that all lists of sub-groups may have together: bounds memory.
 const BELOW: usize = 1_000_000;
@@ -275,9 +275,11 @@ fn check_users(
             undeclared(root, group, &names);
         });
         let Some(name) = &user.name else { continue };
-        if let Some(first) = logins.insert(fold(&name.value), name.value.clone()) {
+        if let Some(first) = logins.insert(canonical(&name.value).into_owned(), name.value.clone())
+        {
             let what = format!("the login name `{}` is taken by `{first}`", name.value);
-            root.problem_at(name, what, "choose another (upper and lower case are the same)");
+            let remedy = "choose another (upper and lower case, and all ways to write a letter, are the same)";
+            root.problem_at(name, what, remedy);
         }
         for (dialect, alias) in &user.aliases {
             let key = (dialect.value.clone(), alias.clone());

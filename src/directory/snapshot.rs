@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::section::SecretSource;
-use crate::session::{Account, Group, Key, Partner, Principal, SecretHash};
+use crate::session::{Account, Group, Key, Partner, Principal, SecretHash, canonical};
 
 /// Longest identifier that is looked up, in bytes.
 const IDENTIFIER_LENGTH: usize = 512;
@@ -33,13 +33,6 @@ pub(super) struct Snapshot {
     watched: Vec<SecretSource>,
 }
 
-/// The form in which login names and e-mail addresses are compared: trimmed, ASCII in lower case.
-///
-/// Other letters count as they are: no Unicode folding, so no two names become one by surprise.
-pub(super) fn fold(name: &str) -> String {
-    name.trim().to_ascii_lowercase()
-}
-
 impl Snapshot {
     pub(super) fn new(
         people: Vec<Account>,
@@ -59,11 +52,12 @@ impl Snapshot {
             }
             if !account.email.is_empty() {
                 new.by_email
-                    .entry(fold(&account.email))
+                    .entry(canonical(&account.email).into_owned())
                     .and_modify(|owner| *owner = None)
                     .or_insert_with(|| Some(Arc::clone(&account)));
             }
-            new.by_name.insert(fold(&account.identifier), Arc::clone(&account));
+            let name = canonical(&account.identifier).into_owned();
+            new.by_name.insert(name, Arc::clone(&account));
             new.by_id.insert(account.id.clone(), account);
         }
         for (id, partner) in partners {
@@ -102,12 +96,12 @@ impl Snapshot {
         if identifier.len() > IDENTIFIER_LENGTH {
             return None;
         }
-        let typed = fold(identifier);
-        self.by_name.get(&typed).or_else(|| self.by_email.get(&typed)?.as_ref())
+        let typed = canonical(identifier);
+        self.by_name.get(&*typed).or_else(|| self.by_email.get(&*typed)?.as_ref())
     }
 
     pub(super) fn by_name(&self, name: &str) -> Option<&Arc<Account>> {
-        self.by_name.get(&fold(name))
+        self.by_name.get(&*canonical(name))
     }
 
     pub(super) fn by_id(&self, id: &str) -> Option<&Arc<Account>> {
@@ -161,7 +155,7 @@ impl Snapshot {
         self.members.get(group).map_or(&[], Vec::as_slice)
     }
 
-    /// All login names as `fold` leaves them.
+    /// All login names as they are compared.
     pub(super) fn names(&self) -> Vec<&str> {
         self.by_name.keys().map(String::as_str).collect()
     }

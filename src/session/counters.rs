@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::name::canonical;
 use super::ports::{BoxFuture, StoreError};
 use crate::clock::UnixMs;
 use crate::secret::sha256;
@@ -130,7 +131,7 @@ impl Person {
 
     /// Nobody whom the directory knows, by the name as typed.
     pub fn typed(name: &str) -> Self {
-        Self::hashed("typed", &name.to_lowercase())
+        Self::hashed("typed", &canonical(name))
     }
 
     /// Somebody by the text that [`fmt::Display`] gives.
@@ -446,6 +447,7 @@ mod tests {
             }
         }
         assert_eq!(Person::typed("Nobody"), Person::typed("nobody"));
+        assert_eq!(Person::typed("ZOË"), Person::typed("zoe\u{308}"), "no name has more tries");
         assert_ne!(Person::typed("u1"), Person::known("u1"));
         for bad in ["", "network", "network|x", "network|192.0.2.0/8", "pair|unknown", "x|y"] {
             assert_eq!(bad.parse::<CounterKey>(), Err(NotAName), "{bad}");

@@ -20,6 +20,7 @@ mod keys;
 mod limits;
 mod live;
 mod lookup;
+mod name;
 mod open;
 mod partner_keys;
 mod ports;
@@ -52,6 +53,7 @@ pub use self::key::{KeySecret, NEW_SECRET_LENGTH};
 pub use self::keys::{CREDENTIAL, KEYS};
 pub use self::live::{Live, Pulse};
 pub use self::lookup::Cached;
+pub use self::name::canonical;
 pub use self::ports::{
     Account, BoxFuture, Credentials, Directory, Group, Lease, Leased, LoginError, Method, Proven,
     Replaced, Store, StoreError, StoreLink, Watcher,

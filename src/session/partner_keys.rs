@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::authority::{Authority, origin};
 use super::command::{Caller, Opening, Outcome, Refusal, Terms, Whom};
 use super::key::KeySecret;
+use super::name::canonical;
 use super::ports::{Account, Credentials};
 use super::principal::{Key, Partner, Principal};
 use super::record::{Kind, Record};
@@ -22,7 +23,7 @@ impl Authority {
             Whom::Alias { dialect, id } => self.directory.by_alias(dialect, id),
             Whom::Email(email) => {
                 let found = self.directory.by_login(email);
-                found.filter(|account| account.email.eq_ignore_ascii_case(email.trim()))
+                found.filter(|account| canonical(&account.email) == canonical(email))
             }
         };
         found.filter(|account| !account.disabled)

@@ -39,6 +39,28 @@ fn a_user_is_added_behind_the_others() {
     assert_eq!(users.by_login("dave@example.org").unwrap().id, id);
 }
 
+/// Regression: `zoë`, `ZOË` and `zoë` in two code points could exist side by side, each refused the others' way
+/// to write the name.
+#[test]
+fn a_name_is_one_however_it_is_written() {
+    let place = Place::with(FILE);
+    let id = add_user(&place.file, &user("zoë")).unwrap();
+    for other in ["ZOË", "zoe\u{308}", "Zoe\u{308}"] {
+        let refusal = add_user(&place.file, &user(other)).unwrap_err().to_string();
+        assert!(refusal.contains(&format!("`{other}` exists already, as `zoë`")), "{refusal}");
+        assert_eq!(place.open().by_login(other).unwrap().id, id);
+        set_disabled(&place.file, other, true).unwrap();
+        // Two that were let in before are named both.
+        let both = format!("{FILE}\n[[user]]\nid = \"z1\"\nname = \"zoë\"\n");
+        let both = format!("{both}[[user]]\nid = \"z2\"\nname = \"{other}\"\n");
+        let problems = read(&place.file, both).unwrap_err();
+        let [problem] = &*problems else { panic!("{problems:?}") };
+        let what = format!("the login name `{other}` is taken by `zoë`");
+        assert!(problem.to_string().contains(&what), "{problem}");
+    }
+    assert!(place.open().by_login("zoe").is_none());
+}
+
 #[test]
 fn what_would_break_the_file_is_refused_with_a_remedy() {
     let place = Place::with(FILE);
