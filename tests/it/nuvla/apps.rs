@@ -39,9 +39,12 @@ async fn an_entry_point_is_there_when_no_app_has_one() {
     assert_eq!(entry["collections"]["session"], json!({ "href": "session" }));
     assert!(upstream.requests().is_empty());
 
+    for route in ["/api/", "/api/cloud-entry-point"] {
+        let gateway = builder(&upstream).public(route, "app").start();
+        let theirs = gateway.client().get("/api/cloud-entry-point").await.expect(200);
+        assert_eq!(theirs.text(), "hello", "{route}");
+    }
     let gateway = builder(&upstream).public("/api/", "app").start();
-    let theirs = gateway.client().get("/api/cloud-entry-point").await.expect(200);
-    assert_eq!(theirs.text(), "hello");
     // Sessions stay the gateway's.
     assert_eq!(gateway.client().get("/api/session").await.expect(200).json()["count"], 0);
 }
