@@ -41,9 +41,7 @@ impl Body {
         let exchange = unasked(exchange);
         Self { source: Source::App { body, session, late }, exchange }
     }
-}
 
-impl Body {
     /// Ready once the session is over under which more of it would come; has the task woken then. For
     /// whoever does not ask for more, since the client takes nothing.
     pub(super) fn poll_over(&mut self, cx: &Context<'_>) -> Poll<()> {

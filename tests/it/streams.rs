@@ -10,7 +10,7 @@ use crate::support::open::{Open, SOON, cookie, upstream};
 use crate::support::process::{PATIENCE, eventually};
 use crate::support::rest::Rest;
 use crate::support::upstream::Gate;
-use crate::support::{Gateway, Raw, Reply, Upstream};
+use crate::support::{Client, Gateway, Raw, Reply, Upstream};
 
 #[tokio::test]
 async fn another_session_ends_them() {
@@ -147,6 +147,16 @@ async fn an_answer_that_comes_after_the_end_is_not_handed_on() {
     assert!(!written.is_ok_and(|answer| answer.text().contains("secret")), "handed on");
 }
 
+/// An upload in chunks that has begun, under the session of `client`.
+async fn upload(gateway: &Gateway, client: &Client) -> Raw {
+    let (host, cookie) = (gateway.authority(), cookie(client));
+    let mut raw = gateway.raw().await;
+    let head =
+        format!("POST /x HTTP/1.1\r\nHost: {host}\r\n{cookie}Transfer-Encoding: chunked\r\n\r\n");
+    raw.send(format!("{head}5\r\nhello\r\n")).await;
+    raw
+}
+
 /// Uploads went on for as long as they liked, in the name of somebody who had signed out.
 #[tokio::test]
 async fn an_upload_ends_with_its_session() {
@@ -154,10 +164,7 @@ async fn an_upload_ends_with_its_session() {
     let gateway = Gateway::in_front_of(upstream.addr());
     let mut client = gateway.signed_in("alice").await;
     let (host, cookie) = (gateway.authority().to_owned(), cookie(&client));
-    let mut raw = gateway.raw().await;
-    let head =
-        format!("POST /x HTTP/1.1\r\nHost: {host}\r\n{cookie}Transfer-Encoding: chunked\r\n\r\n");
-    raw.send(format!("{head}5\r\nhello\r\n")).await;
+    let mut raw = upload(&gateway, &client).await;
     let mut h2 = H2Raw::connect(&gateway).await;
     let (_, value) = cookie.trim_end().split_once(": ").unwrap();
     let mut head = get(&host, "/y");
@@ -188,11 +195,7 @@ async fn an_upload_behind_its_answer_ends_with_its_session() {
     let upstream = Upstream::answering(move |_| Reply::early(early).then_read());
     let gateway = Gateway::in_front_of(upstream.addr());
     let mut client = gateway.signed_in("alice").await;
-    let (host, cookie) = (gateway.authority().to_owned(), cookie(&client));
-    let mut raw = gateway.raw().await;
-    let head =
-        format!("POST /x HTTP/1.1\r\nHost: {host}\r\n{cookie}Transfer-Encoding: chunked\r\n\r\n");
-    raw.send(format!("{head}5\r\nhello\r\n")).await;
+    let mut raw = upload(&gateway, &client).await;
     raw.until("\r\n\r\nearly").await;
     client.delete("/auth/session").await.expect(204);
     assert!(raw.closes_within(2 * SOON).await, "an upload goes on");
