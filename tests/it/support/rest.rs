@@ -160,8 +160,9 @@ pub(crate) async fn leaves_nothing(
     }
 }
 
-/// Waits until the resident memory is at most a tenth above `before`, in KiB.
-async fn memory_is_back(what: &str, gateway: &Gateway, before: u64) {
+/// Waits until the resident memory is at most a tenth above `before`, in KiB: each worker has memory of its
+/// own, so that the same load, spread over them in another way, takes more for a moment.
+pub(crate) async fn memory_is_back(what: &str, gateway: &Gateway, before: u64) {
     let begun = Instant::now();
     while gateway.resident() > before + before / 10 {
         let now = gateway.resident();
