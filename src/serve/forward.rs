@@ -21,7 +21,8 @@ use crate::clock::Moment;
 use crate::headers::{Forwarding, Hop, Stamped};
 use crate::metrics::{UpstreamMetrics, UpstreamOutcome};
 use crate::policy::Permit;
-use crate::upstream::{Error, Protocol, RequestBody, Upstream};
+use crate::session::Refusal;
+use crate::upstream::{BodyFault, Error, Protocol, RequestBody, Upstream};
 
 /// Where a stamped request goes.
 pub(super) enum Way {
@@ -133,7 +134,7 @@ pub(super) fn receive(
     let is_over = permit.session().is_some_and(|live| live.pulse().is_over(now.unix));
     let mut answer = answer.map_err(|error| {
         counts.outcome(outcome(&error));
-        if is_over && matches!(error, Error::ClientBody { .. }) {
+        if is_over && matches!(error, Error::ClientBody(_)) {
             // It was broken off for that.
             exchange.stale = true;
             return sign_in(None);
@@ -169,7 +170,7 @@ fn outcome(error: &Error) -> UpstreamOutcome {
     match error {
         Error::BadResponse(_) => UpstreamOutcome::BadResponse,
         Error::Busy | Error::Connect(_) | Error::Exhausted => UpstreamOutcome::ConnectError,
-        Error::ClientBody { .. } => UpstreamOutcome::ClientBody,
+        Error::ClientBody(_) => UpstreamOutcome::ClientBody,
         Error::Reset => UpstreamOutcome::Reset,
         Error::Timeout(_) => UpstreamOutcome::Timeout,
     }
@@ -178,7 +179,7 @@ fn outcome(error: &Error) -> UpstreamOutcome {
 /// An app that gave no answer.
 fn unanswered(exchange: &Exchange, error: &Error) -> Box<Fault> {
     // A lack is told of where it is found, and not for every request.
-    if !matches!(error, Error::ClientBody { .. } | Error::Exhausted) {
+    if !matches!(error, Error::ClientBody(_) | Error::Exhausted) {
         let (request, path) = (exchange.request_id(), without_secrets(exchange.uri.path()));
         tracing::warn!(%error, request, %path, "upstream");
     }
@@ -191,11 +192,15 @@ fn unanswered(exchange: &Exchange, error: &Error) -> Box<Fault> {
             let fault = Fault::new(StatusCode::SERVICE_UNAVAILABLE, "upstream-busy", detail);
             return Box::new(fault.after(Duration::from_secs(1)));
         }
-        Error::ClientBody { late: false } => {
+        Error::ClientBody(BodyFault::Broken) => {
             (StatusCode::BAD_REQUEST, "bad-body", "The request's body broke off or is not valid.")
         }
-        Error::ClientBody { late: true } => {
+        Error::ClientBody(BodyFault::Late) => {
             (StatusCode::REQUEST_TIMEOUT, "body-timeout", "The request's body took too long.")
+        }
+        // It has not ended: the store is down for longer than sessions are believed without it.
+        Error::ClientBody(BodyFault::SessionOver) => {
+            return Box::new((&Refusal::Unavailable).into());
         }
         Error::Connect(_) => {
             (StatusCode::BAD_GATEWAY, "upstream-unreachable", "The app cannot be reached.")

@@ -47,6 +47,30 @@ pub enum BodyError {
     SessionOver,
 }
 
+/// Why an app did not get the whole of a request's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFault {
+    /// The client broke it off, or what it sent is not valid.
+    Broken,
+    /// It came too slowly.
+    Late,
+    /// The session under which it went ended, or can no longer be proved.
+    SessionOver,
+}
+
+impl BodyError {
+    /// What a client is told of it.
+    pub(super) fn fault(&self) -> BodyFault {
+        match self {
+            Self::Idle | Self::Slow(_) => BodyFault::Late,
+            Self::SessionOver => BodyFault::SessionOver,
+            Self::App(_) | Self::Broken(_) | Self::Panicked | Self::Read(_) | Self::Stream(_) => {
+                BodyFault::Broken
+            }
+        }
+    }
+}
+
 /// What may end before a body does.
 pub trait Ending: fmt::Debug {
     /// Ready once it is over. Has the task woken then when the body `waits`.

@@ -187,17 +187,9 @@ pub(super) async fn send_http2(
 
 /// What hyper says of its user: the request's body, or a request that it does not take.
 fn of_user(error: &hyper::Error) -> Error {
-    let body = std::error::Error::source(error).and_then(|source| source.downcast_ref());
-    match body {
-        Some(BodyError::Idle | BodyError::Slow(_)) => Error::ClientBody { late: true },
-        Some(
-            BodyError::App(_)
-            | BodyError::Broken(_)
-            | BodyError::Panicked
-            | BodyError::Read(_)
-            | BodyError::Stream(_)
-            | BodyError::SessionOver,
-        ) => Error::ClientBody { late: false },
+    let source = std::error::Error::source(error);
+    match source.and_then(|source| source.downcast_ref::<BodyError>()) {
+        Some(body) => Error::ClientBody(body.fault()),
         None => Error::BadResponse(error.to_string()),
     }
 }

@@ -23,7 +23,7 @@ use crate::headers::{AnswerHead, Stamped};
 use crate::timer::{Deadline, Timer};
 
 pub use self::address::{Address, check_health};
-pub use self::body::{BodyError, Ending, RequestBody, ResponseBody};
+pub use self::body::{BodyError, BodyFault, Ending, RequestBody, ResponseBody};
 pub use self::http1::Broken;
 pub use self::incoming::{ClientBody, Incoming, StreamBody};
 pub use self::settings::{Health, Protocol, Settings};
@@ -64,12 +64,9 @@ pub enum Error {
     /// No connection could be made.
     #[error("cannot connect to the app: {0}")]
     Connect(String),
-    /// The client broke the request's body off, or sent it too slowly: not the app's doing.
+    /// The request's body did not come to its end: not the app's doing.
     #[error("the request's body broke off")]
-    ClientBody {
-        /// Whether it came too slowly.
-        late: bool,
-    },
+    ClientBody(BodyFault),
     /// The app closed the connection before it answered.
     #[error("the app closed the connection before it answered")]
     Reset,

@@ -245,7 +245,7 @@ impl Lease {
 
     /// The same, unless it was the client's doing.
     pub(super) fn failed_by(&self, error: &Error) {
-        if !matches!(error, Error::ClientBody { .. }) {
+        if !matches!(error, Error::ClientBody(_)) {
             self.failed();
         }
     }

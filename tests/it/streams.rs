@@ -6,11 +6,11 @@ use bytes::Bytes;
 use http::Method;
 
 use crate::support::h2raw::{DATA, END_HEADERS, H2Raw, HEADERS, Outcome, block, get};
-use crate::support::open::{Open, SOON, cookie, upstream};
+use crate::support::open::{Open, SOON, cookie, upload, upstream};
 use crate::support::process::{PATIENCE, eventually};
 use crate::support::rest::Rest;
 use crate::support::upstream::Gate;
-use crate::support::{Client, Gateway, Raw, Reply, Upstream};
+use crate::support::{Gateway, Raw, Reply, Upstream};
 
 #[tokio::test]
 async fn another_session_ends_them() {
@@ -145,16 +145,6 @@ async fn an_answer_that_comes_after_the_end_is_not_handed_on() {
     assert_eq!(read.expect(401).json()["code"], "not-signed-in");
     // What the app has done must not look as if it had not been done: the connection is cut.
     assert!(!written.is_ok_and(|answer| answer.text().contains("secret")), "handed on");
-}
-
-/// An upload in chunks that has begun, under the session of `client`.
-async fn upload(gateway: &Gateway, client: &Client) -> Raw {
-    let (host, cookie) = (gateway.authority(), cookie(client));
-    let mut raw = gateway.raw().await;
-    let head =
-        format!("POST /x HTTP/1.1\r\nHost: {host}\r\n{cookie}Transfer-Encoding: chunked\r\n\r\n");
-    raw.send(format!("{head}5\r\nhello\r\n")).await;
-    raw
 }
 
 /// Uploads went on for as long as they liked, in the name of somebody who had signed out.

@@ -27,7 +27,7 @@ use tokio_util::io::poll_read_buf;
 use self::head::{Framing, Reader, Sending};
 use self::outgoing::{Outgoing, Stopped};
 use self::rest::Rest;
-use super::body::{BodyError, RequestBody};
+use super::body::{BodyError, BodyFault, RequestBody};
 use super::connect::Stream;
 use super::{Error, Failure, Upgraded};
 use crate::headers::{AnswerHead, Stamped};
@@ -235,7 +235,7 @@ impl Failure {
     }
 
     fn of_body(error: Option<&BodyError>) -> Self {
-        let late = matches!(error, Some(BodyError::Idle | BodyError::Slow(_)));
-        Self { error: Error::ClientBody { late }, unsent: false, started: true }
+        let fault = error.map_or(BodyFault::Broken, BodyError::fault);
+        Self { error: Error::ClientBody(fault), unsent: false, started: true }
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Traffic, none_unproved};
 use crate::support::Gateway;
 use crate::support::gateway::password;
-use crate::support::open::SOON;
+use crate::support::open::{SOON, upload};
 use crate::support::redis::Server;
 use crate::support::site::{Node, refused, until};
 
@@ -99,6 +99,19 @@ async fn hung() {
     // The breaker answers at once; half of them, since probes and a busy machine are slower.
     assert!(late.quantile(0.5) < Duration::from_millis(100), "{:?}", late.quantile(0.5));
     assert!(during.0 < before.0 + 20 * 1024, "{during:?}");
+}
+
+/// An upload is cut once its session cannot be proved any more. It was called the client's mistake.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_nobody_can_vouch_for_is_told_of_the_store() {
+    let mut node = Node::start();
+    let client = node.gateway.signed_in("alice").await;
+    let mut upload = upload(&node.gateway, &client).await;
+    node.gateway.metric_is("portcullis_requests_in_flight", |open| open == 1.0).await;
+    node.redis.kill();
+    let told = upload.until("\"session-store-unavailable\"").await;
+    assert!(told.starts_with("HTTP/1.1 503 "), "{told}");
+    assert!(told.to_lowercase().contains("retry-after:"), "{told}");
 }
 
 /// A change that was refused for want of an answer, and is carried out when Redis wakes up, must not

@@ -83,3 +83,13 @@ impl Open {
         code
     }
 }
+
+/// An upload in chunks that has begun, under the session of `client`.
+pub(crate) async fn upload(gateway: &Gateway, client: &Client) -> Raw {
+    let (host, cookie) = (gateway.authority(), cookie(client));
+    let mut raw = gateway.raw().await;
+    let head =
+        format!("POST /x HTTP/1.1\r\nHost: {host}\r\n{cookie}Transfer-Encoding: chunked\r\n\r\n");
+    raw.send(format!("{head}5\r\nhello\r\n")).await;
+    raw
+}
