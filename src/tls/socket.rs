@@ -1,7 +1,8 @@
 //! A client's socket under TLS.
 //!
 //! Looks at the first byte, since some clients speak plain HTTP by mistake, and holds back the session
-//! ticket that ends a handshake: it goes out with the first answer, in the same system call and packet.
+//! ticket that ends a handshake: it goes out with the first answer, in the same system call and packet,
+//! unless the client takes its time to ask.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -25,6 +26,8 @@ pub(super) struct Socket<IO = TcpStream> {
     opening: Option<Opening>,
     /// Written, but not yet sent.
     held: Vec<u8>,
+    /// Whether what is held has waited for the client to ask.
+    waited: bool,
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +42,7 @@ struct Opening {
 
 impl<IO> Socket<IO> {
     pub(super) fn new(io: IO) -> Self {
-        Self { io, opening: Some(Opening::default()), held: Vec::new() }
+        Self { io, opening: Some(Opening::default()), held: Vec::new(), waited: false }
     }
 
     /// The handshake is over: from here on everything goes out.
@@ -106,7 +109,26 @@ impl<IO: AsyncWrite + Unpin> Socket<IO> {
     }
 }
 
-impl<IO: AsyncRead + Unpin> AsyncRead for Socket<IO> {
+impl<IO: AsyncWrite + Unpin> Socket<IO> {
+    /// The client has not asked for anything yet. It is given until the worker has looked at its sockets
+    /// again; then what is held is sent alone. Some clients ask only once their last message is
+    /// acknowledged (RFC 9293 section 3.7.4), and a kernel with nothing to send does that 40 ms later.
+    fn poll_unasked(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.opening.is_some() || self.held.is_empty() {
+            return Ok(());
+        }
+        if !std::mem::replace(&mut self.waited, true) {
+            cx.waker().wake_by_ref();
+            return Ok(());
+        }
+        match self.poll_send_held(cx, &[]) {
+            Poll::Ready(sent) => sent.map(drop),
+            Poll::Pending => Ok(()),
+        }
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<IO> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -114,7 +136,11 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Socket<IO> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        let Poll::Ready(read) = Pin::new(&mut this.io).poll_read(cx, buf) else {
+            this.poll_unasked(cx)?;
+            return Poll::Pending;
+        };
+        read?;
         let Some(opening) = &mut this.opening else { return Poll::Ready(Ok(())) };
         let read = buf.filled().get(before..).unwrap_or_default();
         if let Some(first) = read.first() {
@@ -244,6 +270,43 @@ mod tests {
             read.unwrap();
             assert_eq!(all, TICKET);
         }
+    }
+
+    /// It was held until the first answer: a client that asks only once its last message is acknowledged
+    /// waited 40 ms for that, on every connection.
+    #[tokio::test]
+    async fn a_client_that_does_not_ask_gets_it_alone() {
+        for room in [5, 64] {
+            let (mut socket, mut far) = met(room).await;
+            socket.write_all(TICKET).await.unwrap();
+            socket.open();
+            let mut asked = [0; 5];
+            let reading = async {
+                socket.read_exact(&mut asked).await.unwrap();
+                assert_eq!(socket.held.capacity(), 0);
+            };
+            let asking = async {
+                let mut ticket = [0; TICKET.len()];
+                far.read_exact(&mut ticket).await.unwrap();
+                assert_eq!(ticket, TICKET);
+                far.write_all(b"GET /").await.unwrap();
+            };
+            tokio::join!(reading, asking);
+            assert_eq!(&asked, b"GET /");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_asks_soon_gets_it_with_the_answer() {
+        let (mut socket, mut far) = met(64).await;
+        socket.write_all(TICKET).await.unwrap();
+        socket.open();
+        let mut asked = [0; 5];
+        let mut asked = ReadBuf::new(&mut asked);
+        assert!(Pin::new(&mut socket).poll_read(&mut cx(), &mut asked).is_pending());
+        far.write_all(b"GET /").await.unwrap();
+        assert!(Pin::new(&mut socket).poll_read(&mut cx(), &mut asked).is_ready());
+        assert_eq!(socket.held, TICKET);
     }
 
     #[tokio::test]
