@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What the program is built from: is it allowed, is it known to be broken, what is it.
 #
-#   tests/supply-chain.sh check        bans, duplicates, licences and sources of Cargo.lock and of
-#                                      fuzz/Cargo.lock by deny.toml; needs no network
+#   tests/supply-chain.sh check        bans, duplicates, licences and sources of all Cargo.lock by
+#                                      deny.toml; needs no network
 #   tests/supply-chain.sh advisories   Cargo.lock against the RustSec database, which it fetches from
 #                                      its repository on GitHub: needs the network, and git
 #   tests/supply-chain.sh sbom FILE    a CycloneDX 1.5 document (JSON) of all that the program is made from
@@ -33,10 +33,12 @@ deny() {
 
 # deny.toml forbids a second version of a crate; the fuzz targets may bring what the program does not have.
 check() {
-    local status=0
+    local status=0 manifest
     deny --locked --offline check bans licenses sources || status=$?
-    deny --locked --offline --manifest-path fuzz/Cargo.toml --config "$PWD/deny.toml" \
-        check --allow duplicate bans licenses sources || status=$?
+    for manifest in fuzz/Cargo.toml benches/compare/handshakes/Cargo.toml; do
+        deny --locked --offline --manifest-path "$manifest" --config "$PWD/deny.toml" \
+            check --allow duplicate bans licenses sources || status=$?
+    done
     return "$status"
 }
 

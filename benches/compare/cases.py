@@ -8,6 +8,7 @@ from typing import Callable
 
 import load
 import measures
+import tools
 from start import start
 from storm import storm
 from syscalls import syscalls
@@ -39,6 +40,8 @@ class Case:
     # Requests whose access-log lines must be there.
     logged: bool = True
     tools: tuple = ()
+    # What must be built before.
+    prepare: Callable | None = None
 
 
 def _cpu(limits=None, label="CPU us/req"):
@@ -74,12 +77,14 @@ CASES = (
         measures.handshakes("full"),
         (_cpu((0.50, 0.42), "CPU us/conn"),),
         _H1,
+        prepare=tools.handshakes,
     ),
     Case(
         "handshake-resumed",
         measures.handshakes("resumed"),
         (_cpu((0.50, 0.43), "CPU us/conn"),),
         _H1,
+        prepare=tools.handshakes,
     ),
     Case("download", measures.download, (_cpu((0.80, 0.72), "CPU ms/GiB"),), _H1),
     Case(

@@ -6,7 +6,7 @@ import subprocess
 
 import load
 from contenders import Contender, Site
-from handshakes import read_answer
+from answer import read_answer
 from nodes import Browser
 from stand import Failure
 

@@ -13,7 +13,10 @@ import sys
 import threading
 import time
 
-from handshakes import THREADS, read_answer
+from answer import read_answer
+
+# That open connections at once.
+THREADS = 4
 
 
 def main():

@@ -13,6 +13,7 @@ from pathlib import Path
 import load
 import paced
 import proc
+import tools
 from contenders import BIG
 from stand import Failure, end_with_parent
 from watch import Watch
@@ -92,7 +93,7 @@ def handshakes(kind):
     def take(bench, contender):
         count = bench.args.handshakes
         watch = Watch(bench.site, contender)
-        said = client(bench, "handshakes.py", contender, count, kind)
+        said = client(bench, [tools.handshakes()], contender, count, kind)
         watch.close()
         done = said["done"]
         problems = [*said["errors"], *watch.problems(done)]
@@ -144,17 +145,18 @@ def memory(bench, contender):
     return Sample({"memory": (after - before) / count}, count, problems)
 
 
-def client(bench, script, contender, *arguments):
+def client(bench, program, contender, *arguments):
     """Run one of our clients on the signed-in request; what it printed, read as JSON."""
-    process = start_client(bench, script, contender, *arguments)
+    sent = request(bench, contender)
+    process = _start(bench, program, contender, sent, *arguments)
     try:
         said, _ = process.communicate(timeout=180)
     except subprocess.TimeoutExpired as late:
         process.kill()
         process.communicate()
-        raise Failure(f"{script} did not end in time") from late
+        raise Failure(f"{program[-1]} did not end in time") from late
     if process.returncode != 0:
-        raise Failure(f"{script} failed ({process.returncode})")
+        raise Failure(f"{program[-1]} failed ({process.returncode})")
     return json.loads(said)
 
 
@@ -164,8 +166,13 @@ def start_client(bench, script, contender, *arguments):
 
 
 def start_script(bench, script, contender, sent, *arguments, keep=()):
-    """Start one of our clients with the request bytes `sent`; `keep` names descriptors it gets."""
-    argv = [sys.executable, str(HERE / script), str(contender.port), *map(str, arguments)]
+    """Start one of our scripts with the request bytes `sent`; `keep` names descriptors it gets."""
+    program = [sys.executable, HERE / script]
+    return _start(bench, program, contender, sent, *arguments, keep=keep)
+
+
+def _start(bench, program, contender, sent, *arguments, keep=()):
+    argv = [*map(str, program), str(contender.port), *map(str, arguments)]
     process = subprocess.Popen(
         argv,
         stdin=subprocess.PIPE,

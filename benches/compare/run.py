@@ -37,6 +37,9 @@ def main():
         binary = args.binary.resolve() if args.binary else tools.build()
         if not binary.is_file():
             raise Failure("--binary names no file")
+        for case in cases:
+            if case.prepare:
+                case.prepare()
         raise_descriptor_limit()
         guard(time_limit(args, cases))
         begun = time.monotonic()

@@ -5,7 +5,7 @@ import ssl
 import time
 
 import measures
-from handshakes import read_answer
+from answer import read_answer
 from stand import Failure
 
 LIMIT = 20

@@ -3,6 +3,7 @@
 Descriptions name kinds and versions only: no host name and no path.
 """
 
+import functools
 import json
 import os
 import platform
@@ -59,15 +60,28 @@ def require(*names):
 
 def build():
     """Build the gateway as packages ship it; returns the binary."""
-    print("building the gateway: cargo build --profile dist", flush=True)
-    argv = ["cargo", "build", "--profile", "dist", "--locked", "--bin", "portcullis"]
+    return _build("portcullis", "--profile", "dist", "--bin", "portcullis")
+
+
+@functools.cache
+def handshakes():
+    """Build the client that opens a connection for every request; returns the binary."""
+    manifest = ROOT / "benches" / "compare" / "handshakes" / "Cargo.toml"
+    return _build("handshakes", "--release", "--manifest-path", str(manifest))
+
+
+def _build(name, *what):
+    """Build a program with cargo; returns the binary."""
+    print(f"building {name}", flush=True)
+    target = os.environ.get("CARGO_TARGET_DIR", ROOT / "target")
+    argv = ["cargo", "build", "--locked", "--target-dir", str(target), *what]
     argv.append("--message-format=json-render-diagnostics")
     code, said = _bounded(argv, BUILD_LIMIT, cwd=ROOT)
     if code != 0:
-        raise Failure("the gateway does not build")
+        raise Failure(f"{name} does not build")
     for line in said.splitlines():
         message = json.loads(line)
-        if message.get("executable") and message["target"]["name"] == "portcullis":
+        if message.get("executable") and message["target"]["name"] == name:
             return Path(message["executable"])
     raise Failure("cargo named no binary")
 
