@@ -26,6 +26,8 @@ pub const WORDS: &[&str] = &[
     "Host: evil\n",
     "X-Real-IP: 1\n",
     "X-Original-URL: /\n",
+    "X-Host: evil\n",
+    "WL-Proxy-Client-IP: 1\n",
     "TE: trailers\n",
     "TE: gzip\n",
     "Upgrade: h2c\n",
@@ -134,7 +136,8 @@ fn stamp(rules: &Rules, given: &HeaderMap, permit: &Permit, websocket: bool) -> 
     let id = HeaderValue::from_static("r1");
     let hop = Hop { forwarding: Rc::new(forwarding), id, websocket };
     let parts = Box::new(request.into_parts().0);
-    let stamped = rules.stamp(permit, parts, (), hop, Extras::default()).expect("the identity is small");
+    let stamped =
+        rules.stamp(permit, parts, (), hop, Extras::default()).expect("the identity is small");
     let mut lines = Vec::new();
     stamped.write_fields(&mut lines);
     let map = stamped.into_request().headers().clone();
@@ -223,19 +226,33 @@ fn is_free(name: &str) -> bool {
 }
 
 /// Names under which an app may be told lies about the client or the request.
-const REMOVED: [&str; 13] = [
+const REMOVED: [&str; 27] = [
     "cf-connecting-ip",
     "cf-connecting-ipv6",
     "client-ip",
     "fastly-client-ip",
     "forwarded-for",
+    "forwarded-host",
+    "http-client-ip",
     "proxy",
+    "proxy-client-ip",
+    "remote-addr",
     "remote-user",
     "true-client-ip",
+    "wl-proxy-client-ip",
+    "x-appengine-user-ip",
+    "x-azure-clientip",
     "x-client-ip",
     "x-cluster-client-ip",
+    "x-envoy-external-address",
+    "x-envoy-original-path",
+    "x-host",
+    "x-originating-ip",
     "x-proxyuser-ip",
+    "x-remote-addr",
+    "x-remote-ip",
     "x-remote-user",
+    "x-rewrite-uri",
     "x-rewrite-url",
 ];
 
