@@ -57,12 +57,13 @@ fn is_door(path: &str, mount: &str) -> bool {
     first.is_some_and(|first| DOORS.contains(&first))
 }
 
-/// `text` when it is a fragment that a browser can have sent, with its `#`.
+/// `text` when it is a fragment that a browser can have sent, with its `#`. None with a backslash, which no
+/// URI holds (RFC 3986 section 3.5) and some readers take for `/`.
 pub(super) fn fragment(text: &str) -> Option<&str> {
     let good = text.len() > 1
         && text.len() <= LONGEST_FRAGMENT
         && text.starts_with('#')
-        && text.bytes().all(|byte| byte.is_ascii_graphic());
+        && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
     good.then_some(text)
 }
 
@@ -168,7 +169,7 @@ pub(super) mod tests {
             assert_eq!(fragment(good), Some(good));
         }
         let long = format!("#{}", "a".repeat(LONGEST_FRAGMENT));
-        for bad in ["", "#", "a", "#a b", "#a\r\nX: y", "#é", "#\u{0}", long.as_str()] {
+        for bad in ["", "#", "a", "#a b", "#a\r\nX: y", "#é", "#\u{0}", "#a\\b", long.as_str()] {
             assert_eq!(fragment(bad), None, "{bad:?}");
         }
     }
