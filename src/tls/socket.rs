@@ -107,9 +107,7 @@ impl<IO: AsyncWrite + Unpin> Socket<IO> {
             }
         }
     }
-}
 
-impl<IO: AsyncWrite + Unpin> Socket<IO> {
     /// The client has not asked for anything yet. It is given until the worker has looked at its sockets
     /// again; then what is held is sent alone. Some clients ask only once their last message is
     /// acknowledged (RFC 9293 section 3.7.4), and a kernel with nothing to send does that 40 ms later.
