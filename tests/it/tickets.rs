@@ -25,7 +25,7 @@ fn sharing(secret: &str) -> Gateway {
         .spawned()
 }
 
-/// Opens a connection and asks for a page: tickets of TLS 1.3 come with the first answer.
+/// Opens a connection and asks for a page: tickets of TLS 1.3 come with the first answer at the latest.
 async fn visit(gateway: &Gateway, client: &Arc<ClientConfig>) -> HandshakeKind {
     let mut raw = Raw::tls(gateway.addr(), Arc::clone(client), "localhost").await;
     raw.get("/", gateway.authority(), "Connection: close\r\n").await.expect(200);

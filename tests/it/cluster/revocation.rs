@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::load::Load;
 use crate::support::open::{Open, SOON};
-use crate::support::process::PATIENCE;
+use crate::support::process::eventually;
 use crate::support::site::{session_id, until};
 use crate::support::{Client, Site};
 
@@ -57,20 +57,19 @@ async fn a_thousand_requests_in_flight_hand_nothing_on() {
         flights.push(client.at_once("/held", EACH).await);
         clients.push(client);
     }
-    let begun = Instant::now();
-    while site.app.count() < before + CONNECTIONS * EACH {
-        // Nothing may end yet. What does, or what stands still, is told.
+    let here = || site.app.count() - before;
+    let all =
+        std::fmt::from_fn(|f| write!(f, "all requests at the application, {} of them", here()));
+    eventually(all, || {
+        // Nothing may end yet, and what does is told.
         for flight in &mut flights {
             let early = flight.try_join_next().map(|answer| answer.unwrap());
             let early = early.map(|answer| answer.map(|answer| (answer.status, answer.text())));
             assert!(early.is_none(), "answered before its time: {early:?}");
         }
-        if begun.elapsed() > PATIENCE {
-            let (count, metrics) = (site.app.count() - before, site.b.metrics().await);
-            panic!("{count} requests at the application after {PATIENCE:?}\n{metrics}");
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        (here() >= CONNECTIONS * EACH).then_some(())
+    })
+    .await;
     at_a.delete("/auth/session").await.expect(204);
     let ended = Instant::now();
     tokio::time::sleep_until((ended + SOON).into()).await;
