@@ -5,8 +5,8 @@ import socket
 import subprocess
 
 import load
-from contenders import Contender, Site
 from answer import read_answer
+from contenders import Contender, Site
 from nodes import Browser
 from stand import Failure
 

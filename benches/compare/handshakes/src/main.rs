@@ -7,6 +7,7 @@
 //!
 //! Prints one JSON line: {"done": answers with 200, "resumed": ..., "cipher": [...], "errors": [...]}.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::process::ExitCode;
@@ -28,7 +29,6 @@ use rustls::{
 const SLOTS: usize = 64;
 /// After this long without an answer the proxy is taken for dead.
 const LIMIT: Duration = Duration::from_secs(10);
-const CIPHER: &str = "TLS_AES_128_GCM_SHA256";
 /// The largest answer that is taken, in bytes.
 const LARGEST: usize = 64 * 1024;
 /// Errors that are told.
@@ -84,6 +84,7 @@ fn run(port: u16, count: usize, resume: bool, request: &[u8]) -> Outcome {
 struct Outcome {
     done: usize,
     resumed: usize,
+    ciphers: BTreeSet<String>,
     errors: Vec<String>,
 }
 
@@ -91,19 +92,14 @@ impl Outcome {
     fn add(&mut self, other: Self) {
         self.done += other.done;
         self.resumed += other.resumed;
+        self.ciphers.extend(other.ciphers);
         self.errors.extend(other.errors);
     }
 
-    fn json(&self) -> String {
-        let errors: Vec<_> =
-            self.errors.iter().take(TOLD).map(|error| format!("{error:?}")).collect();
-        // It offers one cipher only.
-        format!(
-            r#"{{"done": {}, "resumed": {}, "cipher": ["{CIPHER}"], "errors": [{}]}}"#,
-            self.done,
-            self.resumed,
-            errors.join(", ")
-        )
+    fn json(&self) -> serde_json::Value {
+        let errors: Vec<_> = self.errors.iter().take(TOLD).collect();
+        let (done, resumed) = (self.done, self.resumed);
+        serde_json::json!({ "done": done, "resumed": resumed, "cipher": self.ciphers, "errors": errors })
     }
 }
 
@@ -121,11 +117,11 @@ fn slot_of(port: u16, count: usize, resume: bool, request: &[u8]) -> Outcome {
     let first = usize::from(resume && count > 0);
     for number in 0..count + first {
         match once(port, &config, request) {
-            Ok(resumed) if number >= first => {
-                outcome.done += 1;
-                outcome.resumed += usize::from(resumed);
+            Ok((resumed, cipher)) => {
+                outcome.done += usize::from(number >= first);
+                outcome.resumed += usize::from(number >= first && resumed);
+                outcome.ciphers.extend(cipher);
             }
-            Ok(_) => {}
             Err(error) => outcome.errors.push(error.to_string()),
         }
     }
@@ -151,8 +147,12 @@ fn config(resume: bool) -> Result<ClientConfig, Error> {
     Ok(config)
 }
 
-/// One connection, one request: whether the session was resumed.
-fn once(port: u16, config: &Arc<ClientConfig>, request: &[u8]) -> io::Result<bool> {
+/// One connection, one request: whether the session was resumed, and the cipher that was agreed on.
+fn once(
+    port: u16,
+    config: &Arc<ClientConfig>,
+    request: &[u8],
+) -> io::Result<(bool, Option<String>)> {
     let tcp = TcpStream::connect(("127.0.0.1", port))?;
     tcp.set_nodelay(true)?;
     tcp.set_read_timeout(Some(LIMIT))?;
@@ -162,7 +162,10 @@ fn once(port: u16, config: &Arc<ClientConfig>, request: &[u8]) -> io::Result<boo
     let mut stream = StreamOwned::new(tls, tcp);
     stream.write_all(request)?;
     read_answer(&mut stream)?;
-    Ok(stream.conn.handshake_kind() == Some(HandshakeKind::Resumed))
+    let resumed = stream.conn.handshake_kind() == Some(HandshakeKind::Resumed);
+    let cipher = stream.conn.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite()));
+    // As OpenSSL calls it.
+    Ok((resumed, cipher.map(|name| name.replacen("TLS13_", "TLS_", 1))))
 }
 
 /// Reads an answer with a Content-Length to its end; an error when it is not 200.
