@@ -4,12 +4,13 @@
 //! one ends, so that a close frame with a reason can be put in when the tunnel has to end.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::timer::Timer;
@@ -104,7 +105,7 @@ impl AsyncWrite for Upgraded {
 }
 
 /// Bytes that are read at once per direction.
-const BUFFER: usize = 16 * 1024;
+const READ: usize = 16 * 1024;
 /// How long the client may take to receive the close frame.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -128,31 +129,28 @@ pub async fn tunnel(
     let moved = std::cell::Cell::new(true);
     let ended = {
         let up = async {
-            let mut buffer = vec![0; BUFFER];
             loop {
-                let count = from_client.read(&mut buffer).await?;
+                let bytes = piece(&mut from_client).await?;
                 moved.set(true);
-                if count == 0 {
+                if bytes.is_empty() {
                     return to_app.shutdown().await;
                 }
                 client_sent();
-                to_app.write_all(buffer.get(..count).unwrap_or_default()).await?;
+                to_app.write_all(&bytes).await?;
                 // TLS may take bytes and keep them: the last ones of a message must not lie here.
                 to_app.flush().await?;
             }
         };
         let down = async {
-            let mut buffer = vec![0; BUFFER];
             loop {
-                let count = from_app.read(&mut buffer).await?;
+                let bytes = piece(&mut from_app).await?;
                 moved.set(true);
-                if count == 0 {
+                if bytes.is_empty() {
                     return to_client.shutdown().await;
                 }
-                let bytes = buffer.get(..count).unwrap_or_default();
                 // Followed first: cut within the write, the frame counts as half written.
-                frames.follow(bytes);
-                to_client.write_all(bytes).await?;
+                frames.follow(&bytes);
+                to_client.write_all(&bytes).await?;
                 to_client.flush().await?;
                 frames.written();
             }
@@ -180,6 +178,17 @@ pub async fn tunnel(
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
     }
     Ok(())
+}
+
+/// What comes next, nothing at the end. Without memory of its own while it waits: most tunnels are silent
+/// most of the time.
+async fn piece(from: &mut (impl AsyncRead + Unpin)) -> io::Result<BytesMut> {
+    poll_fn(|cx| {
+        let mut bytes = BytesMut::with_capacity(READ);
+        ready!(pin!(from.read_buf(&mut bytes)).poll(cx))?;
+        Poll::Ready(Ok(bytes))
+    })
+    .await
 }
 
 /// Follows the frames of one direction (RFC 6455 section 5.2).
