@@ -84,7 +84,10 @@ find_redis() {
 }
 
 compiler() {
-    command -v cc >/dev/null || apt_install gcc libc6-dev
+    local missing=()
+    command -v cc >/dev/null || missing+=(gcc libc6-dev)
+    command -v make >/dev/null || missing+=(make)
+    [ "${#missing[@]}" = 0 ] || apt_install "${missing[@]}"
 }
 
 system_packages() {
