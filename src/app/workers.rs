@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
+use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
-use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, Gateway, Stage, start as failure};
@@ -148,12 +148,10 @@ fn work(
     mut stages: watch::Receiver<Stage>,
     begun: mpsc::Sender<Result<(), Failure>>,
 ) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(failure)?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build_local(LocalOptions::default()).map_err(failure)?;
     let worker = Worker::new(parts).map_err(failure)?;
-    let local = LocalSet::new();
-    // A task of its own: what `block_on` is given is polled whenever any task is.
-    let work = local.spawn_local(async move {
+    runtime.block_on(async move {
         let shutdown = CancellationToken::new();
         let ticks = Ticks::start().map_err(failure)?;
         let clockwork = clockwork(Rc::clone(&worker), door.gate.clone(), ticks);
@@ -187,8 +185,7 @@ fn work(
         clockwork.abort();
         worker.flush();
         Ok(())
-    });
-    local.block_on(&runtime, work).map_err(failure)?
+    })
 }
 
 /// How many idle connections a worker closes at a time while others wait to be let in: few enough that clients

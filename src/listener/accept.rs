@@ -39,7 +39,8 @@ pub struct Peer {
 /// kernel had completed before the shutdown are still handed on.
 ///
 /// With `proxy`, a connection begins with a PROXY header, read apart from the loop; one that is late,
-/// bad or not from a trusted peer is closed. Must run inside a [`tokio::task::LocalSet`].
+/// bad or not from a trusted peer is closed. Must run inside a [`tokio::runtime::LocalRuntime`] or a
+/// [`tokio::task::LocalSet`].
 pub async fn accept_loop<F>(
     listener: TcpListener,
     gate: ConnectionGate,

@@ -116,6 +116,7 @@ fn open(page: &mut Page<'_>, workers: &[Arc<WorkerMetrics>]) -> fmt::Result {
         ("connections_open", "Client connections", OpenKind::Connection),
         ("streams_open", "Open answers and tunnels bound to a session", OpenKind::Stream),
         ("tunnels_open", "Upgraded connections such as WebSockets", OpenKind::Tunnel),
+        ("worker_tasks", "Tasks of the workers that have not ended", OpenKind::Task),
     ] {
         let count: u64 = workers.iter().map(|worker| worker.open.read(kind)).sum();
         page.gauge(name, None, help, count)?;

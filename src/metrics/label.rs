@@ -178,6 +178,8 @@ labels! {
         Stream = "stream",
         /// Upgraded connections such as WebSockets.
         Tunnel = "tunnel",
+        /// A task of a worker: a connection, a tunnel, and what both leave behind.
+        Task = "task",
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::HeaderValue;
+use tokio::runtime::Handle;
 
 use super::date::Date;
 use super::site::Site;
@@ -92,6 +93,7 @@ impl Worker {
         self.streams.sweep(self.clock.now());
         self.metrics.now_open(OpenKind::Request, self.in_flight.get());
         self.metrics.now_open(OpenKind::Stream, self.streams.len());
+        self.metrics.now_open(OpenKind::Task, Handle::current().metrics().num_alive_tasks());
         let current = self.shared.load();
         if !Arc::ptr_eq(&current, &self.view.borrow().site) {
             let view = Rc::new(view(Arc::clone(&current), &self.metrics));

@@ -76,6 +76,7 @@ async fn idle_connections() {
         is_the_same("idle connections, all open", &gateway, &mut held).await;
         let open = gateway.metric("portcullis_connections_open").await;
         assert!(open >= count as f64, "{open} of {count} are open");
+        gateway.metric_is("portcullis_worker_tasks", |tasks| tasks >= count as f64).await;
         if round == 0 {
             let each = each(&gateway, before, count);
             let waits = Probe::run(&gateway, PROBE).await;

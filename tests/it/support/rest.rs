@@ -9,11 +9,12 @@ use super::process::{PATIENCE, eventually, open_to};
 use super::{Gateway, Upstream};
 
 /// What is open, as the metrics count it.
-const OPEN: [&str; 4] = [
+const OPEN: [&str; 5] = [
     "portcullis_connections_open",
     "portcullis_requests_in_flight",
     "portcullis_streams_open",
     "portcullis_tunnels_open",
+    "portcullis_worker_tasks",
 ];
 /// Each of the two probes asks this often.
 const PACE: Duration = Duration::from_millis(20);
@@ -26,12 +27,12 @@ pub(crate) struct Rest {
     /// Without the connections that it keeps to the app, which are bounded and reused.
     descriptors: usize,
     threads: usize,
-    open: [f64; 4],
+    open: [f64; OPEN.len()],
 }
 
 impl Rest {
-    /// What it holds now. Connections of the test that are open stay so until [`Rest::is_back`]; of requests
-    /// and streams the metrics must have told already, which they do ten times a second.
+    /// What it holds now. Connections of the test that are open stay so until [`Rest::is_back`]; of requests,
+    /// streams and tasks the metrics must have told already, which they do ten times a second.
     pub(crate) async fn of(gateway: &Gateway, upstream: &Upstream) -> Self {
         let mut last = 0;
         // Connections that were closed a moment ago may not be seen as closed yet.
@@ -63,7 +64,7 @@ impl Rest {
     }
 }
 
-async fn open(gateway: &Gateway) -> [f64; 4] {
+async fn open(gateway: &Gateway) -> [f64; OPEN.len()] {
     let text = gateway.metrics().await;
     OPEN.map(|name| {
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
