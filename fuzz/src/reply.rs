@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use http_body::Body as _;
-use portcullis::headers::{Client as From, Extras, Forwarding, Hop, Rules, Stamped, Trust};
+use portcullis::headers::{AnswerHead, Client as From, Extras, Forwarding, Hop, Rules, Stamped, Trust};
 use portcullis::policy::{Decision, Facts, Rule};
 use portcullis::section::{Problems, Section};
 use portcullis::timer::Timer;
@@ -154,8 +154,9 @@ impl App {
     }
 
     async fn ask(&self, method: &Method) -> Seen {
+        let mut early = interim;
         let asking = async {
-            let Ok(answer) = self.client.send(stamped(method), &self.upstream).await else {
+            let Ok(answer) = self.client.send(stamped(method), &self.upstream, &mut early).await else {
                 return Seen::Nothing;
             };
             assert!(answer.tunnel.is_none() && !answer.retried);
@@ -185,8 +186,9 @@ impl App {
 
     /// Whether the next request comes on the same connection.
     async fn is_asked_again(&self, tcp: &mut TcpStream) -> bool {
+        let mut early = interim;
         let asking = async {
-            let answer = self.client.send(stamped(&Method::GET), &self.upstream).await;
+            let answer = self.client.send(stamped(&Method::GET), &self.upstream, &mut early).await;
             panic!("an answer that nobody sent: {answer:?}");
         };
         let taking = async {
@@ -208,6 +210,11 @@ impl App {
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("the client hangs")
+}
+
+/// What comes ahead of an answer is none itself.
+fn interim(head: Box<AnswerHead>) {
+    assert!((102..200).contains(&head.status.as_u16()), "{}", head.status);
 }
 
 /// A request of a stranger.

@@ -36,6 +36,17 @@ impl AnswerHead {
         }
     }
 
+    /// As [`Self::clean`], for an interim answer: there is no body that it could say the length of.
+    pub fn clean_interim(&mut self, own_cookie: &str) {
+        self.clean(own_cookie);
+        match &mut self.fields {
+            Fields::Map(map) => {
+                map.remove(header::CONTENT_LENGTH);
+            }
+            Fields::Lines(lines) => lines.retain(|kind, _, _| kind != Kind::ContentLength),
+        }
+    }
+
     /// Says that an answer made for one person must not be kept for others, unless the app says what
     /// may be kept.
     pub fn keep_private(&mut self) {

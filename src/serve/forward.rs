@@ -11,6 +11,7 @@ use http::{StatusCode, Uri, Version};
 use super::carrier::sign_in;
 use super::exchange::Exchange;
 use super::host::Host;
+use super::interim::Interim;
 use super::pipeline::{Answer, Outcome, fault, target_fault};
 use super::redact::without_secrets;
 use super::upload::Upload;
@@ -18,7 +19,7 @@ use super::worker::Worker;
 use super::{tunnel, whoami};
 use crate::api::{Fault, Reply};
 use crate::clock::Moment;
-use crate::headers::{Forwarding, Hop, Stamped};
+use crate::headers::{AnswerHead, Forwarding, Hop, Stamped};
 use crate::metrics::{UpstreamMetrics, UpstreamOutcome};
 use crate::policy::Permit;
 use crate::session::Refusal;
@@ -121,6 +122,18 @@ fn forwarding(exchange: &Exchange) -> Result<Rc<Forwarding>, Box<Fault>> {
     let made = Rc::new(Forwarding::new(client, connection.ip.clone(), tls, host.clone(), version));
     *known = Some(Rc::clone(&made));
     Ok(made)
+}
+
+impl Sent {
+    /// Passes on what the app says ahead of its answer, to a client that still has its session.
+    pub(super) fn pass_on(&self, mut head: Box<AnswerHead>, own_cookie: &str, interim: &Interim) {
+        let now = self.worker.clock.now();
+        if self.permit.session().is_some_and(|live| live.pulse().is_over(now)) {
+            return;
+        }
+        head.clean_interim(own_cookie);
+        interim.add(head);
+    }
 }
 
 /// Takes the app's answer, or what came instead.

@@ -15,6 +15,7 @@ pub mod frames;
 mod host;
 pub mod http1;
 mod http2;
+mod interim;
 mod mount;
 mod own;
 mod pipeline;

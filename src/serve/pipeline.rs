@@ -18,6 +18,7 @@ use super::connection::Active;
 use super::exchange::Exchange;
 use super::forward::{self, Way};
 use super::http1::Violation;
+use super::interim::Interim;
 use super::mount::{self, Claimed};
 use super::own::Below;
 use super::redact::without_secrets;
@@ -63,11 +64,11 @@ pub(super) fn begin(
     Begun { exchange, parts, upload: Upload::new(body) }
 }
 
-/// Serves one request.
-pub(super) async fn handle(begun: Begun) -> Response {
+/// Serves one request. `interim`: what the client is to be told ahead of the answer.
+pub(super) async fn handle(begun: Begun, interim: &Interim) -> Response {
     let Begun { mut exchange, parts, upload } = begun;
     let outcome = {
-        let mut outcome = pin!(outcome(&mut exchange, parts, upload));
+        let mut outcome = pin!(outcome(&mut exchange, parts, upload, interim));
         poll_fn(|cx| caught::poll(outcome.as_mut(), cx)).await
     };
     let outcome = outcome.unwrap_or_else(|panicked| {
@@ -76,6 +77,9 @@ pub(super) async fn handle(begun: Begun) -> Response {
         let detail = "The gateway made a mistake.";
         Err(fault(StatusCode::INTERNAL_SERVER_ERROR, "internal-error", detail))
     });
+    if outcome.is_err() {
+        interim.forget();
+    }
     match outcome {
         Ok(Answer::App(answer)) => app_response(answer, exchange),
         Ok(Answer::Own(reply)) => own_response(*reply, exchange),
@@ -84,13 +88,18 @@ pub(super) async fn handle(begun: Begun) -> Response {
 }
 
 /// What comes of a request.
-async fn outcome(exchange: &mut Exchange, mut parts: Box<Parts>, upload: Upload) -> Outcome {
+async fn outcome(
+    exchange: &mut Exchange,
+    mut parts: Box<Parts>,
+    upload: Upload,
+    interim: &Interim,
+) -> Outcome {
     match admit(exchange, &mut parts, upload).await {
         Ok(Admitted::Answer(answer)) => Ok(answer),
         Ok(Admitted::Forward(upload, permit, websocket)) => {
             exchange.wants_page = wants_page(&parts.method, &parts.headers);
             keep_accept(exchange, &parts.headers);
-            serve(exchange, parts, upload, permit, websocket).await
+            serve(exchange, parts, (upload, permit, websocket), interim).await
         }
         Err(fault) => {
             exchange.hints = worded_by(&parts.method, &parts.headers);
@@ -207,16 +216,17 @@ async fn answer(
 async fn serve(
     exchange: &mut Exchange,
     parts: Box<Parts>,
-    upload: Upload,
-    permit: Permit,
-    websocket: bool,
+    (upload, permit, websocket): (Upload, Permit, bool),
+    interim: &Interim,
 ) -> Outcome {
     let prepared = match forward::prepare(exchange, parts, upload, permit, websocket)? {
         Way::App(prepared) => prepared,
         Way::Whoami(reply) => return Ok(Answer::Own(reply)),
     };
     let (stamped, sent) = prepared.split();
-    let answer = sent.worker.client.send(stamped, &sent.upstream).await;
+    let cookie = exchange.view.site.cookie.as_str();
+    let mut early = |head| sent.pass_on(head, cookie, interim);
+    let answer = sent.worker.client.send(stamped, &sent.upstream, &mut early).await;
     forward::receive(exchange, answer, sent)
 }
 

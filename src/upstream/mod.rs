@@ -109,12 +109,16 @@ impl Client {
     /// A request is repeated once, on a new connection, when the app closed a kept connection before
     /// any byte of an answer and either nothing was sent or the request is idempotent without a body.
     ///
+    /// `interim` is given what the app says ahead of its answer (1xx, RFC 9110 section 15.2) as it comes, uncleaned:
+    /// 16 heads at most, together no larger than one may be. Apps that speak HTTP/2 are not heard there.
+    ///
     /// # Errors
     /// When there is no answer to hand on; see [`Error`].
     pub async fn send(
         &self,
         mut stamped: Stamped<RequestBody>,
         upstream: &Arc<Upstream>,
+        interim: &mut dyn FnMut(Box<AnswerHead>),
     ) -> Result<Answer, Error> {
         let pool = self.pool(upstream);
         if upstream.settings.protocol == Protocol::Http2 {
@@ -127,7 +131,8 @@ impl Client {
             let (lease, link) = lease(&pool, stamped.is_upgrade() || retried).await?;
             let Link::Http1(mut connection) = link else { return Err(Error::Reset) };
             connection.begin(&stamped);
-            let failure = match self.exchange(&mut connection, &mut stamped, upstream).await {
+            let exchanged = self.exchange(&mut connection, &mut stamped, upstream, interim).await;
+            let failure = match exchanged {
                 Ok((begun, deadline)) => {
                     let answer = self.receive(connection, begun, stamped, lease, deadline)?;
                     return Ok(Answer { retried, ..answer });
@@ -149,11 +154,13 @@ impl Client {
         connection: &mut Connection,
         stamped: &mut Stamped<RequestBody>,
         upstream: &Upstream,
+        interim: &mut dyn FnMut(Box<AnswerHead>),
     ) -> Result<(Begun, Deadline), Failure> {
         let turn = stamped.body().turn();
         let method = stamped.method().clone();
         let mut deadline = self.timer.deadline(upstream.settings.first_byte);
-        let answer = poll_fn(|cx| connection.poll_answer(cx, stamped.body_mut(), &method));
+        let answer =
+            poll_fn(|cx| connection.poll_answer(cx, stamped.body_mut(), &method, &mut *interim));
         match self.first_byte(answer, turn.as_ref(), upstream, &mut deadline).await {
             Some(answer) => answer.map(|begun| (begun, deadline)),
             None => Err(Failure::late(upstream.settings.first_byte)),

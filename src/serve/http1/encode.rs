@@ -63,10 +63,10 @@ pub(super) fn write(
     date: &[u8],
     out: &mut Vec<u8>,
 ) {
-    status_line(head, asked, out);
+    status_line(head, asked.old, out);
     let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
     let mut dated = false;
-    let mut write = |kind, name: &[u8], value: &[u8]| {
+    each(&head.fields, |kind, name, value| {
         match kind {
             // The answer to a HEAD says how long that to a GET would be.
             Kind::ContentLength if !asked.head || is_bodyless(head.status) => return,
@@ -76,18 +76,7 @@ pub(super) fn write(
             _ => {}
         }
         field(out, name, value);
-    };
-    match &head.fields {
-        Fields::Map(headers) => {
-            for (name, value) in headers {
-                let name = name.as_str().as_bytes();
-                write(Kind::of(name), name, value.as_bytes());
-            }
-        }
-        Fields::Lines(lines) => {
-            lines.iter().for_each(|(kind, name, value)| write(kind, name, value))
-        }
-    }
+    });
     match sending {
         Sending::Length(length) => {
             out.extend_from_slice(b"content-length: ");
@@ -108,13 +97,33 @@ pub(super) fn write(
     out.extend_from_slice(b"\r\n");
 }
 
-fn status_line(head: &AnswerHead, asked: Asked, out: &mut Vec<u8>) {
+/// Writes an interim answer. It says nothing about a body or the connection: such fields are gone.
+pub(super) fn write_interim(head: &AnswerHead, out: &mut Vec<u8>) {
+    status_line(head, false, out);
+    each(&head.fields, |_, name, value| field(out, name, value));
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Shows each field to `see`.
+fn each(fields: &Fields, mut see: impl FnMut(Kind, &[u8], &[u8])) {
+    match fields {
+        Fields::Map(headers) => {
+            for (name, value) in headers {
+                let name = name.as_str().as_bytes();
+                see(Kind::of(name), name, value.as_bytes());
+            }
+        }
+        Fields::Lines(lines) => lines.iter().for_each(|(kind, name, value)| see(kind, name, value)),
+    }
+}
+
+fn status_line(head: &AnswerHead, old: bool, out: &mut Vec<u8>) {
     let reason = head.reason.as_deref();
-    if head.status == StatusCode::OK && reason.is_none() && !asked.old {
+    if head.status == StatusCode::OK && reason.is_none() && !old {
         return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
     }
     let canonical = || head.status.canonical_reason().unwrap_or("<none>").as_bytes();
-    out.extend_from_slice(if asked.old { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+    out.extend_from_slice(if old { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
     out.extend_from_slice(head.status.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(reason.unwrap_or_else(canonical));

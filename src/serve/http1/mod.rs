@@ -34,6 +34,7 @@ use self::encode::Asked;
 use self::transport::{Ended, Transport};
 use super::answer::Response;
 use super::connection::Connection;
+use super::interim::Interim;
 use super::pipeline;
 use crate::api::worded_by;
 use crate::upstream::{Duplex, Incoming, Upgraded};
@@ -105,7 +106,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Server<IO> {
         };
         let body = self.body(&head);
         let begun = pipeline::begin(self.connection.begin(), head.parts, body, refused);
-        let Some(response) = self.answer(begun).await else {
+        let Some(response) = self.answer(begun, asked.old).await else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
         let mut answer =
@@ -136,12 +137,29 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Server<IO> {
         }
     }
 
-    /// The answer; `None` when the client leaves before there is one.
-    async fn answer(&self, begun: pipeline::Begun) -> Option<Response> {
-        let mut answering = pin!(pipeline::handle(begun));
-        poll_fn(|cx| match answering.as_mut().poll(cx) {
-            Poll::Ready(response) => Poll::Ready(Some(response)),
-            Poll::Pending => self.transport.borrow_mut().poll_gone(cx).map(|()| None),
+    /// The answer; `None` when the client leaves before there is one. What comes ahead of it goes out at once, but
+    /// to a client that is too `old` for it (RFC 9110 section 15.2).
+    async fn answer(&self, begun: pipeline::Begun, old: bool) -> Option<Response> {
+        let interim = Interim::default();
+        let mut answering = pin!(pipeline::handle(begun, &interim));
+        poll_fn(|cx| {
+            let response = answering.as_mut().poll(cx);
+            let transport = &mut *self.transport.borrow_mut();
+            while let Some(head) = interim.take() {
+                if !old {
+                    encode::write_interim(&head, transport.output.text());
+                }
+            }
+            match response {
+                Poll::Ready(response) => Poll::Ready(Some(response)),
+                Poll::Pending
+                    if !transport.output.is_empty()
+                        && matches!(transport.poll_flush(cx), Poll::Ready(Err(_))) =>
+                {
+                    Poll::Ready(None)
+                }
+                Poll::Pending => transport.poll_gone(cx).map(|()| None),
+            }
         })
         .await
     }

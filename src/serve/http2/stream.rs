@@ -16,6 +16,7 @@ use crate::serve::answer::Response;
 use crate::serve::body::Body;
 use crate::serve::caught;
 use crate::serve::connection::Connection;
+use crate::serve::interim::Interim;
 use crate::serve::pipeline::{self, Begun};
 use crate::timer::Deadline;
 use crate::upstream::BodyError;
@@ -60,12 +61,21 @@ async fn send(begun: Begun, stream: &mut SendResponse<Bytes>, connection: &Conne
     poll_fn(|cx| sending.poll(cx, connection)).await;
 }
 
-/// The answer; `None` when the client resets the stream before there is one.
+/// The answer; `None` when the client resets the stream before there is one. What comes ahead of it goes out at once.
 async fn wait(begun: Begun, stream: &mut SendResponse<Bytes>) -> Option<Response> {
-    let mut answering = pin!(pipeline::handle(begun));
-    poll_fn(|cx| match answering.as_mut().poll(cx) {
-        Poll::Ready(response) => Poll::Ready(Some(response)),
-        Poll::Pending => stream.poll_reset(cx).map(|_| None),
+    let interim = Interim::default();
+    let mut answering = pin!(pipeline::handle(begun, &interim));
+    poll_fn(|cx| {
+        let response = answering.as_mut().poll(cx);
+        while let Some(head) = interim.take() {
+            if let Err(error) = stream.send_informational(head.into_response()) {
+                tracing::debug!(%error, "an interim answer could not be sent");
+            }
+        }
+        match response {
+            Poll::Ready(response) => Poll::Ready(Some(response)),
+            Poll::Pending => stream.poll_reset(cx).map(|_| None),
+        }
     })
     .await
 }

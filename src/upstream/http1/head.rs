@@ -91,7 +91,8 @@ pub(super) struct Reader {
 
 impl Reader {
     /// The head, if `bytes` holds all of it; then it is taken out, with all that came behind it.
-    /// `to_head`: the request was a HEAD, so that no body follows.
+    /// `to_head`: the request was a HEAD, so that no body follows. Interim answers go to `interim`, but for the
+    /// 100: nobody has asked for it, since clients are told to go on as soon as their body is wanted.
     ///
     /// # Errors
     /// What is wrong with it, in words for the log.
@@ -99,6 +100,7 @@ impl Reader {
         &mut self,
         bytes: &mut BytesMut,
         to_head: bool,
+        interim: &mut dyn FnMut(Box<AnswerHead>),
     ) -> Result<Option<Head>, &'static str> {
         loop {
             if bytes.is_empty() || self.searched > 0 && !self.has_end(bytes) {
@@ -122,6 +124,9 @@ impl Reader {
             self.passed += taken.len() - head.rest.len();
             self.searched = 0;
             bytes.extend_from_slice(&head.rest);
+            if status != StatusCode::CONTINUE {
+                interim(head.answer);
+            }
         }
     }
 

@@ -101,12 +101,13 @@ impl Connection {
     }
 
     /// Sends the request and reads the head of the answer. Reads from the start on: an app may refuse a
-    /// request before it has all of it.
+    /// request before it has all of it. What it says ahead of the answer goes to `interim`.
     pub(super) fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,
         body: &mut RequestBody,
         method: &Method,
+        interim: &mut dyn FnMut(Box<AnswerHead>),
     ) -> Poll<Result<Begun, Failure>> {
         if !self.out.is_finished() && !self.deaf {
             let sent = self.out.poll(cx, &mut *self.stream.borrow_mut(), body);
@@ -136,7 +137,7 @@ impl Connection {
             if gone {
                 return Poll::Ready(Err(Failure::reset(self.has_answer(), false)));
             }
-            match self.reader.advance(&mut self.read, *method == Method::HEAD) {
+            match self.reader.advance(&mut self.read, *method == Method::HEAD, interim) {
                 Ok(Some(found)) => {
                     let head::Head { answer, framing, keep, rest } = found;
                     return Poll::Ready(Ok(Begun { answer, framing, keep, rest }));

@@ -5,6 +5,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::{Edge, get, post};
+use crate::support::h2raw::{self, H2Raw};
+use crate::support::open::cookie;
 use crate::support::process::{PATIENCE, eventually};
 use crate::support::upstream::Gate;
 use crate::support::{Client, Reply, Upstream};
@@ -89,6 +91,92 @@ async fn interim_replies_are_not_the_answer() {
         let answer = edge.open(&get("")).await.response().await.expect(200);
         assert_eq!(answer.text(), "hello");
     }
+}
+
+/// What an app says ahead of its answer, with what is not the client's to see.
+const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\nContent-Length: 9\r\n\
+     Connection: x-hop\r\nX-Hop: 1\r\nSet-Cookie: __Host-portcullis=evil\r\n\r\n";
+const DONE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+
+/// RFC 9110 section 15.2: a proxy passes on what it has not asked for itself. At once: hints are of use before
+/// the answer only.
+#[tokio::test]
+async fn interim_replies_are_passed_on_at_once_and_cleaned() {
+    let gate = Gate::closed();
+    let replies = Reply::raw("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n")
+        .then(HINTS)
+        .wait(&gate)
+        .then(DONE);
+    let edge = Edge::replying(replies);
+    let mut raw = edge.open(&get("")).await;
+    assert_eq!(raw.until("\r\n\r\n").await, "HTTP/1.1 102 Processing\r\n\r\n");
+    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n";
+    assert_eq!(raw.until("\r\n\r\n").await, hints);
+    gate.open();
+    assert!(raw.until("\r\n\r\n").await.starts_with("HTTP/1.1 200 OK\r\n"));
+    assert_eq!(raw.until("hello").await, "hello");
+}
+
+#[tokio::test]
+async fn interim_replies_reach_http2_too() {
+    let gate = Gate::closed();
+    let edge = Edge::replying(Reply::raw(HINTS).wait(&gate).then(DONE));
+    let mut h2 = H2Raw::connect(&edge.gateway).await;
+    h2.request(1, &h2raw::get(edge.gateway.authority(), "/public/x")).await;
+    let mut seen = Vec::new();
+    while let Some((kind, flags, stream, payload)) = h2.next().await {
+        if (kind, stream) == (1, 1) {
+            seen.push((h2raw::status(&payload), flags & 1));
+            match seen.len() {
+                1 => gate.open(),
+                _ => break,
+            }
+        }
+    }
+    assert_eq!(seen, [(103, 0), (200, 0)]);
+}
+
+#[tokio::test]
+async fn clients_of_http_1_0_know_no_interim_replies() {
+    let edge = Edge::replying(Reply::raw(format!("{HINTS}{DONE}")));
+    let mut raw = edge.gateway.raw().await;
+    raw.send(format!("GET /public/x HTTP/1.0\r\nHost: {}\r\n\r\n", edge.gateway.authority())).await;
+    assert!(raw.until("\r\n\r\n").await.starts_with("HTTP/1.0 200 OK\r\n"));
+}
+
+/// What one answer is worth nothing without must not stand alone: a refusal is the gateway's own.
+#[tokio::test]
+async fn interim_replies_of_a_reply_that_is_refused_are_not_passed_on() {
+    let edge = Edge::replying(Reply::raw(format!("{HINTS}HTTP/1.1 2000 OK\r\n\r\n")).then_close());
+    let mut raw = edge.open(&get("")).await;
+    assert!(raw.until("\r\n\r\n").await.starts_with("HTTP/1.1 502 "));
+}
+
+#[tokio::test]
+async fn interim_replies_end_with_the_session() {
+    let [over, said, done] = [Gate::closed(), Gate::closed(), Gate::closed()];
+    let reply = Reply::raw("HTTP/1.1 102 Processing\r\n\r\n")
+        .wait(&over)
+        .then(HINTS)
+        .open(&said)
+        .wait(&done)
+        .then(DONE);
+    let edge = Edge::replying(reply);
+    let mut client = edge.gateway.signed_in("alice").await;
+    let mut raw = edge.gateway.raw().await;
+    let host = edge.gateway.authority();
+    raw.send(format!("GET /private HTTP/1.1\r\nHost: {host}\r\n{}\r\n", cookie(&client))).await;
+    assert!(raw.until("\r\n\r\n").await.starts_with("HTTP/1.1 102 "));
+    client.delete("/auth/session").await.expect(204);
+    over.open();
+    said.passed().await;
+    // Both workers have turned since: what was to be passed on is under way.
+    for _ in 0..20 {
+        edge.gateway.client().get("/auth/session").await.expect(401);
+    }
+    done.open();
+    let answer = raw.until("\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
 }
 
 const EVIL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";

@@ -39,7 +39,7 @@ async fn ask(
 ) -> Result<(Box<AnswerHead>, ResponseBody), Failure> {
     begin(&mut connection);
     let mut body = RequestBody::empty();
-    let begun = poll_fn(|cx| connection.poll_answer(cx, &mut body, &method)).await?;
+    let begun = poll_fn(|cx| connection.poll_answer(cx, &mut body, &method, &mut |_| {})).await?;
     Ok(connection.into_body(begun, body))
 }
 
@@ -215,7 +215,9 @@ async fn a_request_that_the_app_does_not_take_keeps_no_connection() {
             app.write_all(b"HTTP/1.1 413 No\r\nContent-Length: 2\r\n\r\n").await.unwrap();
             let mut body = RequestBody::empty();
             let method = Method::POST;
-            let begun = poll_fn(|cx| connection.poll_answer(cx, &mut body, &method)).await.unwrap();
+            let begun = poll_fn(|cx| connection.poll_answer(cx, &mut body, &method, &mut |_| {}))
+                .await
+                .unwrap();
             let (_, mut got) = connection.into_body(begun, body);
             // The rest goes out although nobody reads the answer.
             let mut seen = vec![0; 1 << 20];
@@ -242,6 +244,8 @@ async fn what_could_not_be_begun_counts_as_unsent() {
     begin(&mut connection);
     let mut body = RequestBody::empty();
     let method = Method::POST;
-    let failure = poll_fn(|cx| connection.poll_answer(cx, &mut body, &method)).await.unwrap_err();
+    let failure = poll_fn(|cx| connection.poll_answer(cx, &mut body, &method, &mut |_| {}))
+        .await
+        .unwrap_err();
     assert!(failure.unsent && !failure.started, "{failure:?}");
 }

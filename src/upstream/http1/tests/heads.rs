@@ -5,6 +5,7 @@ use http::{HeaderMap, Request, StatusCode};
 use proptest::prelude::*;
 
 use super::super::head::{self, Framing, HEAD, Head, Reader, Sending};
+use crate::headers::AnswerHead;
 
 /// Feeds `bytes` in pieces that end at `cuts`. The head comes with all that is behind it.
 fn read(bytes: &[u8], cuts: &[usize], to_head: bool) -> Result<Option<Head>, &'static str> {
@@ -12,7 +13,7 @@ fn read(bytes: &[u8], cuts: &[usize], to_head: bool) -> Result<Option<Head>, &'s
     for &cut in cuts.iter().chain([&bytes.len()]) {
         buffer.extend_from_slice(&bytes[start..cut]);
         start = cut;
-        if let Some(mut head) = reader.advance(&mut buffer, to_head)? {
+        if let Some(mut head) = reader.advance(&mut buffer, to_head, &mut |_| {})? {
             assert!(buffer.is_empty(), "bytes are in two places");
             head.rest = [&head.rest, &bytes[start..]].concat().into();
             return Ok(Some(head));
@@ -189,6 +190,30 @@ fn framing_that_can_be_read_in_two_ways_is_refused() {
 }
 
 #[test]
+fn interim_answers_are_told_one_by_one_and_are_not_the_answer() {
+    let bytes = b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n\
+        HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 199 Odd\r\nX: y\r\n\r\n\
+        HTTP/1.1 204 No Content\r\nZ: z\r\n\r\n";
+    for step in [1, 7, 30, bytes.len()] {
+        let (mut reader, mut buffer, mut told) = (Reader::default(), BytesMut::new(), Vec::new());
+        let mut last = None;
+        for piece in bytes.chunks(step) {
+            buffer.extend_from_slice(piece);
+            let mut tell =
+                |head: Box<AnswerHead>| told.push((head.status.as_u16(), head.fields.into_map()));
+            last = last.or(reader.advance(&mut buffer, false, &mut tell).unwrap());
+        }
+        // The 100 is for the gateway alone, which has asked for no leave to send the body.
+        let statuses: Vec<_> = told.iter().map(|(status, _)| *status).collect();
+        assert_eq!(statuses, [102, 103, 199], "pieces of {step}");
+        assert_eq!(told[1].1["link"], "</x>");
+        assert_eq!(told[1].1.len() + told[2].1.len(), 2);
+        let last = last.unwrap().answer;
+        assert_eq!((last.status.as_u16(), last.fields.into_map().len()), (204, 1));
+    }
+}
+
+#[test]
 fn interim_answers_are_passed_over_up_to_a_bound() {
     let interim = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
     for (count, good) in [(0, true), (1, true), (16, true), (17, false), (50, false)] {
@@ -217,7 +242,7 @@ fn heads_are_bounded() {
     let mut refused = false;
     for _ in 0..=HEAD / 1000 {
         buffer.extend_from_slice(&[b'H'; 1000]);
-        refused |= reader.advance(&mut buffer, false).is_err();
+        refused |= reader.advance(&mut buffer, false, &mut |_| {}).is_err();
     }
     assert!(refused);
     // Interim answers count together.
