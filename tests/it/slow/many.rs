@@ -53,7 +53,7 @@ fn each(gateway: &Gateway, before: u64, count: usize) -> f64 {
 /// With all open, the second round takes what the first has taken, `held`: nothing of that was lost.
 async fn is_the_same(what: &str, gateway: &Gateway, held: &mut Option<u64>) {
     let before = *held.get_or_insert_with(|| gateway.resident());
-    memory_is_back(what, gateway, before).await;
+    memory_is_back(what, gateway, PROBE, before).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
