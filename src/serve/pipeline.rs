@@ -99,7 +99,7 @@ async fn outcome(
         Ok(Admitted::Forward(upload, permit, websocket)) => {
             exchange.wants_page = wants_page(&parts.method, &parts.headers);
             keep_accept(exchange, &parts.headers);
-            serve(exchange, parts, (upload, permit, websocket), interim).await
+            serve(exchange, parts, upload, permit, websocket, interim).await
         }
         Err(fault) => {
             exchange.hints = worded_by(&parts.method, &parts.headers);
@@ -216,7 +216,9 @@ async fn answer(
 async fn serve(
     exchange: &mut Exchange,
     parts: Box<Parts>,
-    (upload, permit, websocket): (Upload, Permit, bool),
+    upload: Upload,
+    permit: Permit,
+    websocket: bool,
     interim: &Interim,
 ) -> Outcome {
     let prepared = match forward::prepare(exchange, parts, upload, permit, websocket)? {
