@@ -43,14 +43,14 @@ fn known() -> BTreeSet<String> {
     names
 }
 
-/// Words in backticks that look like a path of modules.
+/// Words in backticks that look like a path of modules. A pattern is one too, and no test's name.
 fn named(text: &str) -> BTreeSet<&str> {
     let words = text.split('`').skip(1).step_by(2);
     let plain = |word: &&str| {
         word.contains("::")
             && word
                 .chars()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:".contains(c))
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:*".contains(c))
     };
     words.filter(plain).collect()
 }

@@ -144,7 +144,7 @@ async fn clients_of_http_1_0_know_no_interim_replies() {
     assert!(raw.until("\r\n\r\n").await.starts_with("HTTP/1.0 200 OK\r\n"));
 }
 
-/// What one answer is worth nothing without must not stand alone: a refusal is the gateway's own.
+/// Nothing of the app's stands ahead of a refusal, which is the gateway's own.
 #[tokio::test]
 async fn interim_replies_of_a_reply_that_is_refused_are_not_passed_on() {
     let edge = Edge::replying(Reply::raw(format!("{HINTS}HTTP/1.1 2000 OK\r\n\r\n")).then_close());
