@@ -5,7 +5,7 @@
 //! unless the client takes its time to ask.
 
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -26,8 +26,19 @@ pub(super) struct Socket<IO = TcpStream> {
     opening: Option<Opening>,
     /// Written, but not yet sent.
     held: Vec<u8>,
-    /// Whether what is held has waited for the client to ask.
-    waited: bool,
+    /// Whether what is held waits for an answer, or has been given its time to wait for one.
+    unasked: Unasked,
+}
+
+/// What is known of a client that has not been answered yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unasked {
+    /// It may be about to ask.
+    Fresh,
+    /// It had the time.
+    Waited,
+    /// It has asked: there will be an answer.
+    No,
 }
 
 #[derive(Debug, Default)]
@@ -42,12 +53,17 @@ struct Opening {
 
 impl<IO> Socket<IO> {
     pub(super) fn new(io: IO) -> Self {
-        Self { io, opening: Some(Opening::default()), held: Vec::new(), waited: false }
+        Self { io, opening: Some(Opening::default()), held: Vec::new(), unasked: Unasked::Fresh }
     }
 
     /// The handshake is over: from here on everything goes out.
     pub(super) fn open(&mut self) {
         self.opening = None;
+    }
+
+    /// The client has sent something behind the handshake: what is held goes out with the answer.
+    pub(super) fn asked(&mut self) {
+        self.unasked = Unasked::No;
     }
 
     /// Whether the client has sent anything.
@@ -92,7 +108,8 @@ impl<IO: AsyncWrite + Unpin> Socket<IO> {
             let mut pieces = [IoSlice::new(&[]); PIECES];
             let all = std::iter::once(&*self.held).chain(bufs.iter().map(|buf| &**buf));
             pieces.iter_mut().zip(all).for_each(|(piece, bytes)| *piece = IoSlice::new(bytes));
-            let count = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &pieces))?;
+            let used = pieces.get(..=bufs.len()).unwrap_or(&pieces);
+            let count = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, used))?;
             let ours = count.min(self.held.len());
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -108,20 +125,26 @@ impl<IO: AsyncWrite + Unpin> Socket<IO> {
         }
     }
 
-    /// The client has not asked for anything yet. It is given until the worker has looked at its sockets
-    /// again; then what is held is sent alone. Some clients ask only once their last message is
-    /// acknowledged (RFC 9293 section 3.7.4), and a kernel with nothing to send does that 40 ms later.
+    /// There is nothing to read. A client that has not asked for anything yet is given until the worker has
+    /// looked at its sockets again; then what is held is sent alone. Some clients ask only once their last
+    /// message is acknowledged (RFC 9293 section 3.7.4), and a kernel with nothing to send does that 40 ms
+    /// later.
     fn poll_unasked(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.opening.is_some() || self.held.is_empty() {
             return Ok(());
         }
-        if !std::mem::replace(&mut self.waited, true) {
-            cx.waker().wake_by_ref();
-            return Ok(());
-        }
-        match self.poll_send_held(cx, &[]) {
-            Poll::Ready(sent) => sent.map(drop),
-            Poll::Pending => Ok(()),
+        match self.unasked {
+            Unasked::No => Ok(()),
+            Unasked::Fresh => {
+                self.unasked = Unasked::Waited;
+                // Wakes behind the look at the sockets, which a mere wake-up would come before.
+                let _ = pin!(tokio::task::yield_now()).poll(cx);
+                Ok(())
+            }
+            Unasked::Waited => match self.poll_send_held(cx, &[]) {
+                Poll::Ready(sent) => sent.map(drop),
+                Poll::Pending => Ok(()),
+            },
         }
     }
 }
@@ -305,6 +328,25 @@ mod tests {
         far.write_all(b"GET /").await.unwrap();
         assert!(Pin::new(&mut socket).poll_read(&mut cx(), &mut asked).is_ready());
         assert_eq!(socket.held, TICKET);
+    }
+
+    /// It came in one with the client's last message: the ticket does not go ahead of the answer.
+    #[tokio::test]
+    async fn a_client_that_has_asked_gets_it_with_the_answer() {
+        let (mut socket, mut far) = met(64).await;
+        socket.write_all(TICKET).await.unwrap();
+        socket.open();
+        socket.asked();
+        for _ in 0..3 {
+            let mut more = [0; 5];
+            let mut more = ReadBuf::new(&mut more);
+            assert!(Pin::new(&mut socket).poll_read(&mut cx(), &mut more).is_pending());
+        }
+        assert_eq!(socket.held, TICKET);
+        socket.write_all(b"an answer").await.unwrap();
+        let mut all = vec![0; TICKET.len() + 9];
+        far.read_exact(&mut all).await.unwrap();
+        assert_eq!(all, [TICKET, b"an answer"].concat());
     }
 
     #[tokio::test]

@@ -57,9 +57,13 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let read = Pin::new(&mut *self.inner).poll_read(cx, buf);
-        if let Poll::Ready(Err(error)) = &read {
-            self.gone |= error.kind() == io::ErrorKind::UnexpectedEof;
+        match &read {
+            // It may have come in one with the end of the handshake, which the socket cannot tell apart.
+            Poll::Ready(Ok(())) if buf.filled().len() > before => self.inner.get_mut().0.asked(),
+            Poll::Ready(Err(error)) => self.gone |= error.kind() == io::ErrorKind::UnexpectedEof,
+            _ => {}
         }
         read
     }

@@ -1,17 +1,20 @@
 //! TLS sessions that a client began with one gateway and goes on with at another.
 
 use std::fs;
+use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, HandshakeKind, SupportedProtocolVersion};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, SupportedProtocolVersion};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::support::process::PATIENCE;
 use crate::support::tls::blind_to;
-use crate::support::{Gateway, Raw};
+use crate::support::upstream::Gate;
+use crate::support::{Gateway, Raw, Reply, Upstream};
 
 const TLS12: &SupportedProtocolVersion = &rustls::version::TLS12;
 const TLS13: &SupportedProtocolVersion = &rustls::version::TLS13;
@@ -70,6 +73,46 @@ async fn a_client_that_waits_with_its_request_gets_its_ticket() {
         let said = timeout(PATIENCE, tls.get_ref().0.peek(&mut [0; 64])).await;
         assert!(said.expect("the gateway says nothing").unwrap() > 0, "{alpn}");
     }
+}
+
+/// A request that came in one with the end of the handshake was not seen as a question: the ticket went out
+/// ahead of the answer, in a system call and a packet of its own, on nearly every connection.
+#[tokio::test]
+async fn a_request_right_behind_the_handshake_gets_its_ticket_with_the_answer() {
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let upstream = Upstream::answering(move |request| match &*request.target {
+        "/held" => {
+            Reply::raw("").wait(&held).then("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhere")
+        }
+        _ => Reply::ok("now"),
+    });
+    let gateway = Gateway::builder()
+        .upstream("app", upstream.addr())
+        .public("/", "app")
+        .set("server", "workers", "1")
+        .start();
+    let authority = gateway.authority();
+    let request = format!("GET /held HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+    let client = blind_to(&[TLS13], &["http/1.1"]);
+    let connector = TlsConnector::from(Arc::clone(&client));
+    let tcp = TcpStream::connect(gateway.addr()).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let ask = |tls: &mut ClientConnection| tls.writer().write_all(request.as_bytes()).unwrap();
+    let mut tls = connector.connect_with(name, tcp, ask).await.unwrap();
+    upstream.received(1).await;
+    // Twice through the only worker: it has looked at all of its sockets.
+    let mut other = gateway.client();
+    for _ in 0..2 {
+        assert_eq!(other.get("/").await.status, 200);
+    }
+    let silent = tls.get_ref().0.try_read(&mut [0; 64]).unwrap_err();
+    assert_eq!(silent.kind(), ErrorKind::WouldBlock);
+    gate.open();
+    let mut answer = String::new();
+    timeout(PATIENCE, tls.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.ends_with("\r\n\r\nhere"), "{answer}");
+    assert_eq!(visit(&gateway, &client).await, HandshakeKind::Resumed);
 }
 
 #[tokio::test]
