@@ -21,7 +21,7 @@ import paced  # noqa: E402
 import report  # noqa: E402
 import tools  # noqa: E402
 from callgrind import Callgrind  # noqa: E402
-from grown import SIGNED_IN, Grown, route_path  # noqa: E402
+from grown import MANY_USERS, SIGNED_IN, USERS, Grown, route_path  # noqa: E402
 from run import at_least, raise_descriptor_limit  # noqa: E402
 from slope import judge  # noqa: E402
 from stand import Failure, Stand, guard  # noqa: E402
@@ -117,7 +117,9 @@ class Growth:
         return "instr", found
 
     def _count(self, case, size):
-        shape = {case: size} if case in ("routes", "groups") else {}
+        shape = {"users": MANY_USERS if case == "sessions" else USERS}
+        if case in ("routes", "groups"):
+            shape[case] = size
         cookies = self._sessions(size if case == "sessions" else FEWEST, shape)
         if case == "cookies":
             rest = "".join(f"preference-{n}=some-value-{n}; " for n in range(size - 1))
@@ -150,7 +152,7 @@ class Growth:
         first = self.site.sessions(gateway, half)
         missing = wanted - self.have - USED
         if missing > 0:
-            self.site.add_sessions(gateway, missing)
+            self.site.add_sessions(gateway, missing, shape["users"])
         last = self.site.sessions(gateway, half)
         self.have += max(missing, 0) + USED
         if not self.stand.stop(gateway.child, 60):

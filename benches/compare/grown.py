@@ -2,15 +2,20 @@
 
 import json
 import socket
-import subprocess
+from contextlib import ExitStack
 
 import load
 from answer import read_answer
 from contenders import Contender, Site
-from nodes import Browser
+from nodes import Browser, user_name
 from stand import Failure
 
+# Whoever signs in often has many sessions, which each login of theirs goes through: sessions by the
+# million belong to many users.
 USERS = 200
+MANY_USERS = 20_000
+# Logins on their way at once: the store writes what has come together.
+AT_ONCE = 64
 # bcrypt is cheap at its lowest cost, and looks at 72 bytes only: a password with more is not hashed
 # anew by the gateway. Known to everybody, for a gateway on loopback that lives for minutes.
 PASSWORD = "growth-of-sessions-" * 5
@@ -26,18 +31,20 @@ class Grown(Site):
         super().__init__(stand, workers=2)
         self.binary = binary
 
-    def start(self, name, store="data", routes=1, groups=1, workers=1, wrapper=(), limit=60):
+    def start(
+        self, name, store="data", users=USERS, routes=1, groups=1, workers=1, wrapper=(), limit=60
+    ):
         """Start a gateway of this size on the sessions of the named store."""
         port, admin = self.stand.ports(2)
         names = [f"group-{number:03}" for number in range(groups)]
-        users = [f'[[group]]\nname = "{group}"\n' for group in names]
-        for number in range(USERS):
-            user = f"u{number:07d}"
-            users.append(
+        tables = [f'[[group]]\nname = "{group}"\n' for group in names]
+        for number in range(users):
+            user = user_name(number)
+            tables.append(
                 f'[[user]]\nid = "{user}"\nname = "{user}"\npassword = "{HASH}"\n'
                 f"groups = {json.dumps(names)}\n"
             )
-        self.stand.write(f"{name}-users.toml", "\n".join(users))
+        self.stand.write(f"{name}-users.toml", "\n".join(tables))
         rest = "".join(
             f'\n[[route]]\npath = "{route_path(number)}/"\nupstream = "app"\n'
             'allow = "authenticated"\n'
@@ -77,28 +84,31 @@ class Grown(Site):
         browser = Browser(self, contender.port)
         return [browser.login(number % USERS) for number in range(count)]
 
-    def add_sessions(self, contender, count):
-        """Sign in this many times as fast as it goes, keeping no cookie."""
-        for number in range(USERS):
-            share = count // USERS + (number < count % USERS)
-            if share:
-                self._sign_in(contender, number, share)
+    def add_sessions(self, contender, count, users=USERS):
+        """Sign in this many times as fast as it goes, users by turns, keeping no cookie."""
+        with ExitStack() as stack:
+            held = [stack.enter_context(self._connect(contender)) for _ in range(AT_ONCE)]
+            for first in range(0, count, AT_ONCE):
+                some = held[: count - first]
+                for number, connection in enumerate(some, first):
+                    connection.sendall(self._login(contender, number % users))
+                try:
+                    for connection in some:
+                        read_answer(connection, 201)
+                except ValueError as wrong:
+                    raise Failure(f"a login was {wrong}") from wrong
 
-    def _sign_in(self, contender, number, count):
-        body = {"username": f"u{number:07d}", "password": PASSWORD}
-        file = self.stand.write("login.json", json.dumps(body))
+    def _login(self, contender, number):
+        body = json.dumps({"username": user_name(number), "password": PASSWORD})
         host = self.authority(contender.port)
-        argv = ["h2load", "--h1", "-t", "1", "-c", str(min(16, count)), "-n", str(count)]
-        argv += ["-d", str(file), f"--connect-to=127.0.0.1:{contender.port}"]
-        argv += ["-H", "content-type: application/json", "-H", "accept: application/json"]
-        argv += ["-H", f"origin: https://{host}", f"https://{host}/auth/session"]
-        ran = subprocess.run(
-            argv, capture_output=True, text=True, timeout=900, check=False,
-            env=load.client_environment(self),
-        )  # fmt: skip
-        done = load.read_h2load(ran.stdout, "http/1.1")
-        if done.problems or done.requests != count:
-            raise Failure(f"{done.requests} of {count} logins: {'; '.join(done.problems)}")
+        fields = {
+            "Host": host,
+            "Origin": f"https://{host}",
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+        }
+        return request("POST /auth/session", fields) + body.encode("ascii")
 
     def groups_seen(self, contender, cookie):
         """How many groups the gateway knows of whoever has the cookie."""
@@ -112,8 +122,7 @@ class Grown(Site):
 
     def ask(self, contender, path, cookies, count):
         """Send `count` requests over one connection, cookies by turns; every answer must be 200."""
-        plain = socket.create_connection(("127.0.0.1", contender.port), timeout=60)
-        with self.tls.wrap_socket(plain, server_hostname="localhost") as secured:
+        with self._connect(contender) as secured:
             for number in range(count):
                 secured.sendall(self._request(contender, path, cookies[number % len(cookies)]))
                 try:
@@ -124,11 +133,20 @@ class Grown(Site):
 
     def _request(self, contender, path, cookie):
         fields = {"Host": self.authority(contender.port), **load.headers(SIGNED_IN, cookie)}
-        lines = [f"GET {path} HTTP/1.1", *(f"{name}: {text}" for name, text in fields.items())]
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
+        return request(f"GET {path}", fields)
+
+    def _connect(self, contender):
+        plain = socket.create_connection(("127.0.0.1", contender.port), timeout=60)
+        return self.tls.wrap_socket(plain, server_hostname="localhost")
 
 
 SIGNED_IN = next(case for case in load.CASES if case.name == "h1-signed-in")
+
+
+def request(line, fields):
+    """The head of an HTTP/1.1 request."""
+    lines = [f"{line} HTTP/1.1", *(f"{name}: {text}" for name, text in fields.items())]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
 
 
 def route_path(number):
