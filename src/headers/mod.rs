@@ -5,6 +5,7 @@
 
 mod answer;
 mod forwarded;
+pub mod frames;
 mod identity;
 mod lines;
 mod nuvla;

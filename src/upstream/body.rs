@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming as Http2Body;
 
-use super::http1;
 use super::incoming::Incoming;
 use super::pool::Lease;
+use super::{http1, http2};
 use crate::clock::UnixMs;
 use crate::timer::{Deadline, Timer};
 
@@ -27,6 +26,9 @@ pub enum BodyError {
     /// The sender broke off or sent something invalid.
     #[error(transparent)]
     Broken(#[from] hyper::Error),
+    /// The app took back what was still to come of its answer, and called that no error.
+    #[error("the app ended its answer early")]
+    Withdrawn,
     /// The same on an HTTP/1.1 connection.
     #[error(transparent)]
     Read(io::Error),
@@ -64,9 +66,12 @@ impl BodyError {
         match self {
             Self::Idle | Self::Slow(_) => BodyFault::Late,
             Self::SessionOver => BodyFault::SessionOver,
-            Self::App(_) | Self::Broken(_) | Self::Panicked | Self::Read(_) | Self::Stream(_) => {
-                BodyFault::Broken
-            }
+            Self::App(_)
+            | Self::Broken(_)
+            | Self::Panicked
+            | Self::Read(_)
+            | Self::Stream(_)
+            | Self::Withdrawn => BodyFault::Broken,
         }
     }
 }
@@ -92,7 +97,13 @@ pub struct RequestBody {
 
 /// Whose turn it is while a request body goes through; shared with whoever waits for the answer.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Turn(Rc<Cell<Whose>>);
+pub(super) struct Turn(Rc<Progress>);
+
+#[derive(Debug, Default)]
+struct Progress {
+    whose: Cell<Whose>,
+    ended: Cell<bool>,
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Whose {
@@ -105,7 +116,12 @@ pub(super) enum Whose {
 
 impl Turn {
     pub(super) fn whose(&self) -> Whose {
-        self.0.get()
+        self.0.whose.get()
+    }
+
+    /// Whether the app has all of the body.
+    pub(super) fn has_ended(&self) -> bool {
+        self.0.ended.get()
     }
 }
 
@@ -187,13 +203,14 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let apps = Whose::App(this.pace.as_ref().map(|pace| pace.timer.now()));
-        let turn = |whose| {
+        let turn = |whose, ended| {
             if let Some(turn) = &this.turn {
-                turn.0.set(whose);
+                turn.0.whose.set(whose);
+                turn.0.ended.set(ended);
             }
         };
         if let Some(ahead) = this.ahead.take() {
-            turn(apps);
+            turn(apps, this.incoming.is_none());
             return Poll::Ready(Some(Ok(Frame::data(ahead))));
         }
         let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
@@ -211,16 +228,16 @@ impl Body for RequestBody {
                     if let Some(pace) = &mut this.pace {
                         pace.moved(data.len())?;
                     }
-                    turn(apps);
+                    turn(apps, incoming.is_end_stream());
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
                 Poll::Ready(None) => {
-                    turn(apps);
+                    turn(apps, true);
                     return Poll::Ready(None);
                 }
                 Poll::Pending => {
-                    turn(Whose::Client);
+                    turn(Whose::Client, false);
                     let Some(pace) = &mut this.pace else { return Poll::Pending };
                     return pace.silence.poll(cx).map(|()| Some(Err(BodyError::Idle)));
                 }
@@ -259,9 +276,9 @@ pub struct ResponseBody {
 #[derive(Debug)]
 pub(super) enum Answering {
     Http1(http1::ResponseBody),
-    Http2(Http2Body),
-    /// There is none: the connection became a tunnel.
-    Tunnel,
+    Http2(http2::ResponseBody),
+    /// There is none: the status says so, or the connection became a tunnel.
+    Nothing,
 }
 
 impl ResponseBody {
@@ -274,7 +291,7 @@ impl ResponseBody {
 
     /// No body.
     pub(super) fn empty(silence: Deadline) -> Self {
-        Self { incoming: Answering::Tunnel, lease: None, silence, broken: None }
+        Self { incoming: Answering::Nothing, lease: None, silence, broken: None }
     }
 
     /// Gives the connection back as soon as nothing of the answer is left to read.
@@ -304,8 +321,8 @@ impl Body for ResponseBody {
         }
         let polled = match &mut self.incoming {
             Answering::Http1(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
-            Answering::Http2(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
-            Answering::Tunnel => Poll::Ready(None),
+            Answering::Http2(body) => Pin::new(body).poll_frame(cx),
+            Answering::Nothing => Poll::Ready(None),
         };
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
@@ -334,7 +351,7 @@ impl Body for ResponseBody {
         match &self.incoming {
             Answering::Http1(body) => body.is_end_stream(),
             Answering::Http2(body) => body.is_end_stream(),
-            Answering::Tunnel => true,
+            Answering::Nothing => true,
         }
     }
 
@@ -342,7 +359,7 @@ impl Body for ResponseBody {
         match &self.incoming {
             Answering::Http1(body) => body.size_hint(),
             Answering::Http2(body) => body.size_hint(),
-            Answering::Tunnel => SizeHint::with_exact(0),
+            Answering::Nothing => SizeHint::with_exact(0),
         }
     }
 }

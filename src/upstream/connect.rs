@@ -1,14 +1,14 @@
 //! Connections to apps: TCP or TLS, HTTP/1.1 or HTTP/2.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::io::Errno;
@@ -16,10 +16,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use super::body::{BodyError, RequestBody};
+use super::Upstream;
 use super::http1::{Connection, HEAD};
+use super::http2::{STREAM_WINDOW, STREAMS, Seat, Shared};
 use super::settings::{Protocol, Target};
-use super::{Error, Failure, Upstream};
 
 /// A stream to an app.
 #[derive(Debug)]
@@ -135,15 +135,18 @@ pub(super) fn is_lack(error: &io::Error) -> bool {
 pub(super) enum Link {
     // Boxed: it moves from the pool to a request, to its answer, and back.
     Http1(Box<Connection>),
-    Http2(http2::SendRequest<RequestBody>),
+    Http2(Seat),
 }
 
 impl Link {
-    /// Connects and shakes hands; an HTTP/2 connection runs as a task of this worker.
-    pub(super) async fn connect(upstream: &Upstream, target: &Target) -> io::Result<Self> {
+    /// Connects and shakes hands; an HTTP/2 connection runs as a task of this worker, and may be shared.
+    pub(super) async fn connect(
+        upstream: &Upstream,
+        target: &Target,
+    ) -> io::Result<(Self, Option<Shared>)> {
         let stream = open(upstream, target).await?;
         if upstream.settings.protocol == Protocol::Http1 {
-            return Ok(Self::Http1(Box::new(Connection::new(stream))));
+            return Ok((Self::Http1(Box::new(Connection::new(stream))), None));
         }
         let mut builder = http2::Builder::new(LocalExec);
         builder
@@ -151,46 +154,22 @@ impl Link {
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10))
             .max_header_list_size(u32::try_from(HEAD).unwrap_or(u32::MAX))
-            // Clients that do not read fill their own streams, not the connection.
-            .initial_stream_window_size(64 << 10)
-            .initial_connection_window_size(16 << 20);
+            // Clients that do not read fill their own streams, not the connection, however many they are.
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(STREAM_WINDOW * STREAMS);
         let handshake = builder.handshake(TokioIo::new(stream));
         let (send, connection) = handshake.await.map_err(io::Error::other)?;
+        let connection = Rc::new(RefCell::new(connection));
+        let asked = Rc::clone(&connection);
         tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
+            let running = poll_fn(|cx| Pin::new(&mut *connection.borrow_mut()).poll(cx));
+            if let Err(error) = running.await {
                 tracing::debug!(%error, "connection to an app");
             }
         });
-        Ok(Self::Http2(send))
-    }
-}
-
-/// Sends a request on an HTTP/2 connection. The request comes back when nothing of it was sent.
-pub(super) async fn send_http2(
-    mut send: http2::SendRequest<RequestBody>,
-    request: Request<RequestBody>,
-) -> Result<Response<Incoming>, (Failure, Option<Request<RequestBody>>)> {
-    let mut error = match send.try_send_request(request).await {
-        Ok(response) => return Ok(response),
-        Err(error) => error,
-    };
-    let unsent = error.take_message();
-    let error = error.into_error();
-    let started = error.is_parse() || error.is_user();
-    let error = match () {
-        () if error.is_parse() => Error::BadResponse(error.to_string()),
-        () if error.is_user() => of_user(&error),
-        () => Error::Reset,
-    };
-    Err((Failure { error, unsent: unsent.is_some(), started }, unsent))
-}
-
-/// What hyper says of its user: the request's body, or a request that it does not take.
-fn of_user(error: &hyper::Error) -> Error {
-    let source = std::error::Error::source(error);
-    match source.and_then(|source| source.downcast_ref::<BodyError>()) {
-        Some(body) => Error::ClientBody(body.fault()),
-        None => Error::BadResponse(error.to_string()),
+        let shared = Shared::new(send, move || asked.borrow().current_max_send_streams());
+        let seat = shared.seat().ok_or(io::ErrorKind::ConnectionReset)?;
+        Ok((Self::Http2(seat), Some(shared)))
     }
 }
 

@@ -9,11 +9,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::http2;
-
-use super::body::RequestBody;
 use super::connect::{Link, is_lack};
 use super::http1::Connection;
+use super::http2::{self, Shared};
 use super::{Address, Error, Upstream};
 use crate::clock::UnixMs;
 use crate::timer::Timer;
@@ -39,15 +37,14 @@ pub(super) struct Pool {
 struct Slot {
     /// Connections without a request, the last used one at the end.
     idle: Vec<(Box<Connection>, UnixMs)>,
-    shared: Option<http2::SendRequest<RequestBody>>,
+    /// Connections that take more than one request, the first ones first.
+    shared: Vec<Shared>,
 }
 
 impl Slot {
     fn take(&mut self) -> Option<Link> {
-        if let Some(send) = &self.shared
-            && send.is_ready()
-        {
-            return Some(Link::Http2(send.clone()));
+        if let Some(seat) = self.shared.iter().find_map(Shared::seat) {
+            return Some(Link::Http2(seat));
         }
         while let Some((connection, _)) = self.idle.pop() {
             if connection.is_quiet() {
@@ -84,7 +81,7 @@ impl Pool {
         }
         let link = self.slots.get(index)?.borrow_mut().take()?;
         self.next.set(index.wrapping_add(1));
-        Some((Lease { place: Place::take(self), index, reused: true }, link))
+        Some((Lease { place: Place::take(self), seat: None, index, reused: true }, link))
     }
 
     /// Whether as many requests are under way as may be.
@@ -99,13 +96,13 @@ impl Pool {
         let mut error = Error::Connect("the app has no address".to_owned());
         for _ in 0..self.upstream.addresses.len().min(ATTEMPTS) {
             let Some((index, address)) = self.pick() else { break };
-            if !fresh && let Some(link) = self.kept(index).await {
-                return Ok((Lease { place, index, reused: true }, link));
+            if !fresh && let Some(link) = self.kept(index) {
+                return Ok((Lease { place, seat: None, index, reused: true }, link));
             }
             match self.connect(address).await {
-                Ok(link) => {
-                    self.share(index, &link);
-                    return Ok((Lease { place, index, reused: false }, link));
+                Ok((link, shared)) => {
+                    self.share(index, shared);
+                    return Ok((Lease { place, seat: None, index, reused: false }, link));
                 }
                 // No other address would fare better, and this one is not to blame.
                 Err(Error::Exhausted) => return Err(Error::Exhausted),
@@ -135,19 +132,11 @@ impl Pool {
             .or_else(|| turn(0))
     }
 
-    async fn kept(&self, index: usize) -> Option<Link> {
-        let slot = self.slots.get(index)?;
-        let shared = slot.borrow().shared.clone();
-        if let Some(mut send) = shared {
-            if send.is_ready() || send.ready().await.is_ok() {
-                return Some(Link::Http2(send));
-            }
-            slot.borrow_mut().shared = None;
-        }
-        slot.borrow_mut().take()
+    fn kept(&self, index: usize) -> Option<Link> {
+        self.slots.get(index)?.borrow_mut().take()
     }
 
-    async fn connect(&self, address: &Address) -> Result<Link, Error> {
+    async fn connect(&self, address: &Address) -> Result<(Link, Option<Shared>), Error> {
         let limit = self.upstream.settings.connect;
         let connect = Link::connect(&self.upstream, &address.target);
         match self.timer.deadline(limit).limit(connect).await {
@@ -171,9 +160,9 @@ impl Pool {
         }
     }
 
-    fn share(&self, index: usize, link: &Link) {
-        if let (Link::Http2(send), Some(slot)) = (link, self.slots.get(index)) {
-            slot.borrow_mut().shared = Some(send.clone());
+    fn share(&self, index: usize, shared: Option<Shared>) {
+        if let (Some(shared), Some(slot)) = (shared, self.slots.get(index)) {
+            slot.borrow_mut().shared.push(shared);
         }
     }
 
@@ -196,9 +185,14 @@ impl Pool {
         for slot in &self.slots {
             let mut slot = slot.borrow_mut();
             slot.idle.retain(|(link, since)| now.since(*since) < keep_for && link.is_quiet());
-            if slot.shared.as_ref().is_some_and(http2::SendRequest::is_closed) {
-                slot.shared = None;
-            }
+            // Requests crowd onto the first ones: of those that were needed for a while, one is kept.
+            let mut spare = false;
+            slot.shared.retain(|shared| {
+                if shared.is_closed() {
+                    return false;
+                }
+                !shared.is_idle() || !std::mem::replace(&mut spare, true)
+            });
         }
     }
 }
@@ -224,6 +218,8 @@ impl Drop for Place {
 #[derive(Debug)]
 pub(super) struct Lease {
     place: Place,
+    /// Its place on a shared connection.
+    seat: Option<http2::Place>,
     index: usize,
     reused: bool,
 }
@@ -231,6 +227,11 @@ pub(super) struct Lease {
 impl Lease {
     pub(super) fn upstream(&self) -> &Arc<Upstream> {
         &self.place.0.upstream
+    }
+
+    /// Keeps the place on a shared connection until the answer was read.
+    pub(super) fn sit(&mut self, place: http2::Place) {
+        self.seat = Some(place);
     }
 
     /// Whether the connection had carried requests before.

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use http::header;
 use http::{StatusCode, Version};
 
+use crate::headers::frames::is_bodiless;
 use crate::headers::{AnswerHead, Fields, Kind};
 
 /// How the body of an answer goes out.
@@ -44,7 +45,7 @@ impl Asked {
 }
 
 fn is_bodyless(status: StatusCode) -> bool {
-    status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    status.is_informational() || is_bodiless(status)
 }
 
 /// Whether an own answer asks for the end of the connection.

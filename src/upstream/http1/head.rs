@@ -10,6 +10,7 @@ use http::{Method, StatusCode};
 use httparse::{ParserConfig, Status};
 use memchr::memmem;
 
+use crate::headers::frames::{is_bodiless, may_trail};
 use crate::headers::{AnswerHead, Fields, Kind, Lines, Stamped};
 
 /// Bound on the bytes of an answer's head, and of all that come before the answer.
@@ -254,8 +255,7 @@ impl Message {
         if self.chunked && old {
             return Err("Transfer-Encoding in HTTP/1.0");
         }
-        let bodyless = status.is_informational()
-            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let bodyless = status.is_informational() || is_bodiless(status);
         Ok(match self.length {
             _ if bodyless || to_head => Framing::Length(0),
             _ if self.chunked => Framing::Chunked,
@@ -294,22 +294,4 @@ pub(super) fn trailers(section: &[u8]) -> Result<HeaderMap, &'static str> {
         }
     }
     Ok(trailers)
-}
-
-/// Whether a field may stand behind a body: not what frames or routes a message or concerns one hop
-/// (RFC 9110 section 6.5.1), and no cookie, which is looked at in heads only.
-fn may_trail(name: &HeaderName) -> bool {
-    let refused = [
-        "connection",
-        "content-length",
-        "host",
-        "keep-alive",
-        "proxy-connection",
-        "set-cookie",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ];
-    !refused.contains(&name.as_str())
 }
