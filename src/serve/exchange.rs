@@ -139,7 +139,7 @@ impl Exchange {
     /// Whether nothing more may be asked for on an HTTP/1.1 connection behind the answer: where a head was refused, or
     /// a panic left the reading of a body off somewhere.
     pub(super) fn closes(&self) -> bool {
-        self.refused.is_some() || self.panicked && self.version != Version::HTTP_2
+        self.version != Version::HTTP_2 && (self.refused.is_some() || self.panicked)
     }
 
     /// Counts bytes of the answer's body.

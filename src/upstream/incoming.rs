@@ -1,9 +1,11 @@
 //! The body of a request as the client's connection gives it, whichever protocol that speaks.
 
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -26,6 +28,36 @@ pub enum Incoming {
     Http2(StreamBody),
 }
 
+/// What a client of HTTP/2 waits for that has said `Expect: 100-continue` (RFC 9110 section 10.1.1), shared by who
+/// reads the body and who answers.
+#[derive(Clone, Debug, Default)]
+pub struct Leave(Rc<Wanted>);
+
+#[derive(Debug, Default)]
+struct Wanted {
+    wanted: Cell<bool>,
+    answerer: RefCell<Option<Waker>>,
+}
+
+impl Leave {
+    /// Somebody waits for the body.
+    fn want(self) {
+        self.0.wanted.set(true);
+        if let Some(waker) = self.0.answerer.take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether somebody has begun to wait for the body since this was last asked; wakes when that happens later.
+    pub fn is_wanted(&self, cx: &Context<'_>) -> bool {
+        let wanted = self.0.wanted.take();
+        if !wanted {
+            *self.0.answerer.borrow_mut() = Some(cx.waker().clone());
+        }
+        wanted
+    }
+}
+
 /// A body on a stream of an HTTP/2 connection. h2 holds it to the length that the head says.
 #[derive(Debug)]
 pub struct StreamBody {
@@ -34,25 +66,38 @@ pub struct StreamBody {
     length: Option<u64>,
     /// Whether only trailers may follow.
     read: bool,
+    /// What the client waits for before it sends any of it.
+    leave: Option<Leave>,
     /// What whoever gave the body counts it by. Behind the stream: it is let go after that.
     _place: Box<dyn fmt::Debug>,
 }
 
 impl StreamBody {
-    /// The body on `stream`, of which the head says that it has `length` bytes. `place` is dropped when nobody reads it
-    /// any more.
-    pub fn new(stream: h2::RecvStream, length: Option<u64>, place: Box<dyn fmt::Debug>) -> Self {
-        Self { stream, length, read: false, _place: place }
+    /// The body on `stream`, of which the head says that it has `length` bytes; the client may wait for `leave` to send
+    /// it. `place` is dropped when nobody reads it any more.
+    pub fn new(
+        stream: h2::RecvStream,
+        length: Option<u64>,
+        leave: Option<Leave>,
+        place: Box<dyn fmt::Debug>,
+    ) -> Self {
+        Self { stream, length, read: false, leave, _place: place }
     }
 
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        if !self.read
-            && let Some(data) = ready!(self.stream.poll_data(cx))
-        {
-            return Poll::Ready(self.take(data));
+        if !self.read {
+            let polled = self.stream.poll_data(cx);
+            if let Some(leave) = self.leave.take()
+                && polled.is_pending()
+            {
+                leave.want();
+            }
+            if let Some(data) = ready!(polled) {
+                return Poll::Ready(self.take(data));
+            }
         }
         self.read = true;
         let trailers = ready!(self.stream.poll_trailers(cx));

@@ -1,10 +1,10 @@
-//! What can be wrong with the bytes of an HTTP/1 request, and how to say so.
+//! What can be wrong with a request as it comes, and how to say so.
 //!
 //! It must not quote the request: a violation may come from an attacker and is shown and logged.
 
 use thiserror::Error;
 
-/// One breach of HTTP/1 message syntax (RFC 9112) or of a configured bound.
+/// One breach of message syntax (RFC 9112, RFC 9113 section 8) or of a configured bound.
 ///
 /// The text says what the client has to change; [`Violation::code`] is for programs.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq, Hash)]
@@ -46,6 +46,9 @@ pub enum Violation {
     /// A control byte in the head (RFC 9110 5.5).
     #[error("a control byte stands in the request head: remove or encode it")]
     ControlByte,
+    /// White space around a value in HTTP/2 (RFC 9113 8.2.1).
+    #[error("a header value begins or ends with white space: HTTP/2 wants it without")]
+    FieldEdge,
     /// A header name that is empty, has no colon or is not a token (RFC 9110 5.1).
     #[error("a header line has no valid name: write `Name: value` with letters, digits and `-`")]
     FieldName,
@@ -124,6 +127,7 @@ impl Violation {
             Self::ContentLengthRepeated => "content-length-repeated",
             Self::ControlByte => "control-byte",
             Self::CookiesTooLarge => crate::api::COOKIES_TOO_LARGE,
+            Self::FieldEdge => "field-edge",
             Self::FieldName => "field-name",
             Self::HeadTooLarge => "head-too-large",
             Self::LengthAndEncoding => "length-and-encoding",

@@ -19,6 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::{Builder, Handshake, SendResponse};
 use h2::{Reason, RecvStream};
+use http::request::Parts;
 use http::{HeaderMap, Request, header};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -27,11 +28,13 @@ use self::keep_alive::KeepAlive;
 use self::signals::{Part, Signals};
 use self::streams::Streams;
 use super::connection::{Connection, Graceful};
+use super::http1::Violation;
 use super::pipeline;
 use super::site::Limits;
 use super::size;
+use crate::headers::frames::{self, Malformed};
 use crate::timer::Deadline;
-use crate::upstream::{Incoming, StreamBody};
+use crate::upstream::{Incoming, Leave, StreamBody};
 
 /// Bytes of a request's body that may come before the app takes them.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -244,16 +247,39 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
 
     fn begin(&mut self, request: Request<RecvStream>, stream: SendResponse<Bytes>) {
         let (parts, body) = request.into_parts();
+        let judged = judge(&parts);
+        let mut leave = None;
         let body = if body.is_end_stream() {
             Incoming::Empty
         } else {
             let uploading = Uploading::new(&self.connection, &self.signals);
-            let length = length(&parts.headers);
-            Incoming::Http2(StreamBody::new(body, length, Box::new(uploading)))
+            leave = expects(&parts.headers).then(Leave::default);
+            let length = judged.unwrap_or(None);
+            Incoming::Http2(StreamBody::new(body, length, leave.clone(), Box::new(uploading)))
         };
-        let begun = pipeline::begin(self.connection.begin(), Box::new(parts), body, None);
-        self.streams.start(Box::pin(stream::answer(begun, stream, Rc::clone(&self.connection))));
+        let begun = pipeline::begin(self.connection.begin(), Box::new(parts), body, judged.err());
+        let answering = stream::answer(begun, leave, stream, Rc::clone(&self.connection));
+        self.streams.start(Box::pin(answering));
     }
+}
+
+/// The length that a request gives its body, if nothing is wrong with its fields.
+fn judge(parts: &Parts) -> Result<Option<u64>, Violation> {
+    if !matches!(parts.uri.scheme_str(), None | Some("http" | "https")) {
+        return Err(Violation::Target);
+    }
+    frames::judge(&parts.headers).map_err(|malformed| match malformed {
+        Malformed::Edge => Violation::FieldEdge,
+        Malformed::Length => Violation::ContentLength,
+        Malformed::LengthRepeated => Violation::ContentLengthRepeated,
+    })
+}
+
+/// Whether the client waits for leave to send its body (RFC 9110 section 10.1.1).
+fn expects(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// A request's body for as long as somebody may read it: also behind its answer the connection is not idle.
@@ -275,42 +301,5 @@ impl Drop for Uploading {
         self.connection.upload(false);
         // By whoever sends it to the app: the connection's task must see that there is nothing left to do.
         self.signals.raise(Part::FRAMES);
-    }
-}
-
-/// The length of a body, when the head says one. h2 holds the body to it.
-fn length(headers: &HeaderMap) -> Option<u64> {
-    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
-    let value = values.next().filter(|_| values.next().is_none())?;
-    value
-        .to_str()
-        .ok()
-        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?
-        .parse()
-        .ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-
-    #[test]
-    fn only_one_plain_number_is_a_length() {
-        let length = |values: &[&'static str]| {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append(header::CONTENT_LENGTH, HeaderValue::from_static(value));
-            }
-            super::length(&headers)
-        };
-        assert_eq!(length(&[]), None);
-        assert_eq!(length(&["0"]), Some(0));
-        assert_eq!(length(&["18446744073709551615"]), Some(u64::MAX));
-        for odd in ["", "+1", "-1", "1,1", "1 ", "0x1", "18446744073709551616"] {
-            assert_eq!(length(&[odd]), None, "{odd:?}");
-        }
-        assert_eq!(length(&["5", "5"]), None);
     }
 }

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
 use http_body::{Body as _, Frame};
 
@@ -19,20 +20,21 @@ use crate::serve::connection::Connection;
 use crate::serve::interim::Interim;
 use crate::serve::pipeline::{self, Begun};
 use crate::timer::Deadline;
-use crate::upstream::BodyError;
+use crate::upstream::{BodyError, Leave};
 
 /// How much longer than a whole connection one stream may stand still: a video that is paused.
 const STALLED: u32 = 2;
 
 /// Answers a request. Ends early when the client resets the stream, and with it all that is done for it; a panic that
-/// nobody else has caught ends it, too, and no other stream.
+/// nobody else has caught ends it, too, and no other stream. `leave`: what the client waits for to send its body.
 pub(super) async fn answer(
     begun: Begun,
+    leave: Option<Leave>,
     mut stream: SendResponse<Bytes>,
     connection: Rc<Connection>,
 ) {
     let ended = {
-        let mut sending = pin!(send(begun, &mut stream, &connection));
+        let mut sending = pin!(send(begun, leave, &mut stream, &connection));
         poll_fn(|cx| caught::poll(sending.as_mut(), cx)).await
     };
     if let Err(panicked) = ended {
@@ -42,8 +44,13 @@ pub(super) async fn answer(
 }
 
 /// Waits for the answer and sends it.
-async fn send(begun: Begun, stream: &mut SendResponse<Bytes>, connection: &Connection) {
-    let Some(Response { head, body }) = wait(begun, stream).await else { return };
+async fn send(
+    begun: Begun,
+    leave: Option<Leave>,
+    stream: &mut SendResponse<Bytes>,
+    connection: &Connection,
+) {
+    let Some(Response { head, body }) = wait(begun, leave, stream).await else { return };
     let mut head = head.into_response();
     let ended = body.is_end_stream();
     complete(head.headers_mut(), (!ended).then_some(&body), connection);
@@ -62,22 +69,36 @@ async fn send(begun: Begun, stream: &mut SendResponse<Bytes>, connection: &Conne
 }
 
 /// The answer; `None` when the client resets the stream before there is one. What comes ahead of it goes out at once.
-async fn wait(begun: Begun, stream: &mut SendResponse<Bytes>) -> Option<Response> {
+async fn wait(
+    begun: Begun,
+    leave: Option<Leave>,
+    stream: &mut SendResponse<Bytes>,
+) -> Option<Response> {
     let interim = Interim::default();
     let mut answering = pin!(pipeline::handle(begun, &interim));
     poll_fn(|cx| {
         let response = answering.as_mut().poll(cx);
         while let Some(head) = interim.take() {
-            if let Err(error) = stream.send_informational(head.into_response()) {
-                tracing::debug!(%error, "an interim answer could not be sent");
-            }
+            tell(stream, head.into_response());
         }
-        match response {
-            Poll::Ready(response) => Poll::Ready(Some(response)),
-            Poll::Pending => stream.poll_reset(cx).map(|_| None),
+        if let Poll::Ready(response) = response {
+            return Poll::Ready(Some(response));
         }
+        if leave.as_ref().is_some_and(|leave| leave.is_wanted(cx)) {
+            let mut head = http::Response::new(());
+            *head.status_mut() = StatusCode::CONTINUE;
+            tell(stream, head);
+        }
+        stream.poll_reset(cx).map(|_| None)
     })
     .await
+}
+
+/// Sends an interim answer.
+fn tell(stream: &mut SendResponse<Bytes>, head: http::Response<()>) {
+    if let Err(error) = stream.send_informational(head) {
+        tracing::debug!(%error, "an interim answer could not be sent");
+    }
 }
 
 /// Adds what an answer's head must say: when it was made, and how long its `body` is, if it has one.
