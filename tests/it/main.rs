@@ -23,6 +23,7 @@ mod durability;
 mod faults;
 mod floods;
 mod flow;
+mod h2apps;
 mod h2spec;
 mod hostile;
 mod kaltura;
