@@ -37,7 +37,9 @@ struct Methods(Vec<String>);
 
 impl Condition for Methods {
     fn holds(&self, _: &Identity, facts: &Facts<'_>) -> bool {
-        self.0.iter().any(|method| method == facts.method)
+        // HEAD is GET without the body, as it is for routes.
+        let head = facts.method == "HEAD";
+        self.0.iter().any(|method| method == facts.method || head && method == "GET")
     }
 
     fn looks_at_method(&self) -> bool {

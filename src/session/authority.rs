@@ -273,6 +273,7 @@ impl Authority {
     async fn end_one(self: &Arc<Self>, id: SessionId, caller: &Caller) -> Result<Outcome, Refusal> {
         let live = signed_in(caller)?;
         let found = self.store.load(id).await.map_err(|error| unavailable(&error))?;
+        let found = found.filter(|_| id == live.id() || live.identity().is_person());
         // Somebody else's session is answered like one that never was.
         if found.is_none_or(|record| record.user != live.identity().user) {
             return Err(Refusal::NotFound);
@@ -283,6 +284,9 @@ impl Authority {
 
     async fn end_others(self: &Arc<Self>, caller: &Caller) -> Result<Outcome, Refusal> {
         let live = signed_in(caller)?;
+        if !live.identity().is_person() {
+            return Err(Refusal::Forbidden);
+        }
         let all = self.store.of_user(&live.identity().user).await;
         let all = all.map_err(|error| unavailable(&error))?;
         let ids: Vec<_> =
@@ -299,7 +303,9 @@ impl Authority {
                 record.seen = record.seen.max(pulse.seen());
             }
         }
-        all.retain(|record| record.ends() > now);
+        // Whoever acts for somebody sees what they do themselves.
+        let sees = |record: &Record| record.id == live.id() || live.identity().is_person();
+        all.retain(|record| record.ends() > now && sees(record));
         Ok(all)
     }
 

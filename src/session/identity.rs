@@ -67,6 +67,12 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Whether a person has signed in by themselves: no key, no partner, nobody who acts for them. Only they may see
+    /// and end their other sessions, and make keys.
+    pub fn is_person(&self) -> bool {
+        self.kind == Kind::User && self.actor.is_none() && self.tenant.is_none()
+    }
+
     /// Derives the identity of a session; `None` when its user may not have one any more, or what it was
     /// made with (a key, a partner) is gone.
     ///

@@ -166,8 +166,7 @@ impl Authority {
 /// Whose keys a session makes: those of the claim under which it acts. Only a person makes keys: a key
 /// that made others would live on after it was revoked, and so would whoever acts for somebody.
 fn issuer(live: &Live) -> Result<Principal, Refusal> {
-    let identity = live.identity();
-    if identity.kind != Kind::User || identity.actor.is_some() || identity.tenant.is_some() {
+    if !live.identity().is_person() {
         return Err(Refusal::Forbidden);
     }
     owner_of(live).ok_or(Refusal::Forbidden)

@@ -57,7 +57,7 @@ impl Browser {
             sessions: text.0.iter().map(Text::row).collect(),
             sessions_left_out: records.len().saturating_sub(text.0.len()),
             keys: keys.iter().map(|key| keys::shown_row(key)).collect(),
-            may_make_keys: keys::may_make(identity),
+            may_make_keys: identity.is_person(),
             expires: seconds(record.expires.seconds()),
             idle_limit: Some(record.idle_ms / 1000).filter(|limit| *limit > 0),
             notice: notice(query.text("notice")),

@@ -12,15 +12,10 @@ use super::{Browser, json, signed_in, unexpected};
 use crate::api::{Ask, Core, Fault, Reply};
 use crate::pages::{KeyPage, KeyRow};
 use crate::section::parse_duration;
-use crate::session::{CREDENTIAL, Command, Identity, Key, Kind, Outcome, Refusal};
+use crate::session::{CREDENTIAL, Command, Key, Outcome, Refusal};
 
 /// Longest life of a key that a person may ask for.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
-
-/// Whether the page offers this session to make keys. The core's word is the last one.
-pub(super) fn may_make(identity: &Identity) -> bool {
-    identity.kind == Kind::User && identity.actor.is_none() && identity.tenant.is_none()
-}
 
 impl Browser {
     /// GET `/keys`.

@@ -828,6 +828,38 @@ async fn a_member_chooses_no_role_and_ends_no_others() {
     assert!(used(&world.authority, &others).await.is_ok());
 }
 
+/// With a KS that a partner had made for a user, the user's sessions could be listed and ended.
+#[tokio::test]
+async fn whoever_acts_for_a_user_neither_sees_nor_ends_their_sessions() {
+    let world = world();
+    let identifier = "alice".to_owned();
+    let login = Command::login(Credentials::Password {
+        password: Secret::new(identifier.clone()),
+        identifier,
+    });
+    let Outcome::Opened(own, _) = world.authority.execute(login, &home()).await.unwrap() else {
+        panic!()
+    };
+    let (acting, _) = alice(&world, "").await;
+    let (tenant, _) =
+        start(&world, password("alice", "alice", Some("102"), false), asking(""), &home())
+            .await
+            .unwrap();
+    for live in [&acting, &tenant] {
+        let execute = async |command| world.authority.execute(command, &with(live)).await;
+        let Outcome::Sessions(seen) = execute(Command::ListSessions).await.unwrap() else {
+            panic!()
+        };
+        assert!(seen.iter().all(|record| record.id == live.id()), "{seen:?}");
+        assert_eq!(execute(Command::EndOthers).await.unwrap_err(), Refusal::Forbidden);
+        let refusal = execute(Command::EndSession(own.id())).await.unwrap_err();
+        assert_eq!(refusal, Refusal::NotFound);
+    }
+    assert!(!own.pulse().is_over(world.clock.now()));
+    let ended = world.authority.execute(Command::EndSession(acting.id()), &with(&own)).await;
+    assert!(matches!(ended, Ok(Outcome::Ended(1))), "{ended:?}");
+}
+
 #[tokio::test]
 async fn nobody_becomes_a_guest_under_somebodys_name() {
     let world = world();
