@@ -53,6 +53,17 @@ fn each_condition_must_deny() {
     }
 }
 
+/// It was refused where GET was allowed, though a route for GET takes it.
+#[test]
+fn head_is_get_without_the_body() {
+    let asked = |method: &str, list: &str| {
+        let (rule, _) = rule(&format!("allow = {{ methods = {list} }}"));
+        rule.missing(&identity(), method, "10.1.2.3".parse().unwrap()).is_none()
+    };
+    assert!(asked("HEAD", r#"["GET"]"#) && asked("HEAD", r#"["HEAD"]"#));
+    assert!(!asked("GET", r#"["HEAD"]"#) && !asked("HEAD", r#"["POST"]"#));
+}
+
 #[test]
 fn a_rule_knows_whether_it_tells_methods_apart() {
     for (text, tells) in [
