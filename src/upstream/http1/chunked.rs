@@ -105,12 +105,14 @@ impl Chunked {
         self.state = match (self.state, byte) {
             (State::Size { digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 let digit = char::from(byte).to_digit(16).unwrap_or(0);
-                // 15 digits: no sum of such sizes overflows a counter.
-                if digits >= 15 {
+                // 60 bits: no sum of such sizes overflows a counter.
+                if self.left >> 56 != 0 {
                     return Err("a chunk size that is too large");
                 }
                 self.left = (self.left << 4) | u64::from(digit);
-                State::Size { digits: digits + 1 }
+                // Zeros in front mean nothing, however many there are.
+                let next = State::Size { digits: digits.saturating_add(1) };
+                if digits < 15 { next } else { self.skip(next)? }
             }
             (State::Size { digits: 1.. } | State::Gap | State::Extension, b'\r') => State::SizeEnd,
             (State::Size { digits: 1.. } | State::Gap, b' ' | b'\t') => self.skip(State::Gap)?,

@@ -42,13 +42,15 @@ fn decode(bytes: &[u8], cuts: &[usize]) -> (Vec<u8>, End) {
     (data, End::Open)
 }
 
-/// The same by the grammar of RFC 9112 section 7.1 over the whole input, at most 15 digits a size.
+/// The same by the grammar of RFC 9112 section 7.1 over the whole input, at most 15 digits a size behind
+/// its zeros.
 fn model(bytes: &[u8]) -> (Vec<u8>, End) {
     let (mut data, mut rest) = (Vec::new(), bytes);
     loop {
         let digits = rest.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         let (number, behind) = rest.split_at(digits);
-        if digits > 15 || digits == 0 && !behind.is_empty() {
+        let zeros = number.iter().take_while(|digit| **digit == b'0').count();
+        if digits - zeros > 15 || digits == 0 && !behind.is_empty() {
             return (data, End::Broken);
         }
         let gap = behind.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
@@ -228,6 +230,18 @@ fn what_can_be_read_in_two_ways_is_no_framing() {
     ] {
         assert_eq!(decode(bytes.as_bytes(), &[]).1, End::Broken, "{bytes:?}");
     }
+}
+
+/// Some apps write all sizes with as many digits as the largest one has.
+#[test]
+fn zeros_in_front_of_a_size_mean_nothing() {
+    for zeros in [1, 14, 15, 16, 100] {
+        let zeros = "0".repeat(zeros);
+        let body = format!("{zeros}5\r\nhello\r\n{zeros}0\r\n\r\n");
+        let (data, end) = decode(body.as_bytes(), &[]);
+        assert_eq!((&*data, end), (&b"hello"[..], End::Whole(0, Vec::new())), "{zeros}");
+    }
+    assert_eq!(decode("0".repeat(20_000).as_bytes(), &[]).1, End::Broken);
 }
 
 #[test]
