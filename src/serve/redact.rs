@@ -10,9 +10,8 @@ const HIDDEN: &str = "***";
 
 /// How base64 of `v2|` begins.
 const SEALED: &str = "djJ8";
-/// What the Kaltura API takes as pairs of segments below `/action/` or `index.php`, and what of that is
-/// secret.
-const PAIRS: [&str; 3] = ["/action/", "/service/", "index.php"];
+/// Segments by which the Kaltura API takes a path as pairs, and what of those is secret.
+const PAIRS: [&[u8]; 3] = [b"action", b"service", b"index.php"];
 const SECRET: [&[u8]; 5] = [b"secret", b"password", b"otp", b"tokenhash", b"session"];
 /// Longest name that is looked at, in bytes: every character coded.
 const NAME: usize = 64;
@@ -24,7 +23,7 @@ pub(super) fn without_secrets(path: &str) -> Cow<'_, str> {
     if !may_hold_secret(bytes) {
         return Cow::Borrowed(path);
     }
-    let pairs = PAIRS.iter().any(|part| memmem::find(bytes, part.as_bytes()).is_some());
+    let pairs = path.split('/').any(|segment| PAIRS.contains(&&*plain(segment)));
     // Most paths have nothing that looks like any of them.
     let suspicious = pairs
         || memmem::find(bytes, SEALED.as_bytes()).is_some()
@@ -50,13 +49,20 @@ pub(super) fn without_secrets(path: &str) -> Cow<'_, str> {
 fn may_hold_secret(path: &[u8]) -> bool {
     let behind = path.get(1..).unwrap_or_default();
     path.iter().zip(behind).fold(false, |found, (&a, &b)| {
-        let action = (a == b'c') & (b == b't');
-        let service = (a == b'v') & (b == b'i');
-        let index = (a == b'x') & (b == b'.');
+        let action = (a | 0x20 == b'c') & (b | 0x20 == b't');
+        let service = (a | 0x20 == b'v') & (b | 0x20 == b'i');
+        let index = (a | 0x20 == b'x') & (b == b'.');
         let sealed = (a == b'd') & (b == b'j');
         let ks = (a | 0x20 == b'k') & (b | 0x20 == b's');
         found | action | service | index | sealed | ks | (a == b'%')
     })
+}
+
+/// A segment as it may be read: decoded, in lower case, without white space around it.
+fn plain(segment: &str) -> Vec<u8> {
+    let short = segment.get(..NAME).unwrap_or(segment);
+    let decoded: Vec<u8> = percent_decode_str(short).collect();
+    decoded.trim_ascii().to_ascii_lowercase()
 }
 
 /// What a segment says of the next one.
@@ -78,10 +84,9 @@ impl Before {
         if segment.len() > NAME || *self == Self::Place {
             return Self::Other;
         }
-        let name: Vec<u8> =
-            percent_decode_str(segment).map(|byte| byte.to_ascii_lowercase()).collect();
+        let name = plain(segment);
         // Of an item of a multirequest: `1:ks`.
-        match name.rsplit(|byte| *byte == b':').next().unwrap_or_default() {
+        match name.rsplit(|byte| *byte == b':').next().unwrap_or_default().trim_ascii() {
             b"ks" => Self::Secret,
             b"service" | b"action" if pairs => Self::Place,
             name if pairs && SECRET.contains(&name) => Self::Secret,
@@ -129,6 +134,22 @@ mod tests {
                 "/api_v3/service/user/action//password/CANARY",
                 "/api_v3/service/user/action//password/***",
             ),
+            (
+                "/api_v3/ser%76ice/user/%61ction/login/partnerId/102/password/CANARY/format/1",
+                "/api_v3/ser%76ice/user/%61ction/login/partnerId/102/password/***/format/1",
+            ),
+            (
+                "/API_V3/Service/session/ACTION/start/secret/CANARY/x",
+                "/API_V3/Service/session/ACTION/start/secret/***/x",
+            ),
+            (
+                "/api_v3/INDEX.PHP/userId/a/PassWord/CANARY",
+                "/api_v3/INDEX.PHP/userId/a/PassWord/***",
+            ),
+            (
+                "/api_v3/service/user/action/login/%20password%20/CANARY",
+                "/api_v3/service/user/action/login/%20password%20/***",
+            ),
             ("/account/password/reset", "/account/password/reset"),
             ("/api/session/6f1c/switch-group", "/api/session/6f1c/switch-group"),
         ] {
@@ -138,7 +159,10 @@ mod tests {
 
     #[test]
     fn every_word_that_is_looked_for_is_found_at_first_sight() {
-        for word in PAIRS.into_iter().chain([SEALED, "ks/", "KS/", "kS/", "%6bs/"]) {
+        let pairs = PAIRS.map(|word| str::from_utf8(word).unwrap());
+        let loud = pairs.map(str::to_ascii_uppercase);
+        let words = pairs.into_iter().chain(loud.iter().map(String::as_str));
+        for word in words.chain([SEALED, "ks/", "KS/", "kS/", "%6bs/"]) {
             assert!(may_hold_secret(word.as_bytes()), "{word}");
             assert!(may_hold_secret(format!("/a{word}b").as_bytes()), "{word}");
         }
