@@ -313,6 +313,17 @@ pub struct Kind {
 /// All kinds.
 pub static KINDS: &[&Kind] = &[&kaltura::KIND, &nuvla::KIND, &versal::KIND];
 
+/// What the carrier of a dialect shows.
+#[derive(Debug)]
+pub enum Shown {
+    /// Nothing that is a token.
+    Nothing,
+    /// One token.
+    Token(Token),
+    /// Several that differ: whose request it is cannot be told.
+    Several,
+}
+
 /// One session API.
 pub trait Dialect: fmt::Debug + Send + Sync {
     /// Name in configuration and logs.
@@ -332,9 +343,9 @@ pub trait Dialect: fmt::Debug + Send + Sync {
 
     /// The token in this dialect's own carrier, looked for in every request to the dialect's host; the
     /// body is there when the mount's requests were asked for it.
-    fn token(&self, head: &Head<'_>, body: Option<&[u8]>) -> Option<Token> {
+    fn token(&self, head: &Head<'_>, body: Option<&[u8]>) -> Shown {
         let _ = (head, body);
-        None
+        Shown::Nothing
     }
 
     /// Whether [`Dialect::token`] finds tokens in paths and queries.

@@ -114,6 +114,7 @@ pub(super) fn take_token(
     let by_link = match carried {
         Some(Handed::OnPurpose(token)) => return Some(token),
         Some(Handed::ByLink(token)) => Some(token),
+        Some(Handed::Several) => return None,
         None => None,
     };
     match cookie {

@@ -12,7 +12,7 @@ use super::exchange::Exchange;
 use super::own::{Below, below, strip};
 use super::pipeline::fault;
 use super::upload::Upload;
-use crate::api::{Dialect, Fault, Head, Owns};
+use crate::api::{Dialect, Fault, Head, Owns, Shown};
 use crate::route::{Found, HostRoutes, Route, Target};
 use crate::session::Token;
 
@@ -151,6 +151,8 @@ pub(super) enum Handed {
     OnPurpose(Token),
     /// In the path or query of something else: by whoever wrote the link.
     ByLink(Token),
+    /// Several that differ, by a client that speaks the dialect.
+    Several,
 }
 
 /// The token that a request carries in the carrier of a dialect; whatever carries one leaves the headers.
@@ -171,14 +173,15 @@ pub(super) fn take_token(
         let head =
             Head { method: &exchange.method, path: below, query: exchange.uri.query(), headers };
         let body = body.filter(|_| under).map(|body| &**body);
-        if matches!(found, Some(Handed::OnPurpose(_))) {
+        if matches!(found, Some(Handed::OnPurpose(_) | Handed::Several)) {
             break;
         }
-        let Some(token) = mount.dialect.token(&head, body) else { continue };
-        if under || !mount.dialect.takes_links() {
-            found = Some(Handed::OnPurpose(token));
-        } else if found.is_none() {
-            found = Some(Handed::ByLink(token));
+        let on_purpose = under || !mount.dialect.takes_links();
+        match mount.dialect.token(&head, body) {
+            Shown::Token(token) if on_purpose => found = Some(Handed::OnPurpose(token)),
+            Shown::Several if on_purpose => found = Some(Handed::Several),
+            Shown::Token(token) if found.is_none() => found = Some(Handed::ByLink(token)),
+            Shown::Token(_) | Shown::Several | Shown::Nothing => {}
         }
     }
     for mount in mounts.iter().filter(|mount| mount.serves(host)) {

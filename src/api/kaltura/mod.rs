@@ -29,9 +29,8 @@ use self::format::Format;
 use self::params::Params;
 use self::read::{HeadParams, Place};
 use self::value::Value;
-use super::{Ask, Context, Core, Dialect, Fault, Head, Kind, LocalFuture, Owns, Reply};
+use super::{Ask, Context, Core, Dialect, Fault, Head, Kind, LocalFuture, Owns, Reply, Shown};
 use crate::section::Section;
-use crate::session::Token;
 
 /// The registration.
 pub(super) static KIND: Kind = Kind { name: NAME, prefix: Some(PREFIX), read };
@@ -168,10 +167,8 @@ impl Dialect for Kaltura {
         params.map_or(true, |params| whose(&params) != Whose::App)
     }
 
-    fn token(&self, head: &Head<'_>, body: Option<&[u8]>) -> Option<Token> {
-        token::of_path(head.path)
-            .or_else(|| token::of_query(head.query))
-            .or_else(|| token::of_body(head.headers, body?))
+    fn token(&self, head: &Head<'_>, body: Option<&[u8]>) -> Shown {
+        token::of(head, body)
     }
 
     fn takes_links(&self) -> bool {

@@ -1,11 +1,11 @@
 //! Where a ks is, and which texts are one.
 
-use http::HeaderMap;
 use memchr::memmem;
 use percent_encoding::percent_decode_str;
 
 use super::params::Params;
 use super::{multi, read};
+use crate::api::{Head, Shown};
 use crate::ks::Ks;
 use crate::session::{Form, Token};
 
@@ -22,13 +22,36 @@ pub(super) fn token(text: &str) -> Option<Token> {
     Token::parse(text.as_bytes()).or_else(|| Token::parse_sid(text.as_bytes()))
 }
 
+/// The token that a request shows: in its path, its query, or its body, in this order.
+pub(super) fn of(head: &Head<'_>, body: Option<&[u8]>) -> Shown {
+    if let Some(token) = of_path(head.path).or_else(|| of_query(head.query)) {
+        return Shown::Token(token);
+    }
+    let items_in_query = || head.query.is_some_and(|query| query.len() <= QUERY && may_name(query));
+    match body {
+        Some(body) => {
+            let params = read::whole(read::head(head.path, head.query), head.headers, body);
+            params.map_or(Shown::Nothing, |params| of_params(&params))
+        }
+        None if items_in_query() => of_params(&read::head(head.path, head.query).params),
+        None => Shown::Nothing,
+    }
+}
+
+/// Whether a name in a path or query may be `ks`: it is, or it is encoded. Most have neither.
+fn may_name(text: &str) -> bool {
+    memmem::find(text.as_bytes(), b"ks").is_some() || text.contains('%')
+}
+
 /// The token in a path: in the segment behind one that is `ks`.
-pub(super) fn of_path(path: &str) -> Option<Token> {
-    // Most paths have none.
-    memmem::find(path.as_bytes(), b"/ks/")?;
+fn of_path(path: &str) -> Option<Token> {
+    if !may_name(path) {
+        return None;
+    }
     let mut segments = path.split('/');
     while let Some(segment) = segments.next() {
-        if segment == "ks" {
+        // As the parameters of a call are read: an app decodes names, too.
+        if percent_decode_str(segment).eq(b"ks".iter().copied()) {
             let value = percent_decode_str(segments.next()?).decode_utf8().ok()?;
             if let Some(token) = token(&value) {
                 return Some(token);
@@ -39,23 +62,27 @@ pub(super) fn of_path(path: &str) -> Option<Token> {
 }
 
 /// The token in a query.
-pub(super) fn of_query(query: Option<&str>) -> Option<Token> {
-    let query = query.filter(|query| query.len() <= QUERY)?;
-    memmem::find(query.as_bytes(), b"ks=")?;
+fn of_query(query: Option<&str>) -> Option<Token> {
+    let query = query.filter(|query| query.len() <= QUERY && may_name(query))?;
     // The last one counts, as in the parameters of a call.
     let all = url::form_urlencoded::parse(query.as_bytes());
     token(&all.filter(|(name, _)| name == "ks").last()?.1)
 }
 
-/// The token in a body: that of the call, or of a multirequest the one that all its items have.
-pub(super) fn of_body(headers: &HeaderMap, body: &[u8]) -> Option<Token> {
-    let params = read::body(headers, body).ok()?;
-    if let Some(text) = params.text("ks") {
-        return token(&text);
+/// The token of a call, or of a multirequest the one that all its items have.
+fn of_params(params: &Params) -> Shown {
+    let items = multi::items(params);
+    if items.is_empty() {
+        return params
+            .text("ks")
+            .and_then(|text| token(&text))
+            .map_or(Shown::Nothing, Shown::Token);
     }
-    let mut items = multi::items(&params).into_iter();
-    let first = items.next()?;
-    let text = first.text("ks")?;
-    let same = |item: Params| item.text("ks").as_deref() == Some(&*text);
-    if items.all(same) { token(&text) } else { None }
+    let texts = || items.iter().map(|item| item.text("ks"));
+    let Some(token) = texts().flatten().find_map(|text| token(&text)) else {
+        return Shown::Nothing;
+    };
+    // An app does each item in the name of its own.
+    let first = texts().next().flatten();
+    if texts().all(|text| text == first) { Shown::Token(token) } else { Shown::Several }
 }

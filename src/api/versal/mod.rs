@@ -16,7 +16,7 @@ use http::{Method, StatusCode};
 
 use self::ask::{Place, SignIn};
 use super::{
-    Ask, Context, Core, Dialect, Fault, Head, Kind, LocalFuture, Owns, Reply, is_cross_site,
+    Ask, Context, Core, Dialect, Fault, Head, Kind, LocalFuture, Owns, Reply, Shown, is_cross_site,
 };
 use crate::ks::Ks;
 use crate::section::Section;
@@ -182,20 +182,21 @@ impl Dialect for Versal {
         if Place::find(head.path).is_some() { Owns::Yes } else { Owns::No }
     }
 
-    fn token(&self, head: &Head<'_>, _: Option<&[u8]>) -> Option<Token> {
+    fn token(&self, head: &Head<'_>, _: Option<&[u8]>) -> Shown {
         let mut values = self.accepted.iter().flat_map(|name| head.headers.get_all(name));
-        let value = values.next()?;
+        let Some(value) = values.next() else { return Shown::Nothing };
         // Several that differ: somebody may have added one, so none counts.
         if values.any(|other| other != value) {
-            return None;
+            return Shown::Several;
         }
         let text = value.as_bytes().trim_ascii();
-        Token::parse_sid(text).or_else(|| Token::parse(text)).or_else(|| {
+        let token = Token::parse_sid(text).or_else(|| Token::parse(text)).or_else(|| {
             let text = str::from_utf8(text).ok()?;
             // A KS is longer than any key.
             let ks = Ks::parse(text).map(|ks| Token::of_text(Form::Ks, ks.identity(), text.into()));
             ks.ok().or_else(|| KeySecret::parse(text).map(|secret| secret.token()))
-        })
+        });
+        token.map_or(Shown::Nothing, Shown::Token)
     }
 
     fn is_login(&self, head: &Head<'_>, body: &[u8]) -> bool {

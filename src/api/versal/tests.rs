@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Versal;
 use super::ask::Place;
-use crate::api::{Ask, Carrier, Context, Core, Dialect, Fault, Head, Owns, Reply};
+use crate::api::{Ask, Carrier, Context, Core, Dialect, Fault, Head, Owns, Reply, Shown};
 use crate::session::testing::World;
 use crate::session::{Cached, Caller, Live, Token};
 
@@ -281,7 +281,10 @@ fn the_carrier_is_one_header_or_three() {
         }
         let versal = Versal::new(Duration::from_secs(9), Duration::from_secs(9), legacy, false);
         let head = Head { method: &method, path: "/x", query: None, headers: &headers };
-        versal.token(&head, None).map(|token| token.id())
+        match versal.token(&head, None) {
+            Shown::Token(token) => Some(token.id()),
+            Shown::Nothing | Shown::Several => None,
+        }
     };
     let own = Token::issue(token.id()).unwrap().encode();
     assert_eq!(found(false, &[("sid", &sid)]), Some(token.id()));

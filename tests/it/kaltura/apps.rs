@@ -56,6 +56,45 @@ async fn an_app_is_told_whose_session_a_ks_is() {
     assert!(upstream.requests().is_empty());
 }
 
+/// Regression: the app was told of the cookie's user, and got the token of another one.
+#[tokio::test]
+async fn a_ks_under_an_encoded_name_or_in_items_outranks_the_cookie() {
+    let upstream = Upstream::start();
+    let gateway = builder(&upstream).start();
+    let mut alice = gateway.signed_in("alice").await;
+    let ks = start(&mut gateway.client(), "b0b", 0, "").await;
+    let other = start(&mut gateway.client(), "b0b", 0, "list:*").await;
+    let (ks, other) = (ks.replace('=', "%3D"), other.replace('=', "%3D"));
+    let items = |second: &str| {
+        format!(
+            "/api_v3/service/multirequest?1:service=media&1:action=list&1:ks={ks}\
+             &2:service=media&2:action=get&2:ks={second}"
+        )
+    };
+    let targets = [
+        format!("{LIST}?%6bs={ks}"),
+        format!("{LIST}?k%73={ks}"),
+        format!("{LIST}/%6Bs/{ks}"),
+        items(&ks),
+    ];
+    for target in &targets {
+        alice.get(target).await.expect(200);
+        let got = upstream.last();
+        assert_eq!(got.header("x-auth-user").as_deref(), Some("u-bob"), "{target}");
+    }
+    upstream.forget();
+    // Whose it is cannot be told.
+    let answer = alice.get(&items(&other)).await;
+    assert!(answer.text().contains("MISSING_KS"), "{answer:?}");
+    // Nor does one that has ended count as none.
+    call(&mut gateway.client(), "session.end", json!({"ks": ks.replace("%3D", "=")})).await;
+    for target in &targets {
+        let answer = alice.get(target).await;
+        assert!(answer.text().contains("INVALID_KS"), "{target}: {answer:?}");
+    }
+    assert!(upstream.requests().is_empty());
+}
+
 /// Regression: whoever followed a link with `?ks=` acted as the one who had written it, though signed in.
 #[tokio::test]
 async fn a_link_does_not_outrank_the_session_of_the_browser_that_follows_it() {

@@ -159,8 +159,10 @@ async fn a_ks_is_found_wherever_it_is() {
     let coded = ks.replace('=', "%3D");
     let find = |request: &Request<'_>| {
         let body = request.body.clone();
-        site.with_head(request, |head| site.kaltura.token(head, Some(&body)))
-            .map(|token| token.id())
+        match site.with_head(request, |head| site.kaltura.token(head, Some(&body))) {
+            Shown::Token(token) => Some(token.id()),
+            Shown::Nothing | Shown::Several => None,
+        }
     };
     let json = "application/json";
     let form = "application/x-www-form-urlencoded";
@@ -172,6 +174,11 @@ async fn a_ks_is_found_wherever_it_is() {
         post("/service/media/action/list", json, &json!({"ks": ks}).to_string()),
         post("/service/media/action/list", form, &format!("a=b&ks={coded}")),
         post("/service/multirequest", json, &json!({"1": {"ks": ks}, "2": {"ks": ks}}).to_string()),
+        // Names are read as an app reads them.
+        get(&format!("/service/media/action/list?%6bs={coded}")),
+        get(&format!("/service/media/action/list?k%73={coded}")),
+        get(&format!("/service/media/action/list/%6bs/{coded}")),
+        get(&format!("/service/multirequest?1:ks={coded}&2:%6Bs={coded}")),
         // Path before query before body.
         post(&format!("/a/ks/{ks}?ks=djJ8"), json, "{\"ks\":\"x\"}"),
     ] {
@@ -189,9 +196,32 @@ async fn a_ks_is_found_wherever_it_is() {
         assert_eq!(find(&request), None, "{request:?}");
     }
     // A session that was opened elsewhere.
-    let own = Token::issue(crate::session::SessionId::issue().unwrap()).unwrap();
+    let own = crate::session::Token::issue(crate::session::SessionId::issue().unwrap()).unwrap();
     let request = get(&format!("/?ks={}", *own.encode()));
     assert_eq!(find(&request), Some(own.id()));
+}
+
+/// They were taken for none, and the request was whose the cookie was.
+#[tokio::test]
+async fn of_items_with_different_ks_nobody_can_tell_whose_they_are() {
+    let site = Site::new();
+    let (one, two) = (site.start(json!({})).await, site.start(json!({"userId": "b0b"})).await);
+    let (one_coded, two_coded) = (one.replace('=', "%3D"), two.replace('=', "%3D"));
+    let json = "application/json";
+    for request in [
+        get(&format!("/service/multirequest?1:ks={one_coded}&2:ks={two_coded}")),
+        get(&format!("/service/multirequest?1:x=1&2:ks={two_coded}")),
+        post(
+            "/service/multirequest",
+            json,
+            &json!({"1": {"ks": one}, "2": {"ks": two}}).to_string(),
+        ),
+        post("/", json, &json!({"1": {"ks": one}, "2": {"ks": "{1:result}"}}).to_string()),
+    ] {
+        let body = Some(request.body.clone()).filter(|body| !body.is_empty());
+        let shown = site.with_head(&request, |head| site.kaltura.token(head, body.as_deref()));
+        assert!(matches!(shown, Shown::Several), "{request:?}: {shown:?}");
+    }
 }
 
 #[test]
