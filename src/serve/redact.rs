@@ -12,7 +12,9 @@ const HIDDEN: &str = "***";
 const SEALED: &str = "djJ8";
 /// Segments by which the Kaltura API takes a path as pairs, and what of those is secret.
 const PAIRS: [&[u8]; 3] = [b"action", b"service", b"index.php"];
-const SECRET: [&[u8]; 5] = [b"secret", b"password", b"otp", b"tokenhash", b"session"];
+const SECRET: [&[u8]; 3] = [b"otp", b"tokenhash", b"session"];
+/// The same wherever it stands in a name.
+const WITHIN: [&[u8]; 2] = [b"secret", b"password"];
 /// Longest name that is looked at, in bytes: every character coded.
 const NAME: usize = 64;
 
@@ -65,6 +67,10 @@ fn plain(segment: &str) -> Vec<u8> {
     decoded.trim_ascii().to_ascii_lowercase()
 }
 
+fn is_secret(name: &[u8]) -> bool {
+    SECRET.contains(&name) || WITHIN.iter().any(|part| memmem::find(name, part).is_some())
+}
+
 /// What a segment says of the next one.
 #[derive(PartialEq, Eq)]
 enum Before {
@@ -89,7 +95,7 @@ impl Before {
         match name.rsplit(|byte| *byte == b':').next().unwrap_or_default().trim_ascii() {
             b"ks" => Self::Secret,
             b"service" | b"action" if pairs => Self::Place,
-            name if pairs && SECRET.contains(&name) => Self::Secret,
+            name if pairs && is_secret(name) => Self::Secret,
             _ => Self::Other,
         }
     }
@@ -149,6 +155,10 @@ mod tests {
             (
                 "/api_v3/service/user/action/login/%20password%20/CANARY",
                 "/api_v3/service/user/action/login/%20password%20/***",
+            ),
+            (
+                "/api_v3/service/user/action/updatePassword/newPassword/CANARY/x",
+                "/api_v3/service/user/action/updatePassword/newPassword/***/x",
             ),
             ("/account/password/reset", "/account/password/reset"),
             ("/api/session/6f1c/switch-group", "/api/session/6f1c/switch-group"),
