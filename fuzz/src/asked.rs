@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
-use portcullis::api::{Ask, Carrier, Core, Dialect, Head, KINDS, Reply};
+use portcullis::api::{Ask, Carrier, Core, Dialect, Head, KINDS, Reply, Shown};
 use portcullis::section::{Problems, Section};
 use portcullis::session::Caller;
 
@@ -34,7 +34,7 @@ pub(crate) fn run(name: &'static str, data: &[u8]) {
     let dialect = (kind.read)(&mut section.table(name));
     let asked = Head { method: &method, path, query, headers: &headers };
     let _ = dialect.owns(&asked);
-    if let Some(token) = dialect.token(&asked, Some(body)) {
+    if let Shown::Token(token) = dialect.token(&asked, Some(body)) {
         assert!(!token.encode().is_empty());
     }
     let reply = answer(&*dialect, &asked, body);

@@ -5,14 +5,16 @@
 use std::future::{Future, poll_fn};
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::rc::Rc;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use http_body::Body as _;
-use portcullis::headers::{AnswerHead, Client as From, Extras, Forwarding, Hop, Rules, Stamped, Trust};
+use portcullis::headers::{
+    AnswerHead, Client as From, Extras, Forwarding, Hop, Rules, Stamped, Trust,
+};
 use portcullis::policy::{Decision, Facts, Rule};
 use portcullis::section::{Problems, Section};
 use portcullis::timer::Timer;
@@ -156,7 +158,8 @@ impl App {
     async fn ask(&self, method: &Method) -> Seen {
         let mut early = interim;
         let asking = async {
-            let Ok(answer) = self.client.send(stamped(method), &self.upstream, &mut early).await else {
+            let Ok(answer) = self.client.send(stamped(method), &self.upstream, &mut early).await
+            else {
                 return Seen::Nothing;
             };
             assert!(answer.tunnel.is_none() && !answer.retried);
