@@ -1,6 +1,7 @@
 //! The routes of one host by their prefix: the time to find one does not grow with their number.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::target::Target;
@@ -58,7 +59,7 @@ impl Lookup {
                 (list, route.map(|route| &route.prefix))
             }
             Self::Many { lengths, by_stem } => {
-                (find(lengths, by_stem, target.matched()).unwrap_or_default(), None)
+                (widest(lengths, by_stem, target, routes).unwrap_or_default(), None)
             }
         };
         let found = list.iter().filter_map(|position| routes.get(*position));
@@ -70,6 +71,33 @@ impl Lookup {
             })
             .filter(move |route| prefix.is_none_or(|prefix| route.prefix.stem() == prefix.stem()))
     }
+}
+
+/// The longest prefix that covers any reading of `target`, as [`Prefix::covers`] has it.
+fn widest<'a>(
+    lengths: &[usize],
+    by_stem: &'a HashMap<String, Vec<usize>>,
+    target: &Target<'_>,
+    routes: &[Route],
+) -> Option<&'a [usize]> {
+    let plain = find(lengths, by_stem, target.matched());
+    if target.others().is_empty() && !target.has_short_names() {
+        return plain;
+    }
+    let prefix =
+        |list: &[usize]| list.first().and_then(|at| routes.get(*at)).map(|route| &route.prefix);
+    let others = target.others().iter().filter_map(|other| find(lengths, by_stem, other));
+    // A short name may stand for any: these few requests look at all.
+    let all = by_stem.values().map(Vec::as_slice).filter(|_| target.has_short_names());
+    let short = all.filter(|list| prefix(list).is_some_and(|it| it.covers_by_short_names(target)));
+    // Of the same length, the order of `Router::new`.
+    plain.into_iter().chain(others).chain(short).min_by_key(|list| prefix(list).map(rank))
+}
+
+/// The order in which prefixes are tried: the longest first. A space comes before `+`, so that who has routes for
+/// both gets no request for the one that some take for the other.
+pub(super) fn rank(prefix: &Prefix) -> (Reverse<usize>, &str) {
+    (Reverse(prefix.stem().len()), prefix.stem())
 }
 
 fn find<'a>(
@@ -147,6 +175,27 @@ mod tests {
         let router = router(&paths.map(|(text, get)| path(text, get)));
         let tells: Vec<_> = router.routes().iter().map(|route| route.tells_methods_apart).collect();
         assert_eq!(tells, [true, true, false, false, false]);
+    }
+
+    #[test]
+    fn other_readings_are_found_among_few_and_many_routes() {
+        let paths = ["/", "/admin", "/my files", "/administrator", "/my+files"];
+        let few: Vec<_> = paths.iter().map(|path| ((*path).to_owned(), false)).collect();
+        let more = (0..20).map(|at| (format!("/other{at}"), false));
+        let many: Vec<_> = few.iter().cloned().chain(more).collect();
+        for router in [router(&few), router(&many)] {
+            for (asked, route) in [
+                ("/(S(x))/admin", "/admin"),
+                ("/my%20files/x", "/my files"),
+                ("/my+files/x", "/my files"),
+                ("/ADMINI~1/x", "/administrator"),
+                ("/MYFILE~1+", "/my files"),
+                ("/a+b", "/"),
+                ("/x~1", "/"),
+            ] {
+                assert_eq!(found(&router, asked, &Method::GET), route, "{asked}");
+            }
+        }
     }
 
     proptest! {

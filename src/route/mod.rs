@@ -180,8 +180,7 @@ impl Router {
         let rank = |position: &usize| {
             let route = routes.get(*position);
             route.map(|route| {
-                let length = std::cmp::Reverse(route.prefix.stem().len());
-                (length, route.methods.is_empty(), route.host.is_none())
+                (lookup::rank(&route.prefix), route.methods.is_empty(), route.host.is_none())
             })
         };
         let lookup = |mut list: Vec<usize>| {

@@ -5,59 +5,119 @@
 
 use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};
 
-use super::TargetError;
+use super::{TargetError, others, short};
 
 /// So many steps to the plain path are taken. Twice encoded happens by mistake; more is an attack.
 const MAX_DEPTH: usize = 4;
 
 /// What is known about a path that is not plain.
 pub(super) struct Findings {
-    /// The canonical path.
-    pub(super) path: String,
+    /// The canonical path, and what others read.
+    pub(super) readings: Readings,
     pub(super) encoded_slash: bool,
     pub(super) double_slash: bool,
     pub(super) params: bool,
 }
 
+/// What may be read in a path that is not plain.
+#[derive(Clone, Debug)]
+pub(super) struct Readings {
+    /// The canonical path.
+    pub(super) path: Box<str>,
+    /// The canonical paths of those who read another one; see [`others`].
+    pub(super) others: Vec<Box<str>>,
+    /// Whether short names of Windows may occur in one of them.
+    pub(super) short_names: bool,
+}
+
 pub(super) fn find(raw: &str) -> Result<Findings, TargetError> {
     check_percents(raw.as_bytes())?;
     let mut encoded_slash = false;
-    let mut decoded = raw.to_owned();
-    let mut depth = 0;
-    loop {
-        let once = match decode(&decoded, &mut encoded_slash)? {
-            Some(once) => once,
-            // What a mapped character brings may be a code again.
-            None => match plainer(&decoded, &mut encoded_slash)? {
-                Some(mapped) => mapped,
-                None => break,
-            },
-        };
-        depth += 1;
-        if depth > MAX_DEPTH {
-            return Err(TargetError::TooDeep);
+    let (decoded, others) = decode_all(raw, &mut encoded_slash)?;
+    let path = canonical(&decoded)?;
+    let mut read = Vec::with_capacity(others.len());
+    for other in others {
+        let other = canonical(&without_blanks(&other))?.into_boxed_str();
+        if *other != *path && !read.contains(&other) {
+            read.push(other);
         }
-        decoded = once;
     }
-    let mut findings = Findings {
-        path: String::with_capacity(decoded.len()),
+    let short_names = short::occurs(&path) || read.iter().any(|other| short::occurs(other));
+    Ok(Findings {
+        readings: Readings { path: path.into_boxed_str(), others: read, short_names },
         encoded_slash,
         double_slash: decoded.contains("//"),
         params: decoded.contains(';'),
-    };
+    })
+}
+
+/// The path with nothing left to decode, and what readings on the way make of it.
+fn decode_all(raw: &str, encoded_slash: &mut bool) -> Result<(String, Vec<String>), TargetError> {
+    let mut decoded = raw.to_owned();
+    let mut others = Vec::new();
+    for _ in 0..=MAX_DEPTH {
+        others::spread(&decoded, &mut others)?;
+        let mut is_plain = true;
+        for text in others.iter_mut().chain([&mut decoded]) {
+            if has_wide_code(text) {
+                return Err(TargetError::BadPercent);
+            }
+            if let Some(once) = step(text, encoded_slash)? {
+                (*text, is_plain) = (once, false);
+            }
+        }
+        if is_plain {
+            return Ok((decoded, others));
+        }
+        others.sort_unstable();
+        others.dedup();
+        others.retain(|other| *other != decoded);
+    }
+    Err(TargetError::TooDeep)
+}
+
+/// One step to the plain path. `None`: nothing is left to do.
+fn step(text: &str, encoded_slash: &mut bool) -> Result<Option<String>, TargetError> {
+    match decode(text, encoded_slash)? {
+        Some(once) => Ok(Some(once)),
+        // What a mapped character brings may be a code again.
+        None => plainer(text, encoded_slash),
+    }
+}
+
+/// `%u0061`, which IIS and old scripts decode. In the request itself it is no code at all.
+fn has_wide_code(text: &str) -> bool {
+    text.as_bytes().windows(6).any(|six| match six {
+        [b'%', b'u' | b'U', digits @ ..] => digits.iter().all(u8::is_ascii_hexdigit),
+        _ => false,
+    })
+}
+
+fn canonical(decoded: &str) -> Result<String, TargetError> {
+    let mut path = String::with_capacity(decoded.len());
     let mut ends_with_slash = false;
     for segment in decoded.split('/') {
         let name = strip(segment)?;
         ends_with_slash = name.is_empty();
         if !name.is_empty() {
-            findings.path.push('/');
-            fold(name, &mut findings.path);
+            path.push('/');
+            fold(name, &mut path);
         }
     }
     if ends_with_slash {
-        findings.path.push('/');
+        path.push('/');
     }
-    Ok(findings)
+    Ok(path)
+}
+
+/// Without segments of spaces only, which are refused where they are meant so: a lone `+` is in use (`/repo/+/x`),
+/// and is nothing to who takes it for a space and trims it.
+fn without_blanks(text: &str) -> String {
+    let kept = text.split('/').map(|segment| match segment.chars().all(char::is_whitespace) {
+        true => "",
+        false => segment,
+    });
+    kept.collect::<Vec<_>>().join("/")
 }
 
 /// Every `%` of the request itself must be a code. Deeper down a `%` may be a mere percent sign.
@@ -142,7 +202,7 @@ fn split_code(after_percent: &[u8]) -> Option<(u8, &[u8])> {
 }
 
 /// A segment without parameters, decoded query or fragment, the name of an NTFS stream, and trailing dots and
-/// spaces.
+/// white space. Most of that has become a space before; of the rest, controls are refused.
 fn strip(segment: &str) -> Result<&str, TargetError> {
     let name = segment.split([';', '?', '#']).next().unwrap_or_default();
     // `admin::$INDEX_ALLOCATION` and `admin:$i30:$INDEX_ALLOCATION` are the folder `admin`: what follows the
@@ -151,7 +211,7 @@ fn strip(segment: &str) -> Result<&str, TargetError> {
         Some((file, _)) if name.contains(":$") => file,
         _ => name,
     };
-    let stripped = file.trim_end_matches(['.', ' ']);
+    let stripped = file.trim_end_matches(|c: char| c == '.' || c.is_whitespace());
     match stripped.is_empty() && !name.is_empty() {
         true => Err(TargetError::DotSegment),
         false => Ok(stripped),

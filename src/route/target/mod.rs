@@ -11,11 +11,14 @@
 //! 3. [`Target::permitted_by`] accepts it for that route,
 //!
 //! then every such form of the path, the raw one included, lies literally below that prefix and
-//! below no longer one. A leniency keeps that promise only if all routes below its own have the
+//! below no longer one. Where upstreams make different paths of one (`+` is a space to some), each of
+//! these is one of those forms; only the `+` of a route's own path is a `+` to all. A leniency keeps that promise only if all routes below its own have the
 //! same rule, which the configuration has to check.
 
 mod canonical;
+mod others;
 mod prefix;
+mod short;
 
 #[cfg(test)]
 mod tests;
@@ -24,7 +27,7 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
-use canonical::Findings;
+use canonical::{Findings, Readings};
 pub use prefix::Prefix;
 
 /// A request target in origin-form (RFC 9112 3.2.1), parsed and not ambiguous beyond its flags.
@@ -34,7 +37,7 @@ pub struct Target<'a> {
     path: &'a str,
     query: Option<&'a str>,
     /// `None`: the path is canonical but for ASCII case.
-    canonical: Option<Box<str>>,
+    readings: Option<Box<Readings>>,
     /// The path has `%2f` at some depth of decoding.
     pub encoded_slash: bool,
     /// The path has two slashes in a row at some depth of decoding.
@@ -143,14 +146,14 @@ impl<'a> Target<'a> {
             raw: path_and_query,
             path,
             query,
-            canonical: None,
+            readings: None,
             encoded_slash: false,
             double_slash: false,
             params: false,
         };
         if !is_plain(path)? {
-            let Findings { path, encoded_slash, double_slash, params } = canonical::find(path)?;
-            target.canonical = Some(path.into_boxed_str());
+            let Findings { readings, encoded_slash, double_slash, params } = canonical::find(path)?;
+            target.readings = Some(Box::new(readings));
             target.encoded_slash = encoded_slash;
             target.double_slash = double_slash;
             target.params = params;
@@ -174,12 +177,12 @@ impl<'a> Target<'a> {
     }
 
     /// The path that routes are matched against: decoded until nothing is left to decode, without
-    /// parameters, with single slashes, without names of NTFS streams, dots and spaces at the end of segments, in
+    /// parameters, with single slashes, without names of NTFS streams, dots and white space at the end of segments, in
     /// lower case. Each segment ends at a decoded `?` or `#` too. It allocates only for a path with
     /// capitals; matching goes through [`Prefix::covers`], which never does.
     pub fn canonical(&self) -> Cow<'_, str> {
-        match &self.canonical {
-            Some(canonical) => Cow::Borrowed(canonical),
+        match &self.readings {
+            Some(readings) => Cow::Borrowed(&readings.path),
             None if self.path.bytes().any(|b| b.is_ascii_uppercase()) => {
                 Cow::Owned(self.path.to_ascii_lowercase())
             }
@@ -189,14 +192,25 @@ impl<'a> Target<'a> {
 
     /// The canonical path but for ASCII case.
     pub(super) fn matched(&self) -> &str {
-        self.canonical.as_deref().unwrap_or(self.path)
+        self.readings.as_ref().map_or(self.path, |readings| &readings.path)
+    }
+
+    /// What others read, in canonical form.
+    pub(super) fn others(&self) -> &[Box<str>] {
+        self.readings.as_ref().map_or(&[], |readings| &readings.others)
+    }
+
+    /// Whether prefixes may cover it by short names of Windows.
+    pub(super) fn has_short_names(&self) -> bool {
+        self.readings.as_ref().is_some_and(|readings| readings.short_names)
     }
 
     /// Whether the route that was chosen for it, with this prefix, may take it.
     ///
     /// # Errors
     /// The first oddity that the route does not allow; [`TargetError::Ambiguous`] when the raw path
-    /// does not lie below `prefix` as the canonical one does (`/%61dmin`, `//admin`, `/admin;x`).
+    /// does not lie below `prefix` as the canonical one does (`/%61dmin`, `//admin`, `/admin;x`), or
+    /// what others read in it does not (`/(S(x))/admin`, `/my+files`, `/ADMINI~1`).
     pub fn permitted_by(&self, leniency: &Leniency, prefix: &Prefix) -> Result<(), TargetError> {
         if self.encoded_slash && !leniency.encoded_slash {
             return Err(TargetError::EncodedSlash);
@@ -207,14 +221,14 @@ impl<'a> Target<'a> {
         if self.params && !leniency.params {
             return Err(TargetError::Params);
         }
-        match prefix.covers(self) && prefix.covers_literally(self) {
+        match prefix.covers_every_reading(self) && prefix.covers_literally(self) {
             true => Ok(()),
             false => Err(TargetError::Ambiguous),
         }
     }
 }
 
-/// True: the path is its own canonical form but for ASCII case.
+/// True: the path is its own canonical form but for ASCII case, and all read the same in it.
 fn is_plain(path: &str) -> Result<bool, TargetError> {
     let mut plain = true;
     let mut before = 0;
@@ -240,7 +254,7 @@ enum Class {
     Plain,
     Slash,
     Dollar,
-    /// `%` and `;`: the slow path looks closer.
+    /// `%` and `;`, and what some read in another way: `+`, `(` and `~`. The slow path looks closer.
     Odd,
     Backslash,
     Bad,
@@ -257,7 +271,7 @@ static CLASSES: [Class; 256] = {
     while byte < 0x7f {
         classes[byte as usize] = match byte {
             b'#' => Class::Bad,
-            b'%' | b';' => Class::Odd,
+            b'%' | b';' | b'+' | b'(' | b'~' => Class::Odd,
             b'$' => Class::Dollar,
             b'/' => Class::Slash,
             b'\\' => Class::Backslash,

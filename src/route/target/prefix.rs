@@ -2,8 +2,8 @@
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
-use super::Target;
 use super::canonical::{fold, is_in_plain_form};
+use super::{Target, TargetError, short};
 
 /// A path and everything below it, in whole segments and without regard to case.
 ///
@@ -15,6 +15,8 @@ pub struct Prefix {
     stem: Box<str>,
     /// How clients send it: the same unless it has a space or is not ASCII.
     sent: Box<str>,
+    /// The stem with spaces for `+`, if it has any: whoever names a route so has an app that takes them for `+`.
+    spaced: Option<Box<str>>,
 }
 
 /// What a client has to encode, as far as a prefix may contain it.
@@ -49,10 +51,17 @@ impl Prefix {
                 "the path {configured:?} is not in its plain form: write {canonical:?}"
             ));
         }
+        // A `+` is what it is; whatever else some leave out of a path cannot be told from a path without it.
+        let others = target.others();
+        if others.len() > usize::from(decoded.contains('+')) {
+            let error = TargetError::Ambiguous;
+            return Err(format!("the path {configured:?} cannot be a route: {error}"));
+        }
         let lower = decoded.to_lowercase();
         let sent = utf8_percent_encode(&lower, ENCODED).to_string();
         let stem = |path: &str| path.strip_suffix('/').unwrap_or(path).into();
-        Ok(Self { stem: stem(&canonical), sent: stem(&sent) })
+        let spaced = others.first().map(|other| stem(other));
+        Ok(Self { stem: stem(&canonical), sent: stem(&sent), spaced })
     }
 
     /// The canonical path that it covers, without a slash at its end; empty for `/`. Of two
@@ -61,14 +70,39 @@ impl Prefix {
         &self.stem
     }
 
-    /// Whether the canonical path of `target` is this path or lies below it.
+    /// Whether the canonical path of `target` is this path or lies below it, or what others read in it does.
     pub fn covers(&self, target: &Target<'_>) -> bool {
         is_below(&self.stem, target.matched())
+            || target.others().iter().any(|other| is_below(&self.stem, other))
+            || self.covers_by_short_names(target)
     }
 
-    /// Whether the raw path does, with no letter of the prefix encoded.
+    /// Whether it does where short names of Windows stand for long ones.
+    pub(in crate::route) fn covers_by_short_names(&self, target: &Target<'_>) -> bool {
+        target.has_short_names() && {
+            let others = target.others().iter().map(AsRef::as_ref);
+            others.chain([target.matched()]).any(|path| short::is_below(&self.stem, path))
+        }
+    }
+
+    /// Whether whatever somebody reads in `target` is this path or lies below it, with long names.
+    pub(super) fn covers_every_reading(&self, target: &Target<'_>) -> bool {
+        let covers = |path: &str| is_below(&self.stem, path);
+        let is_meant = |path: &str| self.spaced.as_ref().is_some_and(|stem| is_below(stem, path));
+        covers(target.matched())
+            && target.others().iter().all(|other| covers(other) || is_meant(other))
+    }
+
+    /// Whether the raw path does, with no letter of the prefix encoded. A `+` may be: some clients encode what
+    /// need not be.
     pub(super) fn covers_literally(&self, target: &Target<'_>) -> bool {
-        is_below(&self.sent, target.path())
+        match self.spaced {
+            None => is_below(&self.sent, target.path()),
+            Some(_) => {
+                let path = target.path().replace("%2B", "+").replace("%2b", "+");
+                is_below(&self.sent, &path)
+            }
+        }
     }
 }
 

@@ -53,6 +53,11 @@ fn dangerous_targets_are_refused() {
         ("/%u002e", E::BadPercent),
         ("/%%35c", E::BadPercent),
         ("/%+1", E::BadPercent),
+        ("/%25u0061dmin", E::BadPercent),
+        ("/%2525U0061dmin", E::BadPercent),
+        ("/%25%750061dmin", E::BadPercent),
+        ("/%EF%BC%85u0061dmin", E::BadPercent),
+        ("/public/%25u002e%25u002e/admin", E::BadPercent),
         ("/.", E::DotSegment),
         ("/..", E::DotSegment),
         ("/...", E::DotSegment),
@@ -80,6 +85,10 @@ fn dangerous_targets_are_refused() {
         ("/a/..%3fb", E::DotSegment),
         ("/a/..%23/b", E::DotSegment),
         ("/a/%20/b", E::DotSegment),
+        ("/a/%E2%80%A8/b", E::DotSegment),
+        ("/a/..%E1%9A%80/b", E::DotSegment),
+        ("/a/..+/b", E::DotSegment),
+        ("/a/+.%2b/b", E::DotSegment),
         ("/%c0%ae%c0%ae/a", E::NotUtf8),
         ("/%e0%80%ae/a", E::NotUtf8),
         ("/%c1%9c", E::NotUtf8),
@@ -239,6 +248,150 @@ fn names_of_streams_are_the_name_of_their_file() {
     }
 }
 
+/// The prefix of the routes that is chosen, if its route takes the target.
+fn route_of(routes: &[&'static str], raw: &str) -> Result<&'static str, TargetError> {
+    let target = Target::parse(raw)?;
+    let prefixes: Vec<Prefix> = routes.iter().map(|path| Prefix::new(path).unwrap()).collect();
+    let covering = (0..routes.len()).filter(|&at| prefixes[at].covers(&target));
+    let at = covering.min_by_key(|&at| crate::route::lookup::rank(&prefixes[at])).unwrap();
+    target.permitted_by(&Leniency::default(), &prefixes[at]).map(|()| routes[at])
+}
+
+/// Found by an outside attacker, as are the three below: some trim more than the space at ends of segments.
+#[test]
+fn white_space_at_the_end_of_a_segment_is_trimmed() {
+    let mut trimmed = 0;
+    for c in '\0'..=char::MAX {
+        if !c.is_whitespace() && !"\u{feff}\u{180e}\u{200b}".contains(c) {
+            continue;
+        }
+        let encoded: String = c.to_string().bytes().map(|byte| format!("%{byte:02x}")).collect();
+        for raw in [format!("/admin{encoded}"), format!("/admin{encoded}.%20{encoded}/x")] {
+            match Target::parse(&raw) {
+                Err(error) => assert!(error == TargetError::Control && c.is_control(), "{raw}"),
+                Ok(target) => {
+                    let canonical = target.canonical().into_owned();
+                    assert!(matches!(canonical.as_str(), "/admin" | "/admin/x"), "{raw}");
+                    trimmed += 1;
+                }
+            }
+        }
+    }
+    assert!(trimmed > 40, "{trimmed}");
+}
+
+#[test]
+fn what_stands_for_cookies_in_a_path_is_looked_behind() {
+    let routes = ["/", "/admin", "/app/admin", "/wiki", "/my files"];
+    for raw in [
+        "/(S(x))/admin",
+        "/(F(x)S(y))/admin/x",
+        "/app/(S(x))/admin",
+        "/(A(x))/(S(x))/ADMIN./x",
+        "/%28S%28x%29%29/admin",
+        "/(S(a%23b))/admin",
+        "/(S(a%253fb))/admin",
+        "/(S(x%2528y))/admin",
+        "/(S(%EF%BC%88x))/admin",
+        "/adm/(S(x))in/y",
+        "/(S(x))admin",
+        "/wiki/(S(x))s",
+        "/wiki/(S(x))..",
+        "/(S(x))../admin",
+        "/(S(x))/my+files",
+    ] {
+        assert_eq!(route_of(&routes, raw), Err(TargetError::Ambiguous), "{raw}");
+    }
+    for (raw, route) in [
+        ("/wiki/(foo)", "/wiki"),
+        ("/wiki/(S(x))", "/wiki"),
+        ("/wiki/(S(x))/b", "/wiki"),
+        ("/a/(S(x))/b", "/"),
+        ("/(foo)/admin", "/"),
+        ("/x(S(x))/admin", "/"),
+        ("/wiki/Rust_(language)", "/wiki"),
+        ("/admin/(S(x))/y", "/admin"),
+    ] {
+        assert_eq!(route_of(&routes, raw), Ok(route), "{raw}");
+    }
+}
+
+#[test]
+fn a_plus_may_be_a_space() {
+    let routes = ["/", "/admin", "/my files", "/a b+c"];
+    for raw in [
+        "/my+files/x",
+        "/MY%2Bfiles/x",
+        "/my%252bfiles/x",
+        "/my%EF%BC%8Bfiles",
+        "/admin+",
+        "/admin%2b/x",
+        "/admin.+/x",
+        "/+/admin",
+        "/a+b%2Bc",
+    ] {
+        assert_eq!(route_of(&routes, raw), Err(TargetError::Ambiguous), "{raw}");
+    }
+    for (raw, route) in [
+        ("/c++/docs", "/"),
+        ("/a+b", "/"),
+        ("/repo/+/refs", "/"),
+        ("/~user/+archive", "/"),
+        ("/my%20files/a+b", "/my files"),
+        ("/admin/C%2B%2B", "/admin"),
+        ("/a%20b+c", "/a b+c"),
+        ("/a%20b%2Bc/x+y", "/a b+c"),
+    ] {
+        assert_eq!(route_of(&routes, raw), Ok(route), "{raw}");
+    }
+    let routes = ["/", "/a+b", "/c++", "/c"];
+    for (raw, route) in [
+        ("/a+b/x", "/a+b"),
+        ("/a%2Bb/x", "/a+b"),
+        ("/a%2bB", "/a+b"),
+        ("/a%20b", "/"),
+        ("/c++/x+y", "/c++"),
+        ("/c%2B%2b", "/c++"),
+        ("/c/x", "/c"),
+    ] {
+        assert_eq!(route_of(&routes, raw), Ok(route), "{raw}");
+    }
+    for raw in ["/a%252bb", "/c+/x", "/%61+b"] {
+        assert_eq!(route_of(&routes, raw), Err(TargetError::Ambiguous), "{raw}");
+    }
+    // Whoever has both gets no request for the one that may be the other.
+    assert_eq!(route_of(&["/a+b", "/a b"], "/a+b"), Err(TargetError::Ambiguous));
+    assert_eq!(route_of(&["/a+b", "/a b"], "/a%20b"), Ok("/a b"));
+}
+
+#[test]
+fn a_short_name_may_be_a_long_one() {
+    let routes = ["/", "/administrator", "/my files", "/admin", "/app/long folder/x"];
+    for raw in [
+        "/ADMINI~1/x",
+        "/admini~2",
+        "/adm%69ni%7E1",
+        "/ADMINI~1.::$DATA",
+        "/MYFILE~1/x",
+        "/app/LONGFO~1/x/y",
+        "/AD3F2C~1",
+        "/admin~1",
+    ] {
+        assert_eq!(route_of(&routes, raw), Err(TargetError::Ambiguous), "{raw}");
+    }
+    for (raw, route) in [
+        ("/~user/", "/"),
+        ("/~1", "/"),
+        ("/file~1", "/"),
+        ("/app/LONGFO~1/y", "/"),
+        ("/admin/ADMINI~1", "/admin"),
+        ("/administrator/ADMINI~1", "/administrator"),
+        ("/ADMINI~1.html", "/"),
+    ] {
+        assert_eq!(route_of(&routes, raw), Ok(route), "{raw}");
+    }
+}
+
 /// Normalised in every way, and as it stands.
 fn normalised(text: &str) -> [String; 5] {
     use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};
@@ -311,7 +464,7 @@ fn all_cases_of_every_character_are_folded_to_the_same() {
 #[test]
 fn an_ordinary_path_is_not_copied() {
     let target = Target::parse("/api/Session/1.json?x=%zz").unwrap();
-    assert!(target.canonical.is_none());
+    assert!(target.readings.is_none());
     let target = Target::parse("/api/session/1.json").unwrap();
     assert!(matches!(target.canonical(), Cow::Borrowed("/api/session/1.json")));
 }
@@ -391,6 +544,7 @@ fn a_prefix_covers_whole_segments() {
         assert!(covers("/", any));
     }
     assert!(covers("/my docs", "/my%20docs/x"));
+    assert!(covers("/c++/a+b", "/C%2B%2b/a%2bb/x"));
     assert!(covers("/my%20docs/", "/MY%20docs"));
     assert!(covers("/caf\u{e9}/", "/caf%c3%a9"));
     assert!(covers("/CAF\u{c9}/", "/Caf%C3%A9/x"));
@@ -431,6 +585,9 @@ fn a_bad_prefix_is_explained() {
         "/\u{ff41}",
         "/cafe\u{301}",
         "/a\u{ad}b",
+        "/a\u{2028}",
+        "/a/(S(x))",
+        "/(S(x))/a+b",
     ] {
         let message = Prefix::new(bad).expect_err(bad);
         assert!(message.contains(&format!("{bad:?}")) && message.len() > 20, "{message}");
@@ -441,7 +598,7 @@ fn a_bad_prefix_is_explained() {
 type Normalisation = fn(&[u8]) -> Vec<u8>;
 
 /// Ways in which upstreams are known to read a path: an independent model, on bytes.
-const NORMALISATIONS: [Normalisation; 14] = [
+const NORMALISATIONS: [Normalisation; 16] = [
     percent_decode,
     |p| percent_decode(&percent_decode(p)),
     remove_dot_segments,
@@ -469,7 +626,23 @@ const NORMALISATIONS: [Normalisation; 14] = [
     },
     |p| cut(p, b"\0"),
     |p| cut(p, b"?#"),
+    |p| p.iter().map(|&b| if b == b'+' { b' ' } else { b }).collect(),
+    without_session,
 ];
+
+/// Without the first `/(S(...))`.
+fn without_session(path: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(path).into_owned();
+    let Some((before, (value, behind))) =
+        text.split_once("/(S(").and_then(|(before, rest)| Some((before, rest.split_once("))")?)))
+    else {
+        return path.to_vec();
+    };
+    match value.contains(['(', ')']) {
+        true => path.to_vec(),
+        false => format!("/{}", format!("{before}{behind}").trim_start_matches('/')).into_bytes(),
+    }
+}
 
 fn percent_decode(path: &[u8]) -> Vec<u8> {
     percent_encoding::percent_decode(path).collect()
@@ -530,6 +703,7 @@ fn tables() -> Vec<Table> {
         vec![("/", strict), ("/a/", strict), ("/a/files", ALL), ("/public", ALL)],
         vec![("/", ALL)],
         vec![("/public/", strict), ("/files", ALL), ("/caf\u{e9}", strict)],
+        vec![("/", strict), ("/a b", strict), ("/public", strict)],
     ]
 }
 
@@ -551,7 +725,7 @@ fn literal(table: &Table, path: &[u8]) -> Option<usize> {
         let below = path.strip_prefix(prefix.trim_end_matches('/').to_uppercase().as_str());
         below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    let sent = |prefix: &str| prefix.replace('\u{e9}', "%c3%a9");
+    let sent = |prefix: &str| prefix.replace('\u{e9}', "%c3%a9").replace(' ', "%20");
     let found = (0..table.len()).filter(|&at| inside(table[at].0) || inside(&sent(table[at].0)));
     found.max_by_key(|&at| table[at].0.trim_end_matches('/').len())
 }
@@ -611,6 +785,9 @@ const TOKENS: &[&str] = &[
     "%253b",
     "%20",
     "%2520",
+    "+",
+    "%2b",
+    "/(S(x))",
     "%00",
     "%2500",
     "%3f",

@@ -125,6 +125,45 @@ async fn the_query_never_changes_the_decision() {
     edge.refuses(&[401], false, &cases(&targets, head)).await;
 }
 
+/// Found by an outside attacker: all of these passed the open route, and some application reads each as a path
+/// that is closed.
+#[tokio::test]
+async fn other_readings_do_not_lead_to_another_route() {
+    let edge = Edge::with(Upstream::start(), |builder| {
+        let paths = ["/site/admin", "/site/administrator", "/site/my files", "/site/app/admin"];
+        let builder = builder.public("/site", "app").public("/site/a+b", "app");
+        paths.iter().fold(builder, |builder, path| builder.private(path, "app"))
+    });
+    let refused = [
+        "/site/(S(x))/admin",
+        "/site/(F(x)S(y))/admin/x",
+        "/site/app/(S(x))/admin",
+        "/site/my+files/x",
+        "/site/my%2bfiles/x",
+        "/site/admin+",
+        "/site/public/..+/admin",
+        "/site/ADMINI~1/x",
+        "/site/MYFILE~1/x",
+        "/site/admin%e2%80%a8",
+        "/site/admin%e1%9a%80",
+        "/site/%25u0061dmin",
+        "/site/public/%25u002e%25u002e/admin",
+    ];
+    edge.refuses(&[400], false, &cases(&refused, head)).await;
+    let passing = [
+        "/site/wiki/(foo)",
+        "/site/a/(S(x))/b",
+        "/site/c++/docs",
+        "/site/a+b",
+        "/site/a%2Bb",
+        "/site/~user/",
+        "/site/file~1",
+    ];
+    for target in passing {
+        assert_eq!(edge.passes(&head(target)).await.target, target);
+    }
+}
+
 #[tokio::test]
 async fn a_route_may_allow_what_its_application_needs() {
     let edge = Edge::with(Upstream::start(), |builder| {
