@@ -26,11 +26,13 @@ pub(crate) const READINGS: &[Reading] = &[
     Reading { name: "cuts the path at NUL", apply: |path| cut(path, b"\0").to_vec() },
     Reading { name: "cuts the path at ? or #", apply: |path| cut(path, b"?#").to_vec() },
     Reading {
-        name: "cuts dots and spaces at ends of segments (Windows)",
+        name: "cuts dots and white space at ends of segments (Windows)",
         apply: |path| each(path, ends),
     },
     Reading { name: "takes an NTFS stream for its file (Windows)", apply: |path| each(path, file) },
     Reading { name: "drops tabs and line breaks (WHATWG URL)", apply: without_breaks },
+    Reading { name: "takes + for a space", apply: spaced },
+    Reading { name: "drops cookieless segments (ASP.NET)", apply: without_tickets },
     Reading { name: "ignores the case of letters", apply: lower },
     Reading { name: "compares capitals", apply: upper_lower },
     Reading { name: "maps each letter to one (Java, C, Go)", apply: lower_one },
@@ -161,11 +163,14 @@ fn cut<'a>(path: &'a [u8], at: &[u8]) -> &'a [u8] {
     path.split(|byte| at.contains(byte)).next().unwrap_or_default()
 }
 
+/// Dot, space, the line and paragraph separators, and the space mark of Ogham.
+const ENDS: [&[u8]; 5] = [b".", b" ", b"\xe2\x80\xa8", b"\xe2\x80\xa9", b"\xe1\x9a\x80"];
+
 fn ends(mut segment: &[u8]) -> &[u8] {
     if matches!(segment, b"." | b"..") {
         return segment;
     }
-    while let [rest @ .., b'.' | b' '] = segment {
+    while let Some(rest) = ENDS.iter().find_map(|end| segment.strip_suffix(*end)) {
         segment = rest;
     }
     segment
@@ -181,6 +186,24 @@ fn file(segment: &[u8]) -> &[u8] {
 
 fn without_breaks(path: &[u8]) -> Vec<u8> {
     path.iter().copied().filter(|byte| !b"\t\r\n".contains(byte)).collect()
+}
+
+fn spaced(path: &[u8]) -> Vec<u8> {
+    path.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect()
+}
+
+/// Without segments such as `(S(x))` and `(F(x)S(y))`.
+fn without_tickets(path: &[u8]) -> Vec<u8> {
+    let is_ticket = |segment: &[u8]| {
+        let inner = segment.strip_prefix(b"(").and_then(|rest| rest.strip_suffix(b"))"));
+        inner.is_some_and(|inner| {
+            inner.split(|&byte| byte == b')').all(
+                |value| matches!(value, [b'A'..=b'Z' | b'a'..=b'z', b'(', rest @ ..] if !rest.contains(&b'(')),
+            )
+        })
+    };
+    let kept: Vec<&[u8]> = path.split(|&byte| byte == b'/').filter(|it| !is_ticket(it)).collect();
+    kept.join(&b'/')
 }
 
 fn lower(path: &[u8]) -> Vec<u8> {
