@@ -30,6 +30,9 @@ pub(super) fn attack(stand: &mut Stand<'_>, report: &mut Report) -> Result<(), S
         report.notes.push(format!("{left} pairs of an open and a closed path were not tried"));
         all.truncate(PAIRS);
     }
+    let mut scripts =
+        all.iter().filter_map(|(at, open, closed)| script(config, sites.get(*at)?, open, closed));
+    report.notes.extend(scripts.next());
     let step = COMBINATIONS * all.len().max(1) / COMBINED;
     let mut worst: BTreeMap<(usize, Option<usize>), Confusion> = BTreeMap::new();
     for (at, open, closed) in all {
@@ -77,6 +80,20 @@ fn pairs(config: &Config, site: &Served<'_>) -> Vec<(String, String)> {
         false => (open, closed),
     };
     all.into_iter().map(name).collect()
+}
+
+/// A note on scripts, such as front controllers in PHP, that an open route lets pass with a closed path behind
+/// their name. No finding: whether there are any, only the operator knows.
+fn script(config: &Config, site: &Served<'_>, open: &str, closed: &str) -> Option<String> {
+    let path = format!("{open}/index.php{}", closed.strip_prefix(open)?);
+    let target = Target::parse(&path).ok()?;
+    match config.table.router.find(&site.host, &target, &Method::GET) {
+        Found::Route(route) if is_open(config, route) => Some(format!(
+            "{path} passes: an app that takes what follows a script's name for the path (PATH_INFO) reads \
+             {closed}; if there is one, put a route on {path} too"
+        )),
+        _ => None,
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -192,6 +209,9 @@ mod tests {
         assert_eq!((found.closed, &found.readings[..]), (Some(1), &["decodes percent codes"][..]));
         let found = judge("/public/inner;x/y").unwrap();
         assert_eq!((found.closed, found.readings.len()), (Some(1), 1));
+        let note = script(&config, &sites[0], "/public", "/public/inner").unwrap();
+        assert!(note.starts_with("/public/index.php/inner passes"), "{note}");
+        assert_eq!(script(&config, &sites[0], "/public", "/private"), None);
         assert_eq!(pairs(&config, &sites[0]), [("/public".to_owned(), "/public/inner".to_owned())]);
     }
 }
