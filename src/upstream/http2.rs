@@ -191,8 +191,13 @@ impl ResponseBody {
     /// says that it needs no more of a request behind its whole answer (RFC 9113 section 8.1): not one to a request
     /// that it has all of.
     fn is_whole(&self) -> bool {
-        let sends = self.turn.as_ref().is_some_and(|turn| !turn.has_ended());
-        self.incoming.is_end_stream() || sends && self.left.unwrap_or(0) == 0
+        match self.left {
+            Some(left) => left == 0,
+            None => {
+                let sends = self.turn.as_ref().is_some_and(|turn| !turn.has_ended());
+                self.incoming.is_end_stream() || sends
+            }
+        }
     }
 
     pub(super) fn is_end_stream(&self) -> bool {
