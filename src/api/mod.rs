@@ -353,6 +353,11 @@ pub trait Dialect: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Whether paths under the mount may hold parameters of calls, secret ones too.
+    fn has_pairs(&self) -> bool {
+        false
+    }
+
     /// Whether it finds the sessions of its own requests itself, by [`Core::session`].
     fn finds_sessions(&self) -> bool {
         false

@@ -1,5 +1,6 @@
 //! One request's context, and its line in the access log when it is over.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use super::caught;
 use super::connection::Active;
 use super::host::Host;
 use super::http1::Violation;
+use super::mount;
 use super::redact::without_secrets;
 use super::worker::{View, Worker};
 use crate::clock::Moment;
@@ -118,6 +120,11 @@ impl Exchange {
         self.host.as_ref().map_or("", Host::name)
     }
 
+    /// The path as it may be written down.
+    pub(super) fn logged_path(&self) -> Cow<'_, str> {
+        without_secrets(self.uri.path(), mount::may_have_pairs(self))
+    }
+
     /// The client's address.
     pub(super) fn ip(&self) -> IpAddr {
         self.client.ip
@@ -181,7 +188,7 @@ impl Drop for Exchange {
             client,
             method: self.method.as_str(),
             host: self.host(),
-            path: &without_secrets(self.uri.path()),
+            path: &self.logged_path(),
             // A client that leaves before the answer has none: 499, as nginx writes it.
             status: if self.status == 0 { 499 } else { self.status },
             bytes_sent: Some(self.sent),

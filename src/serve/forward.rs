@@ -13,7 +13,6 @@ use super::exchange::Exchange;
 use super::host::Host;
 use super::interim::Interim;
 use super::pipeline::{Answer, Outcome, fault, target_fault};
-use super::redact::without_secrets;
 use super::upload::Upload;
 use super::worker::Worker;
 use super::{tunnel, whoami};
@@ -193,7 +192,7 @@ fn outcome(error: &Error) -> UpstreamOutcome {
 fn unanswered(exchange: &Exchange, error: &Error) -> Box<Fault> {
     // A lack is told of where it is found, and not for every request.
     if !matches!(error, Error::ClientBody(_) | Error::Exhausted) {
-        let (request, path) = (exchange.request_id(), without_secrets(exchange.uri.path()));
+        let (request, path) = (exchange.request_id(), exchange.logged_path());
         tracing::warn!(%error, request, %path, "upstream");
     }
     let (status, code, detail) = match error {

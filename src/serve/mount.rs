@@ -7,10 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use memchr::memmem;
 
 use super::exchange::Exchange;
 use super::own::{Below, below, strip};
 use super::pipeline::fault;
+use super::redact::folded;
 use super::upload::Upload;
 use crate::api::{Dialect, Fault, Head, Owns, Shown};
 use crate::route::{Found, HostRoutes, Route, Target};
@@ -37,6 +39,20 @@ impl Mount {
     pub fn covers(&self, host: &str, path: &str) -> bool {
         let rest = strip(path, &self.prefix);
         self.serves(host) && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// Whether `path` is the mount's for anybody, however it is spelled, and has parameters in it. A host that
+    /// could not be read may be any.
+    fn may_have_pairs(&self, host: &str, path: &str) -> bool {
+        if !self.dialect.has_pairs() || !(host.is_empty() || self.serves(host)) {
+            return false;
+        }
+        let is_odd = |byte: u8| byte == b'%' || byte.is_ascii_uppercase();
+        let inside = |path: &[u8], prefix: &str| memmem::find(path, prefix.as_bytes()).is_some();
+        strip(path, &self.prefix).is_some()
+            || inside(path.as_bytes(), &self.prefix)
+            || (path.bytes().any(is_odd)
+                && inside(&folded(path), &self.prefix.to_ascii_lowercase()))
     }
 }
 
@@ -153,6 +169,12 @@ pub(super) enum Handed {
     ByLink(Token),
     /// Several that differ, by a client that speaks the dialect.
     Several,
+}
+
+/// Whether the path of a request may hold parameters of a call.
+pub(super) fn may_have_pairs(exchange: &Exchange) -> bool {
+    let (host, path) = (exchange.host_name(), exchange.uri.path());
+    exchange.view.site.mounts.iter().any(|mount| mount.may_have_pairs(host, path))
 }
 
 /// The token that a request carries in the carrier of a dialect; whatever carries one leaves the headers.

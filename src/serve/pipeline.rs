@@ -21,7 +21,6 @@ use super::http1::Violation;
 use super::interim::Interim;
 use super::mount::{self, Claimed};
 use super::own::Below;
-use super::redact::without_secrets;
 use super::site::Site;
 use super::upload::Upload;
 use super::{caught, host, own, size};
@@ -374,11 +373,7 @@ fn permit(
         Decision::SignIn => Err(sign_in(exchange.worthless)),
         Decision::Refuse(requirement) => {
             let user = session.as_ref().map_or("", |live| live.identity().user.as_str());
-            let event = Event::Refusal {
-                user,
-                code: "not-allowed",
-                path: &without_secrets(exchange.uri.path()),
-            };
+            let event = Event::Refusal { user, code: "not-allowed", path: &exchange.logged_path() };
             exchange.worker().authority.audit().record(&origin(exchange), &event);
             let detail = "You are signed in, but not allowed to open this.";
             let mut fault = Fault::new(StatusCode::FORBIDDEN, "not-allowed", detail);
@@ -390,11 +385,8 @@ fn permit(
 
 fn cross_site(exchange: &Exchange) -> Box<Fault> {
     let user = exchange.live.as_ref().map_or("", |live| live.identity().user.as_str());
-    let event = Event::Refusal {
-        user,
-        code: "cross-site-websocket",
-        path: &without_secrets(exchange.uri.path()),
-    };
+    let event =
+        Event::Refusal { user, code: "cross-site-websocket", path: &exchange.logged_path() };
     exchange.worker().authority.audit().record(&origin(exchange), &event);
     let detail = "A page of another site may not open a WebSocket here.";
     fault(StatusCode::FORBIDDEN, "cross-site-websocket", detail)

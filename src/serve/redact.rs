@@ -9,41 +9,47 @@ use percent_encoding::percent_decode_str;
 const HIDDEN: &str = "***";
 
 /// How base64 of `v2|` begins.
-const SEALED: &str = "djJ8";
-/// Segments by which the Kaltura API takes a path as pairs, and what of those is secret.
-const PAIRS: [&[u8]; 3] = [b"action", b"service", b"index.php"];
-const SECRET: [&[u8]; 3] = [b"otp", b"tokenhash", b"session"];
-/// The same wherever it stands in a name.
-const WITHIN: [&[u8]; 2] = [b"secret", b"password"];
-/// Longest name that is looked at, in bytes: every character coded.
-const NAME: usize = 64;
+const SEALED: &[u8] = b"djJ8";
+/// What the Kaltura API takes as pairs of segments below `/action/` or `index.php`, and what of that is
+/// secret: names that are one of the words, and those that have one of the parts.
+const PAIRS: [&[u8]; 3] = [b"/action/", b"/service/", b"index.php"];
+const WORDS: [&[u8]; 4] = [b"ks", b"otp", b"session", b"tokenhash"];
+const PARTS: [&[u8]; 2] = [b"password", b"secret"];
 
 /// `path` without the secrets of the Kaltura API that it carries: the segment after `ks`, after what else
-/// is secret in a call, and whatever begins like a sealed session.
-pub(super) fn without_secrets(path: &str) -> Cow<'_, str> {
-    let bytes = path.as_bytes();
-    if !may_hold_secret(bytes) {
+/// is secret in a call, and whatever begins like a sealed session. `of_calls`: whether it lies where calls
+/// do. Names count in every spelling: what only looks like a secret is better lost than a secret written.
+pub(super) fn without_secrets(path: &str, of_calls: bool) -> Cow<'_, str> {
+    if !of_calls && !may_hold_secret(path.as_bytes()) {
         return Cow::Borrowed(path);
     }
-    let pairs = path.split('/').any(|segment| PAIRS.contains(&&*plain(segment)));
+    let folded = folded(path);
+    let has = |part: &[u8]| memmem::find(&folded, part).is_some();
+    let pairs = of_calls || PAIRS.into_iter().any(has);
     // Most paths have nothing that looks like any of them.
-    let suspicious = pairs
-        || memmem::find(bytes, SEALED.as_bytes()).is_some()
-        || bytes.windows(3).any(|part| part.eq_ignore_ascii_case(b"ks/"))
-        || path.contains('%');
-    if !suspicious {
+    if !pairs && !has(b"djj8") && !has(b"ks/") && !path.contains('%') {
         return Cow::Borrowed(path);
     }
     let mut hidden = false;
-    let mut after = Before::Other;
+    let mut before = Before::Other;
     let segments = path.split('/').map(|segment| {
-        let hide = !segment.is_empty() && (after == Before::Secret || segment.contains(SEALED));
+        let hide = before.hides(segment, pairs);
         hidden |= hide;
-        after = Before::next(&after, segment, pairs);
         if hide { HIDDEN } else { segment }
     });
     let cleaned: Vec<_> = segments.collect();
     if hidden { Cow::Owned(cleaned.join("/")) } else { Cow::Borrowed(path) }
+}
+
+/// A path as names in it are compared: decoded, in lower case.
+pub(super) fn folded(path: &str) -> Vec<u8> {
+    let mut folded = if path.contains('%') {
+        percent_decode_str(path).collect()
+    } else {
+        path.as_bytes().to_vec()
+    };
+    folded.make_ascii_lowercase();
+    folded
 }
 
 /// Whether two bytes stand side by side as in one of the words that are looked for: one pass without
@@ -51,53 +57,67 @@ pub(super) fn without_secrets(path: &str) -> Cow<'_, str> {
 fn may_hold_secret(path: &[u8]) -> bool {
     let behind = path.get(1..).unwrap_or_default();
     path.iter().zip(behind).fold(false, |found, (&a, &b)| {
-        let action = (a | 0x20 == b'c') & (b | 0x20 == b't');
-        let service = (a | 0x20 == b'v') & (b | 0x20 == b'i');
-        let index = (a | 0x20 == b'x') & (b == b'.');
+        let (low, next) = (a | 0x20, b | 0x20);
+        let action = (low == b'c') & (next == b't');
+        let service = (low == b'v') & (next == b'i');
+        let index = (low == b'x') & (b == b'.');
         let sealed = (a == b'd') & (b == b'j');
-        let ks = (a | 0x20 == b'k') & (b | 0x20 == b's');
+        let ks = (low == b'k') & (next == b's');
         found | action | service | index | sealed | ks | (a == b'%')
     })
 }
 
-/// A segment as it may be read: decoded, in lower case, without white space around it.
-fn plain(segment: &str) -> Vec<u8> {
-    let short = segment.get(..NAME).unwrap_or(segment);
-    let decoded: Vec<u8> = percent_decode_str(short).collect();
-    decoded.trim_ascii().to_ascii_lowercase()
-}
-
-fn is_secret(name: &[u8]) -> bool {
-    SECRET.contains(&name) || WITHIN.iter().any(|part| memmem::find(name, part).is_some())
-}
-
-/// What a segment says of the next one.
-#[derive(PartialEq, Eq)]
+/// What the segments so far say of the next one.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Before {
     /// It is a secret.
     Secret,
-    /// It is the name of a service or action, whatever it looks like.
+    /// It is the name of a service or action, unless who reads pairs from elsewhere sees a name in it.
     Place,
+    /// It is a secret, unless it is the word before the name of a service or action.
+    Either,
     Other,
 }
 
 impl Before {
-    fn next(&self, segment: &str, pairs: bool) -> Self {
-        // Whoever merges slashes sees the next segment as the one behind the name.
-        if segment.is_empty() && *self == Self::Secret {
+    /// Whether a segment is to be hidden; goes on to the next one.
+    fn hides(&mut self, segment: &str, pairs: bool) -> bool {
+        let decoded: Vec<u8> = percent_decode_str(segment).collect();
+        let mut hide = memmem::find(&decoded, SEALED).is_some();
+        // A coded slash is one for whoever decodes first.
+        for name in decoded.to_ascii_lowercase().split(|byte| *byte == b'/') {
+            // Whoever merges slashes sees the next segment as the one behind the name.
+            if name.is_empty() {
+                continue;
+            }
+            let says = Self::of_name(name, pairs);
+            hide |= *self == Self::Secret || (*self == Self::Either && says != Self::Place);
+            *self = match (*self, says) {
+                (Self::Place, Self::Secret) => Self::Either,
+                (Self::Place, _) => Self::Other,
+                (_, says) => says,
+            };
+        }
+        hide
+    }
+
+    /// What a name says of the segment behind it.
+    fn of_name(name: &[u8], pairs: bool) -> Self {
+        let is_mark = |byte: &u8| !byte.is_ascii_alphanumeric();
+        if !pairs {
+            // Of an item of a multirequest: `1:ks`.
+            let own = name.rsplit(|byte| *byte == b':').next().unwrap_or_default();
+            let mut words = own.split(is_mark).filter(|word| !word.is_empty());
+            let only = words.next().filter(|_| words.next().is_none());
+            return if only == Some(b"ks") { Self::Secret } else { Self::Other };
+        }
+        let mut words = name.split(is_mark);
+        let has = |part: &&[u8]| memmem::find(name, part).is_some();
+        if PARTS.iter().any(has) || words.clone().any(|word| WORDS.contains(&word)) {
             return Self::Secret;
         }
-        if segment.len() > NAME || *self == Self::Place {
-            return Self::Other;
-        }
-        let name = plain(segment);
-        // Of an item of a multirequest: `1:ks`.
-        match name.rsplit(|byte| *byte == b':').next().unwrap_or_default().trim_ascii() {
-            b"ks" => Self::Secret,
-            b"service" | b"action" if pairs => Self::Place,
-            name if pairs && is_secret(name) => Self::Secret,
-            _ => Self::Other,
-        }
+        let is_place = words.any(|word| word == b"service" || word == b"action");
+        if is_place { Self::Place } else { Self::Other }
     }
 }
 
@@ -140,41 +160,62 @@ mod tests {
                 "/api_v3/service/user/action//password/CANARY",
                 "/api_v3/service/user/action//password/***",
             ),
-            (
-                "/api_v3/ser%76ice/user/%61ction/login/partnerId/102/password/CANARY/format/1",
-                "/api_v3/ser%76ice/user/%61ction/login/partnerId/102/password/***/format/1",
-            ),
-            (
-                "/API_V3/Service/session/ACTION/start/secret/CANARY/x",
-                "/API_V3/Service/session/ACTION/start/secret/***/x",
-            ),
-            (
-                "/api_v3/INDEX.PHP/userId/a/PassWord/CANARY",
-                "/api_v3/INDEX.PHP/userId/a/PassWord/***",
-            ),
-            (
-                "/api_v3/service/user/action/login/%20password%20/CANARY",
-                "/api_v3/service/user/action/login/%20password%20/***",
-            ),
-            (
-                "/api_v3/service/user/action/updatePassword/newPassword/CANARY/x",
-                "/api_v3/service/user/action/updatePassword/newPassword/***/x",
-            ),
             ("/account/password/reset", "/account/password/reset"),
             ("/api/session/6f1c/switch-group", "/api/session/6f1c/switch-group"),
         ] {
-            assert_eq!(without_secrets(path), logged, "{path}");
+            assert_eq!(without_secrets(path, false), logged, "{path}");
+        }
+    }
+
+    /// Regression: names were compared as they were sent, though the reader decodes them.
+    #[test]
+    fn secrets_of_calls_are_taken_out_however_their_names_are_spelled() {
+        for path in [
+            "/api_v3/ser%76ice/user/%61ction/login/userId/bob/password/CANARY/format/1",
+            "/API_V3/ser%76ice/session/%61ction/start/secret/CANARY/partnerId/102",
+            "/api_v3/SERVICE/user/ACTION/login/PASSWORD/CANARY",
+            "/api_v3/INDEX.PHP/userId/bob/password/CANARY/format/1",
+            "/api_v3/%69ndex.php/p%61ssword/CANARY",
+            "/api_v3/service/user/action/login/password%20/CANARY",
+            "/api_v3/service/user/action/login/%20password/CANARY",
+            "/api_v3/service/user/action/login/1%3Apassword/CANARY",
+            "/api_v3/service/user/action/login%2Fpassword%2FCANARY",
+            "/api_v3/service/user/action/login/password%2FCANARY",
+            "/api_v3/service/user/action/setPassword/newPassword/CANARY",
+            "/api_v3/service/user/action/login/userId/action/password/CANARY",
+            "/api_v3/service/user/action/login/x/service/password/CANARY",
+            "/api_v3/ser%76ice/session/%61ction/get/session/CANARY",
+            "/p/k%53/CANARY",
+            "/p/ks%20/CANARY",
+            "/play/%64jJ8CANARY",
+        ] {
+            let logged = without_secrets(path, false);
+            assert!(!logged.contains("CANARY") && logged.contains(HIDDEN), "{logged}");
+        }
+        let padded = format!("/service/a/action/{}password/CANARY", "%20".repeat(40));
+        assert!(!without_secrets(&padded, false).contains("CANARY"));
+        // Where calls are nothing in the path need say so.
+        let call = "/api_v3/partnerId/102/password/CANARY";
+        assert_eq!(without_secrets(call, true), "/api_v3/partnerId/102/password/***");
+        for plain in [
+            "/api_v3/service/session/action/get/id/1",
+            "/api_v3/service/media/action/list/filter:idIn/1",
+            "/api_v3/service/1:session/1:action/start",
+            "/a%20file/Products/CONTACT",
+        ] {
+            assert_eq!(without_secrets(plain, true), plain);
         }
     }
 
     #[test]
     fn every_word_that_is_looked_for_is_found_at_first_sight() {
-        let pairs = PAIRS.map(|word| str::from_utf8(word).unwrap());
-        let loud = pairs.map(str::to_ascii_uppercase);
-        let words = pairs.into_iter().chain(loud.iter().map(String::as_str));
-        for word in words.chain([SEALED, "ks/", "KS/", "kS/", "%6bs/"]) {
-            assert!(may_hold_secret(word.as_bytes()), "{word}");
-            assert!(may_hold_secret(format!("/a{word}b").as_bytes()), "{word}");
+        let more: [&[u8]; 5] = [SEALED, b"ks/", b"KS/", b"kS/", b"%6bs/"];
+        for word in PAIRS.into_iter().chain(more) {
+            assert!(may_hold_secret(word), "{word:?}");
+            assert!(may_hold_secret(&[b"/a", word, b"b"].concat()), "{word:?}");
+        }
+        for word in PAIRS {
+            assert!(may_hold_secret(&word.to_ascii_uppercase()), "{word:?}");
         }
         assert!(!may_hold_secret(b"/news/items/1"));
     }
