@@ -105,6 +105,9 @@ pub(super) fn take_token(
     let cookie = name.take(headers, &mut exchange.connection().recall.borrow_mut());
     let bearer = take_bearer(headers);
     let carried = mount::take_token(exchange, headers, body);
+    if matches!(carried, Some(Handed::Several)) {
+        return None;
+    }
     match bearer {
         Carried::Token(token) => return Some(token),
         // Whose request it is cannot be told: it is nobody's.
@@ -114,8 +117,7 @@ pub(super) fn take_token(
     let by_link = match carried {
         Some(Handed::OnPurpose(token)) => return Some(token),
         Some(Handed::ByLink(token)) => Some(token),
-        Some(Handed::Several) => return None,
-        None => None,
+        Some(Handed::Several) | None => None,
     };
     match cookie {
         Carried::Token(token) => {

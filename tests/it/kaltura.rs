@@ -3,6 +3,7 @@
 mod apps;
 mod clients;
 mod contract;
+mod spelling;
 
 use serde_json::{Value, json};
 

@@ -168,10 +168,18 @@ impl Dialect for Kaltura {
     }
 
     fn token(&self, head: &Head<'_>, body: Option<&[u8]>) -> Shown {
-        token::of(head, body)
+        match token::find(head, body) {
+            Ok(None) => Shown::Nothing,
+            Ok(Some(token)) => Shown::Token(token),
+            Err(token::Several) => Shown::Several,
+        }
     }
 
     fn takes_links(&self) -> bool {
+        true
+    }
+
+    fn has_pairs(&self) -> bool {
         true
     }
 

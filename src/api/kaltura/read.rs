@@ -143,10 +143,14 @@ fn form(bytes: &[u8], params: &mut Params) -> Result<(), Malformed> {
 }
 
 /// Whether PHP, which apps of this API are written in, takes another name for one that decides whose the
-/// call is: it leaves out blanks before, and what follows a NUL or a bracket.
+/// call is, or those of an item: it leaves out blanks before, and what follows a NUL or a bracket.
 fn is_disguised(name: &str) -> bool {
-    let read = name.trim_start().split(['\0', '[', ':', '.', ' ']).next().unwrap_or_default();
-    ["service", "action", "ks"].contains(&read) && read != name
+    let visible = name.trim_start();
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let of_item = visible.split_once(':').filter(|(number, _)| is_number(number));
+    let own = of_item.map_or(visible, |(_, own)| own);
+    let read = own.split(['\0', '[', ':', '.', ' ']).next().unwrap_or_default();
+    ["service", "action", "ks"].contains(&read) && (read != own || visible != name)
 }
 
 /// Strict: what is not UTF-8 would otherwise be changed, and a password with it.

@@ -1,88 +1,129 @@
 //! Where a ks is, and which texts are one.
 
-use memchr::memmem;
-use percent_encoding::percent_decode_str;
+use memchr::{memchr, memmem};
+use percent_encoding::{percent_decode, percent_decode_str};
 
+use super::call::Call;
 use super::params::Params;
+use super::read::{HeadParams, Place};
 use super::{multi, read};
-use crate::api::{Head, Shown};
+use crate::api::Head;
 use crate::ks::Ks;
 use crate::session::{Form, Token};
 
-/// Longest query in which a ks is looked for, in bytes.
-const QUERY: usize = 16 << 10;
+/// The items of a multirequest have different sessions: it is nobody's.
+#[derive(Debug)]
+pub(super) struct Several;
+
+/// The text of a token as it was meant: with the `+` that was not encoded in a query.
+fn unspaced(text: &str) -> String {
+    text.trim().replace(' ', "+")
+}
 
 /// The token that a text is: a KS, or a token of another form that can be told apart.
 pub(super) fn token(text: &str) -> Option<Token> {
-    // A `+` that was not encoded in a query.
-    let text = text.trim().replace(' ', "+");
+    let text = unspaced(text);
     if let Ok(ks) = Ks::parse(&text) {
         return Some(Token::of_text(Form::Ks, ks.identity(), text));
     }
     Token::parse(text.as_bytes()).or_else(|| Token::parse_sid(text.as_bytes()))
 }
 
-/// The token that a request shows: in its path, its query, or its body, in this order.
-pub(super) fn of(head: &Head<'_>, body: Option<&[u8]>) -> Shown {
-    if let Some(token) = of_path(head.path).or_else(|| of_query(head.query)) {
-        return Shown::Token(token);
+/// The token that a request carries. Under the mount the parameters are read as those of a call are, in
+/// whatever spelling; what is no call may be a link, with `ks` anywhere in its path or in its query.
+///
+/// # Errors
+/// Its items have different ones.
+pub(super) fn find(head: &Head<'_>, body: Option<&[u8]>) -> Result<Option<Token>, Several> {
+    let named = names_ks(head);
+    if !named && body.is_none() {
+        return Ok(None);
     }
-    let items_in_query = || head.query.is_some_and(|query| query.len() <= QUERY && may_name(query));
-    match body {
-        Some(body) => {
-            let params = read::whole(read::head(head.path, head.query), head.headers, body);
-            params.map_or(Shown::Nothing, |params| of_params(&params))
-        }
-        None if items_in_query() => of_params(&read::head(head.path, head.query).params),
-        None => Shown::Nothing,
-    }
+    let found = match params(head, body) {
+        Some(params) => of_call(&params)?,
+        None => None,
+    };
+    let of_link = || of_path(head.path).or_else(|| of_query(head.query?));
+    Ok(if named { found.or_else(of_link) } else { found })
 }
 
-/// Whether a name in a path or query may be `ks`: it is, or it is encoded. Most have neither.
-fn may_name(text: &str) -> bool {
-    memmem::find(text.as_bytes(), b"ks").is_some() || text.contains('%')
-}
-
-/// The token in a path: in the segment behind one that is `ks`.
-fn of_path(path: &str) -> Option<Token> {
-    if !may_name(path) {
+/// The parameters of a call, with those of the body that was looked at.
+fn params(head: &Head<'_>, body: Option<&[u8]>) -> Option<Params> {
+    let HeadParams { place, params: over, malformed } = read::head(head.path, head.query);
+    if place == Place::Elsewhere || malformed.is_some() {
         return None;
     }
-    let mut segments = path.split('/');
+    let mut params = match body {
+        Some(body) => read::body(head.headers, body).ok()?,
+        None => Params::default(),
+    };
+    params.overlay(over);
+    Some(params)
+}
+
+/// The token of a call; of a multirequest that of the whole, or the one that all its items have.
+fn of_call(params: &Params) -> Result<Option<Token>, Several> {
+    let own = |params: &Params| params.text("ks").map(|text| unspaced(&text));
+    let whole = own(params).filter(|text| token(text).is_some());
+    if !Call::of(params).is_some_and(|call| call.is_multirequest()) {
+        return Ok(whole.as_deref().and_then(token));
+    }
+    let items: Vec<_> = multi::items(params).iter().map(own).collect();
+    let common = whole.as_ref().or_else(|| items.first()?.as_ref());
+    let mut others = items.iter().map(Option::as_ref).filter(|text| *text != common).peekable();
+    let shared = whole.is_some() || others.peek().is_none();
+    let is_token = |text: Option<&String>| text.and_then(|text| token(text)).is_some();
+    // The app acts by each of them: whoever the gateway named would be wrong for some.
+    if others.any(is_token) || (!shared && is_token(common)) {
+        return Err(Several);
+    }
+    Ok(common.filter(|_| shared).and_then(|text| token(text)))
+}
+
+/// Whether path or query have a parameter `ks`, or an item with one.
+fn names_ks(head: &Head<'_>) -> bool {
+    let path = head.path.as_bytes();
+    let query = head.query.unwrap_or_default().as_bytes();
+    // Most requests have neither the name nor anything that could be one in another spelling.
+    let in_path = memmem::find(path, b"ks/").is_some() || memchr(b'%', path).is_some();
+    let in_query = memmem::find(query, b"ks=").is_some() || memchr(b'%', query).is_some();
+    in_path && path.split(|byte| *byte == b'/').any(|segment| is_ks(segment, true))
+        || in_query && query.split(|byte| *byte == b'&').any(|pair| is_ks(name(pair), true))
+}
+
+/// The name in a pair of a query, as it was sent.
+fn name(pair: &[u8]) -> &[u8] {
+    pair.split(|byte| *byte == b'=').next().unwrap_or_default()
+}
+
+/// Whether a name that was sent reads as `ks`, or as that of an item.
+fn is_ks(name: &[u8], of_items: bool) -> bool {
+    let mut last = [b':'; 3];
+    let mut length = 0;
+    for byte in percent_decode(name) {
+        last = [last[1], last[2], byte];
+        length += 1;
+    }
+    last == *b":ks" && (of_items || length == 2)
+}
+
+/// The token in a path: in the segment behind one that is `ks`. The last one counts, as in the
+/// parameters of a call.
+fn of_path(path: &str) -> Option<Token> {
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+    let mut found = None;
     while let Some(segment) = segments.next() {
-        // As the parameters of a call are read: an app decodes names, too.
-        if percent_decode_str(segment).eq(b"ks".iter().copied()) {
-            let value = percent_decode_str(segments.next()?).decode_utf8().ok()?;
-            if let Some(token) = token(&value) {
-                return Some(token);
-            }
+        if is_ks(segment.as_bytes(), false) {
+            let value = percent_decode_str(segments.next()?).decode_utf8().ok();
+            found = value.and_then(|value| token(&value)).or(found);
         }
     }
-    None
+    found
 }
 
-/// The token in a query.
-fn of_query(query: Option<&str>) -> Option<Token> {
-    let query = query.filter(|query| query.len() <= QUERY && may_name(query))?;
-    // The last one counts, as in the parameters of a call.
-    let all = url::form_urlencoded::parse(query.as_bytes());
-    token(&all.filter(|(name, _)| name == "ks").last()?.1)
-}
-
-/// The token of a call, or of a multirequest the one that all its items have.
-fn of_params(params: &Params) -> Shown {
-    let items = multi::items(params);
-    if items.is_empty() {
-        return params
-            .text("ks")
-            .and_then(|text| token(&text))
-            .map_or(Shown::Nothing, Shown::Token);
-    }
-    let texts = || items.iter().map(|item| item.text("ks"));
-    let Some(token) = texts().flatten().find_map(|text| token(&text)) else {
-        return Shown::Nothing;
-    };
-    // An app does each item in the name of its own.
-    let first = texts().next().flatten();
-    if texts().all(|text| text == first) { Shown::Token(token) } else { Shown::Several }
+/// The token in a query. The last one counts, too.
+fn of_query(query: &str) -> Option<Token> {
+    let mut pairs = query.as_bytes().rsplit(|byte| *byte == b'&');
+    let last = pairs.find(|pair| is_ks(name(pair), false))?;
+    token(&url::form_urlencoded::parse(last).next()?.1)
 }

@@ -134,3 +134,65 @@ fn whose_a_multirequest_is_follows_from_its_items() {
     assert!(site.is_own(&flat("1:service=user&1:action=get")));
     assert!(!site.is_own(&flat("1:service=media&1:action=get")));
 }
+
+/// Regression: items were looked at in bodies only, and those that had different sessions were the cookie's.
+#[tokio::test]
+async fn the_session_of_all_items_counts_and_different_ones_are_nobodys() {
+    let site = Site::new();
+    let one = site.start(json!({})).await;
+    let two = site.start(json!({"userId": "guest"})).await;
+    let id = token::token(&one).unwrap().id();
+    let found = |request: &Request<'_>| {
+        let body = Some(&*request.body).filter(|body| !body.is_empty());
+        site.with_head(request, |head| match site.kaltura.token(head, body) {
+            Shown::Nothing => (None, false),
+            Shown::Token(token) => (Some(token.id()), false),
+            Shown::Several => (None, true),
+        })
+    };
+    let (yes, none, several) = ((Some(id), false), (None, false), (None, true));
+    for (whole, first, second, expected) in [
+        ("", &*one, &*one, yes),
+        (&*one, "", "", yes),
+        (&*one, &*one, "", yes),
+        (&*one, "", "{1:result}", yes),
+        ("", "", "", none),
+        ("", "", "{1:result}", none),
+        ("", &*one, &*two, several),
+        ("", &*one, "", several),
+        ("", "", &*one, several),
+        ("", &*one, "{1:result}", several),
+        (&*one, "", &*two, several),
+        (&*one, &*two, &*two, several),
+    ] {
+        let names = [("ks", whole), ("1:ks", first), ("2:ks", second)];
+        let given = || names.iter().filter(|(_, ks)| !ks.is_empty());
+        let query: Vec<_> = given().map(|(name, ks)| format!("&{name}={ks}")).collect();
+        let calls = "1:service=media&1:action=list&2:service=media&2:action=get";
+        let flat = format!("{calls}{}", query.concat());
+        let path: Vec<_> = given().map(|(name, ks)| format!("/{name}/{ks}")).collect();
+        let mut json = json!({"1:service": "media", "2:service": "media"});
+        given().for_each(|(name, ks)| json[name] = json!(ks));
+        let many = "/service/multirequest";
+        let form = "application/x-www-form-urlencoded";
+        for request in [
+            get(&format!("{many}?{flat}")),
+            get(&format!("{many}?{}", flat.replace(":ks", "%3a%6Bs"))),
+            get(&format!("/?service=MultiRequest&{flat}")),
+            get(&format!("{many}{}?{calls}", path.concat())),
+            post(many, form, &flat),
+            post(&format!("{many}?{calls}"), form, &query.concat()),
+            post(many, "application/json", &json.to_string()),
+        ] {
+            assert_eq!(found(&request), expected, "{whole} {first} {second} {request:?}");
+        }
+    }
+    let split = post(
+        &format!("/service/multirequest?1:service=media&1:ks={one}"),
+        "application/json",
+        &json!({"2": {"service": "media", "ks": two}}).to_string(),
+    );
+    assert_eq!(found(&split), several);
+    // Items are those of a multirequest only.
+    assert_eq!(found(&get(&format!("/service/media/action/list?1:ks={one}&2:ks={two}"))), none);
+}
