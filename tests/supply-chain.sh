@@ -2,7 +2,8 @@
 # What the program is built from: is it allowed, is it known to be broken, what is it.
 #
 #   tests/supply-chain.sh check        bans, duplicates, licences and sources of all Cargo.lock by
-#                                      deny.toml; needs no network
+#                                      deny.toml; downloads crates for other systems that a build does
+#                                      not need and that are not here yet
 #   tests/supply-chain.sh advisories   Cargo.lock against the RustSec database, which it fetches from
 #                                      its repository on GitHub: needs the network, and git
 #   tests/supply-chain.sh sbom FILE    a CycloneDX 1.5 document (JSON) of all that the program is made from
@@ -33,9 +34,13 @@ deny() {
 
 # deny.toml forbids a second version of a crate; the fuzz targets may bring what the program does not have.
 check() {
-    local status=0 manifest
+    local status=0 manifest others=(fuzz/Cargo.toml benches/compare/handshakes/Cargo.toml)
+    # cargo-deny reads the manifests of all, also of those that no build here has asked for.
+    for manifest in Cargo.toml "${others[@]}"; do
+        cargo fetch --quiet --locked --manifest-path "$manifest"
+    done
     deny --locked --offline check bans licenses sources || status=$?
-    for manifest in fuzz/Cargo.toml benches/compare/handshakes/Cargo.toml; do
+    for manifest in "${others[@]}"; do
         deny --locked --offline --manifest-path "$manifest" --config "$PWD/deny.toml" \
             check --allow duplicate bans licenses sources || status=$?
     done
