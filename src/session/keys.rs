@@ -108,9 +108,12 @@ impl Authority {
         self.write_key(key, secret, caller).await
     }
 
-    /// The keys that act under the caller's active claim.
+    /// The keys that act under the caller's active claim: not to be seen by whoever acts for somebody.
     pub(super) fn list_keys(&self, caller: &Caller) -> Result<Outcome, Refusal> {
         let live = signed_in(caller)?;
+        if live.identity().actor.is_some() || live.identity().tenant.is_some() {
+            return Err(Refusal::Forbidden);
+        }
         let owner = owner_of(live).ok_or(Refusal::Forbidden)?;
         Ok(Outcome::Keys(self.directory.keys_of(&owner)))
     }

@@ -852,6 +852,7 @@ async fn whoever_acts_for_a_user_neither_sees_nor_ends_their_sessions() {
         };
         assert!(seen.iter().all(|record| record.id == live.id()), "{seen:?}");
         assert_eq!(execute(Command::EndOthers).await.unwrap_err(), Refusal::Forbidden);
+        assert_eq!(execute(Command::ListKeys).await.unwrap_err(), Refusal::Forbidden);
         let refusal = execute(Command::EndSession(own.id())).await.unwrap_err();
         assert_eq!(refusal, Refusal::NotFound);
     }
