@@ -1,4 +1,5 @@
-//! What HTTP/2 forbids in fields and the library that reads its frames lets through.
+//! What messages may say of their bodies and behind them, and what HTTP/2 forbids in fields though the library that
+//! reads its frames lets it through.
 
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -50,7 +51,7 @@ pub fn tidy(status: StatusCode, headers: &mut HeaderMap) -> Result<Option<u64>, 
 
 /// Whether an answer with this status has no body (RFC 9110 section 6.4.1).
 pub fn is_bodiless(status: StatusCode) -> bool {
-    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// Whether a field may stand behind a body: not what frames or routes a message or concerns one hop

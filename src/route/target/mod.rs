@@ -12,8 +12,9 @@
 //!
 //! then every such form of the path, the raw one included, lies literally below that prefix and
 //! below no longer one. Where upstreams make different paths of one (`+` is a space to some), each of
-//! these is one of those forms; only the `+` of a route's own path is a `+` to all. A leniency keeps that promise only if all routes below its own have the
-//! same rule, which the configuration has to check.
+//! these is one of those forms; only the `+` of a route's own path is a `+` to all. A leniency keeps
+//! that promise only if all routes below its own have the same rule, which the configuration has to
+//! check.
 
 mod canonical;
 mod others;

@@ -36,16 +36,12 @@ impl Asked {
     /// How a body goes out whose length may be known.
     pub(super) fn sending(self, status: StatusCode, length: Option<u64>) -> Sending {
         match length {
-            _ if self.head || is_bodyless(status) => Sending::Nothing,
+            _ if self.head || is_bodiless(status) => Sending::Nothing,
             Some(length) => Sending::Length(length),
             None if self.old => Sending::Close,
             None => Sending::Chunked,
         }
     }
-}
-
-fn is_bodyless(status: StatusCode) -> bool {
-    status.is_informational() || is_bodiless(status)
 }
 
 /// Whether an own answer asks for the end of the connection.
@@ -70,7 +66,7 @@ pub(super) fn write(
     each(&head.fields, |kind, name, value| {
         match kind {
             // The answer to a HEAD says how long that to a GET would be.
-            Kind::ContentLength if !asked.head || is_bodyless(head.status) => return,
+            Kind::ContentLength if !asked.head || is_bodiless(head.status) => return,
             Kind::Connection if !switching => return,
             Kind::TransferEncoding => return,
             Kind::Date => dated = true,

@@ -255,9 +255,8 @@ impl Message {
         if self.chunked && old {
             return Err("Transfer-Encoding in HTTP/1.0");
         }
-        let bodyless = status.is_informational() || is_bodiless(status);
         Ok(match self.length {
-            _ if bodyless || to_head => Framing::Length(0),
+            _ if is_bodiless(status) || to_head => Framing::Length(0),
             _ if self.chunked => Framing::Chunked,
             Some(length) => Framing::Length(length),
             None => Framing::Close,
