@@ -4,7 +4,6 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -18,7 +17,7 @@ use crate::support::h2raw::{
     ACK, DATA, END_HEADERS, END_STREAM, H2Raw, HEADERS, Outcome, PING, PREFACE, RST_STREAM,
     SETTINGS, block, frame, get, number,
 };
-use crate::support::process::PATIENCE;
+use crate::support::process::{PATIENCE, eventually};
 use crate::support::upstream::Gate;
 use crate::support::{Client, Gateway, Reply, Upstream};
 
@@ -272,13 +271,7 @@ async fn beyond_the_limit_of_an_http_2_app_another_connection_is_opened() {
         let mut client = app.gateway.client();
         waiting.push(tokio::spawn(async move { client.get("/held").await }));
     }
-    timeout(PATIENCE, async {
-        while app.asked("/held") < 5 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await
-    .expect("requests wait for others to end");
+    eventually("all requests at the app", || (app.asked("/held") >= 5).then_some(())).await;
     app.gateway.client().get("/quick").await.expect(200);
     // Those that came at the same time may have opened one each.
     assert!(app.connections.load(Ordering::SeqCst) <= 4);
