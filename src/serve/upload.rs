@@ -12,10 +12,6 @@ use super::exchange::Exchange;
 use crate::api::Fault;
 use crate::upstream::Incoming;
 
-/// Bytes of a refused body that are taken all the same, and for how long.
-const DISCARDED: usize = 1 << 20;
-const PATIENCE: Duration = Duration::from_secs(2);
-
 /// What there is of a body.
 #[derive(Debug)]
 pub(super) struct Upload {
@@ -71,30 +67,8 @@ impl Upload {
         {
             return Ok(body);
         }
-        // Who waits for leave to send does not send; anybody else must be able to read the answer.
-        if !parts.headers.contains_key(header::EXPECT) {
-            self.discard(exchange).await;
-        }
         let detail = format!("The request's body is larger than {limit} bytes.");
         Err(Box::new(Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail)))
-    }
-
-    /// Takes what is on its way, within bounds: a connection that is closed on data is reset, and the
-    /// answer before it lost.
-    async fn discard(&mut self, exchange: &Exchange) {
-        let mut deadline = exchange.worker().timer.deadline(PATIENCE);
-        let rest = &mut self.rest;
-        let drain = async {
-            let mut left = DISCARDED;
-            while let Some(Ok(frame)) = rest.frame().await {
-                let size = frame.data_ref().map_or(0, Bytes::len);
-                match left.checked_sub(size) {
-                    Some(still) => left = still,
-                    None => break,
-                }
-            }
-        };
-        let _ = deadline.limit(drain).await;
     }
 
     /// Reads until the end or beyond `limit`; what was read, and whether that is all.

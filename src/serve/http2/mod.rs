@@ -34,7 +34,7 @@ use super::site::Limits;
 use super::size;
 use crate::headers::frames::{self, Malformed};
 use crate::timer::Deadline;
-use crate::upstream::{Incoming, Leave, StreamBody};
+use crate::upstream::{Incoming, StreamBody};
 
 /// Bytes of a request's body that may come before the app takes them.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -248,17 +248,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
     fn begin(&mut self, request: Request<RecvStream>, stream: SendResponse<Bytes>) {
         let (parts, body) = request.into_parts();
         let judged = judge(&parts);
-        let mut leave = None;
+        let mut unread = None;
         let body = if body.is_end_stream() {
             Incoming::Empty
         } else {
-            let uploading = Uploading::new(&self.connection, &self.signals);
-            leave = expects(&parts.headers).then(Leave::default);
+            let uploading = Box::new(Uploading::new(&self.connection, &self.signals));
             let length = judged.unwrap_or(None);
-            Incoming::Http2(StreamBody::new(body, length, leave.clone(), Box::new(uploading)))
+            let (body, rest) = StreamBody::new(body, length, expects(&parts.headers), uploading);
+            unread = Some(rest);
+            Incoming::Http2(body)
         };
         let begun = pipeline::begin(self.connection.begin(), Box::new(parts), body, judged.err());
-        let answering = stream::answer(begun, leave, stream, Rc::clone(&self.connection));
+        let answering = stream::answer(begun, unread, stream, Rc::clone(&self.connection));
         self.streams.start(Box::pin(answering));
     }
 }

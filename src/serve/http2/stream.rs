@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -20,37 +21,54 @@ use crate::serve::connection::Connection;
 use crate::serve::interim::Interim;
 use crate::serve::pipeline::{self, Begun};
 use crate::timer::Deadline;
-use crate::upstream::{BodyError, Leave};
+use crate::upstream::{BodyError, Unread};
 
 /// How much longer than a whole connection one stream may stand still: a video that is paused.
 const STALLED: u32 = 2;
 
+/// How long a client may go on to send a body that nobody reads, behind the answer. Told at once to stop, without an
+/// error (RFC 9113 section 8.1), some clients forget the answer.
+const LINGER: Duration = Duration::from_secs(2);
+
 /// Answers a request. Ends early when the client resets the stream, and with it all that is done for it; a panic that
-/// nobody else has caught ends it, too, and no other stream. `leave`: what the client waits for to send its body.
+/// nobody else has caught ends it, too, and no other stream. `unread`: the body of the request, if it has one.
 pub(super) async fn answer(
     begun: Begun,
-    leave: Option<Leave>,
+    unread: Option<Unread>,
     mut stream: SendResponse<Bytes>,
     connection: Rc<Connection>,
 ) {
+    let unread = unread.as_ref();
     let ended = {
-        let mut sending = pin!(send(begun, leave, &mut stream, &connection));
-        poll_fn(|cx| caught::poll(sending.as_mut(), cx)).await
+        let mut sending = pin!(send(begun, unread, &mut stream, &connection));
+        poll_fn(|cx| {
+            let ended = caught::poll(sending.as_mut(), cx);
+            // Not at its end only: until then it would take up room that other streams need.
+            if let Some(unread) = unread.filter(|_| ended.is_pending()) {
+                let _ = unread.poll_discard(cx);
+            }
+            ended
+        })
+        .await
     };
     if let Err(panicked) = ended {
         panicked.log(None);
         stream.send_reset(Reason::INTERNAL_ERROR);
+    }
+    if let Some(unread) = unread {
+        let mut deadline = connection.worker.timer.deadline(LINGER);
+        deadline.limit(poll_fn(|cx| unread.poll_discard(cx))).await;
     }
 }
 
 /// Waits for the answer and sends it.
 async fn send(
     begun: Begun,
-    leave: Option<Leave>,
+    unread: Option<&Unread>,
     stream: &mut SendResponse<Bytes>,
     connection: &Connection,
 ) {
-    let Some(Response { head, body }) = wait(begun, leave, stream).await else { return };
+    let Some(Response { head, body }) = wait(begun, unread, stream).await else { return };
     let mut head = head.into_response();
     let ended = body.is_end_stream();
     complete(head.headers_mut(), (!ended).then_some(&body), connection);
@@ -71,7 +89,7 @@ async fn send(
 /// The answer; `None` when the client resets the stream before there is one. What comes ahead of it goes out at once.
 async fn wait(
     begun: Begun,
-    leave: Option<Leave>,
+    unread: Option<&Unread>,
     stream: &mut SendResponse<Bytes>,
 ) -> Option<Response> {
     let interim = Interim::default();
@@ -84,7 +102,7 @@ async fn wait(
         if let Poll::Ready(response) = response {
             return Poll::Ready(Some(response));
         }
-        if leave.as_ref().is_some_and(|leave| leave.is_wanted(cx)) {
+        if unread.is_some_and(|unread| unread.is_wanted(cx)) {
             let mut head = http::Response::new(());
             *head.status_mut() = StatusCode::CONTINUE;
             tell(stream, head);

@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::Connection;
 use super::chunked::{Chunked, Step};
 use super::head::Framing;
-use super::rest::{self, Rest};
+use super::rest::Rest;
 use crate::upstream::body::RequestBody;
 
 /// Why the body of an answer broke off.
@@ -66,12 +66,7 @@ impl ResponseBody {
         // An app that is deaf to the rest does not get it.
         let keep = keep && !connection.deaf;
         let unsent = !connection.out.is_finished();
-        let request = if unsent {
-            Some(connection.send_rest(request))
-        } else {
-            rest::await_end(request);
-            None
-        };
+        let request = unsent.then(|| connection.send_rest(request));
         Self { connection: Some(connection), left, rest, keep, request }
     }
 

@@ -57,14 +57,6 @@ impl Rest {
     }
 }
 
-/// Takes the end of a body of which the app has all bytes. A client of HTTP/2 may say it in a frame of its own, and is
-/// not to be told that nobody wants it, which some take for a failure.
-pub(super) fn await_end(body: RequestBody) {
-    if !body.is_end_stream() {
-        tokio::task::spawn_local(tokio::time::timeout(LINGER, discard(body)));
-    }
-}
-
 /// Reads to the end, at the pace that a request's body must have.
 async fn discard(mut body: RequestBody) {
     while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}

@@ -1,8 +1,15 @@
 //! The same over HTTP/2, where the bytes are frames (RFC 9113 section 8).
 
 use super::Edge;
-use crate::support::h2raw::{H2Raw, Outcome, get};
+use crate::support::h2raw::{
+    ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, H2Raw, HEADERS, Outcome, PING, RST_STREAM, block,
+    get, number, post,
+};
+use crate::support::process::{PATIENCE, Proc};
 use crate::support::{Client, Upstream};
+
+/// Bytes of a DATA frame.
+const PIECE: usize = 16 << 10;
 
 /// Fields and body of one request.
 type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a [u8]);
@@ -167,4 +174,101 @@ async fn both_protocols_have_the_same_view_upstream() {
     };
     assert_eq!(fields(&first), fields(&second));
     assert_eq!((&first.target, &first.body.data), (&second.target, &second.body.data));
+}
+
+/// Answers that the gateway gave without the request's body were followed at once by a reset without an error, which
+/// curl 7.88 and others take for a failure: they forgot the answer.
+#[tokio::test]
+async fn a_body_that_nobody_reads_may_come_to_its_end() {
+    let edge = Edge::start();
+    let origin = edge.gateway.origin().to_owned();
+    // More than the window of the whole connection: what is taken makes room again.
+    let pieces = 14;
+    let mut h2 = H2Raw::connect(&edge.gateway).await;
+    let paths = ["/private", "/nowhere", "/auth/nowhere", "/auth/login", "/public/../private"];
+    for (stream, path) in (1..).step_by(2).zip(paths.iter().cycle().take(10)) {
+        let mut head = post(edge.gateway.authority(), path);
+        head.extend([("content-type", "application/json"), ("origin", &origin)]);
+        let declared = (pieces * PIECE).to_string();
+        head.push(("content-length", &declared));
+        h2.frame(HEADERS, END_HEADERS, stream, &block(&head)).await;
+        let Outcome::Status(status) = h2.outcome(stream).await else { panic!("{path}") };
+        assert!((400..500).contains(&status), "{path}: {status}");
+        for left in (0..pieces).rev() {
+            let flags = if left == 0 { END_STREAM } else { 0 };
+            h2.frame(DATA, flags, stream, &[b'x'; PIECE]).await;
+        }
+        h2.frame(PING, 0, 0, b"still on").await;
+        loop {
+            let (kind, flags, _, payload) = h2.next().await.expect("closed");
+            assert!(kind != RST_STREAM && kind != GOAWAY, "{path}: {kind} {payload:?}");
+            if kind == PING && flags & ACK == ACK {
+                break;
+            }
+        }
+    }
+}
+
+/// Clients whose answer came without their body: as often as any body of theirs is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn curl_sees_an_answer_that_does_not_wait_for_its_body() {
+    let edge = Edge::start();
+    let dir = tempfile::tempdir().unwrap();
+    let body = dir.path().join("body");
+    let origin = edge.gateway.origin();
+    for (size, path, status) in [(3, "/private", "401"), (300 << 10, "/private", "401")].repeat(8) {
+        std::fs::write(&body, vec![b'x'; size]).unwrap();
+        let mut command = std::process::Command::new("curl");
+        command
+            .args(["-sS", "--http2", "--max-time", "20", "-o", "/dev/null", "-w", "%{http_code}"])
+            .arg("--cacert")
+            .arg(edge.gateway.certificate())
+            .arg("--data-binary")
+            .arg(format!("@{}", body.display()))
+            .arg(format!("{origin}{path}"));
+        let output = tempfile::tempdir().unwrap();
+        let text = Proc::start("curl", output.path(), command).finish(PATIENCE).success();
+        assert_eq!(text, status, "{size} bytes to {path}");
+    }
+}
+
+/// The patience with it has an end, in bytes and in time.
+#[tokio::test]
+async fn a_body_that_nobody_reads_does_not_go_on_for_ever() {
+    let edge = Edge::start();
+    let mut h2 = H2Raw::connect(&edge.gateway).await;
+    let head = block(&post(edge.gateway.authority(), "/private"));
+    h2.frame(HEADERS, END_HEADERS, 1, &head).await;
+    assert_eq!(h2.outcome(1).await, Outcome::Status(401));
+    assert_eq!(h2.outcome(1).await, Outcome::Reset(0), "in time");
+    h2.frame(HEADERS, END_HEADERS, 3, &head).await;
+    assert_eq!(h2.outcome(3).await, Outcome::Status(401));
+    let mut sent = 0;
+    let reset = loop {
+        // No more than the window of the stream has room for.
+        for _ in 0..8 {
+            h2.frame(DATA, 0, 3, &[b'x'; PIECE]).await;
+            sent += PIECE;
+        }
+        h2.frame(PING, 0, 0, b"still on").await;
+        let mut reset = None;
+        loop {
+            let (kind, flags, stream, payload) = h2.next().await.expect("closed");
+            assert_ne!(kind, GOAWAY, "{payload:?}");
+            if kind == RST_STREAM && stream == 3 {
+                reset = Some(number(&payload));
+            }
+            if kind == PING && flags & ACK == ACK {
+                break;
+            }
+        }
+        if let Some(reset) = reset {
+            break reset;
+        }
+    };
+    assert_eq!(reset, 0);
+    assert!((1 << 20..3 << 19).contains(&sent), "{sent} bytes");
+    // The connection goes on.
+    h2.request(5, &get(edge.gateway.authority(), "/public/x")).await;
+    assert_eq!(h2.outcome(5).await, Outcome::Status(200));
 }

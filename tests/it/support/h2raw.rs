@@ -211,6 +211,12 @@ pub(crate) fn get<'a>(authority: &'a str, path: &'a str) -> Vec<(&'a str, &'a st
     vec![(":method", "GET"), (":scheme", "https"), (":authority", authority), (":path", path)]
 }
 
+pub(crate) fn post<'a>(authority: &'a str, path: &'a str) -> Vec<(&'a str, &'a str)> {
+    let mut head = get(authority, path);
+    head[0].1 = "POST";
+    head
+}
+
 pub(crate) fn number(bytes: &[u8]) -> u32 {
     u32::from_be_bytes(bytes[..4].try_into().unwrap())
 }
