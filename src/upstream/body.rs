@@ -23,16 +23,13 @@ pub enum BodyError {
     /// The app's answer broke off.
     #[error(transparent)]
     App(#[from] http1::Broken),
-    /// The sender broke off or sent something invalid.
-    #[error(transparent)]
-    Broken(#[from] hyper::Error),
     /// The app took back what was still to come of its answer, and called that no error.
     #[error("the app ended its answer early")]
     Withdrawn,
     /// The same on an HTTP/1.1 connection.
     #[error(transparent)]
     Read(io::Error),
-    /// The same on a stream of a client's HTTP/2 connection.
+    /// The same on a stream of an HTTP/2 connection.
     #[error("{0}")]
     Stream(#[source] h2::Error),
     /// The sender was silent for too long.
@@ -66,12 +63,9 @@ impl BodyError {
         match self {
             Self::Idle | Self::Slow(_) => BodyFault::Late,
             Self::SessionOver => BodyFault::SessionOver,
-            Self::App(_)
-            | Self::Broken(_)
-            | Self::Panicked
-            | Self::Read(_)
-            | Self::Stream(_)
-            | Self::Withdrawn => BodyFault::Broken,
+            Self::App(_) | Self::Panicked | Self::Read(_) | Self::Stream(_) | Self::Withdrawn => {
+                BodyFault::Broken
+            }
         }
     }
 }
@@ -321,7 +315,7 @@ impl Body for ResponseBody {
         }
         let polled = match &mut self.incoming {
             Answering::Http1(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
-            Answering::Http2(body) => Pin::new(body).poll_frame(cx),
+            Answering::Http2(body) => body.poll_frame(cx),
             Answering::Nothing => Poll::Ready(None),
         };
         match polled {

@@ -1,25 +1,28 @@
 //! Connections to apps: TCP or TLS, HTTP/1.1 or HTTP/2.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::io::Errno;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::Upstream;
-use super::http1::{Connection, HEAD};
-use super::http2::{STREAM_WINDOW, STREAMS, Seat, Shared};
-use super::settings::{Protocol, Target};
+use super::http1::Connection;
+use super::http2::Seat;
+use super::settings::Target;
+
+/// How long an app's machine may leave unanswered what was sent, and be silent before it is asked for a sign of life.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How long it may take to give one, and how often it is asked.
+const ASK: Duration = Duration::from_secs(10);
+const ASKED: u32 = 3;
 
 /// A stream to an app.
 #[derive(Debug)]
@@ -111,6 +114,7 @@ impl AsyncWrite for Stream {
 pub(super) async fn open(upstream: &Upstream, target: &Target) -> io::Result<Stream> {
     let tcp = TcpStream::connect((target.host.as_str(), target.port)).await?;
     tcp.set_nodelay(true)?;
+    watch(&tcp)?;
     if !target.tls {
         return Ok(Stream::Plain(tcp));
     }
@@ -121,6 +125,17 @@ pub(super) async fn open(upstream: &Upstream, target: &Target) -> io::Result<Str
     let name = rustls::pki_types::ServerName::try_from(name).map_err(io::Error::other)?;
     let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));
     Ok(Stream::Tls(Box::new(connector.connect(name, tcp).await?)))
+}
+
+/// Has the system find out when an app's machine is gone. Not by PING: servers of gRPC end connections whose client asks
+/// often.
+fn watch(tcp: &TcpStream) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(ASK).with_retries(ASKED);
+    let socket = SockRef::from(tcp);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(SILENCE))?;
+    Ok(())
 }
 
 /// Whether it was this machine that had nothing to connect with (socket(2)): that says nothing about the app. Not
@@ -136,55 +151,6 @@ pub(super) enum Link {
     // Boxed: it moves from the pool to a request, to its answer, and back.
     Http1(Box<Connection>),
     Http2(Seat),
-}
-
-impl Link {
-    /// Connects and shakes hands; an HTTP/2 connection runs as a task of this worker, and may be shared.
-    pub(super) async fn connect(
-        upstream: &Upstream,
-        target: &Target,
-    ) -> io::Result<(Self, Option<Shared>)> {
-        let stream = open(upstream, target).await?;
-        if upstream.settings.protocol == Protocol::Http1 {
-            return Ok((Self::Http1(Box::new(Connection::new(stream))), None));
-        }
-        let mut builder = http2::Builder::new(LocalExec);
-        builder
-            .timer(TokioTimer::new())
-            .keep_alive_interval(Duration::from_secs(20))
-            .keep_alive_timeout(Duration::from_secs(10))
-            .max_header_list_size(u32::try_from(HEAD).unwrap_or(u32::MAX))
-            // Clients that do not read fill their own streams, not the connection, however many they are.
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(STREAM_WINDOW * STREAMS);
-        let handshake = builder.handshake(TokioIo::new(stream));
-        let (send, connection) = handshake.await.map_err(io::Error::other)?;
-        let connection = Rc::new(RefCell::new(connection));
-        let asked = Rc::clone(&connection);
-        tokio::task::spawn_local(async move {
-            let running = poll_fn(|cx| Pin::new(&mut *connection.borrow_mut()).poll(cx));
-            if let Err(error) = running.await {
-                tracing::debug!(%error, "connection to an app");
-            }
-        });
-        let shared = Shared::new(send, move || asked.borrow().current_max_send_streams());
-        let seat = shared.seat().ok_or(io::ErrorKind::ConnectionReset)?;
-        Ok((Self::Http2(seat), Some(shared)))
-    }
-}
-
-/// Runs hyper's tasks on the worker that the connection belongs to.
-#[derive(Clone, Copy, Debug)]
-struct LocalExec;
-
-impl<F> hyper::rt::Executor<F> for LocalExec
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
-    fn execute(&self, task: F) {
-        drop(tokio::task::spawn_local(task));
-    }
 }
 
 #[cfg(test)]

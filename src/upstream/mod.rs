@@ -53,7 +53,7 @@ impl Upstream {
 }
 
 /// Why an app gave no answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The app's answer is not valid HTTP, or not one to this request.
     #[error("the app sent an invalid answer: {0}")]
@@ -110,7 +110,7 @@ impl Client {
     /// any byte of an answer and either nothing was sent or the request is idempotent without a body.
     ///
     /// `interim` is given what the app says ahead of its answer (1xx, RFC 9110 section 15.2) as it comes, uncleaned:
-    /// 16 heads at most, together no larger than one may be. Apps that speak HTTP/2 are not heard there.
+    /// 16 heads at most, together no larger than one may be.
     ///
     /// # Errors
     /// When there is no answer to hand on; see [`Error`].
@@ -123,7 +123,7 @@ impl Client {
         let pool = self.pool(upstream);
         if upstream.settings.protocol == Protocol::Http2 {
             // Boxed, like all that is rare: it must not make the future of every request large.
-            return Box::pin(self.send_http2(stamped, &pool)).await;
+            return Box::pin(self.send_http2(stamped, &pool, interim)).await;
         }
         let repeatable = is_idempotent(stamped.method()) && stamped.body().is_empty();
         let mut retried = false;
@@ -266,6 +266,19 @@ struct Failure {
 }
 
 impl Failure {
+    fn reset(started: bool, unsent: bool) -> Self {
+        Self { error: Error::Reset, unsent, started }
+    }
+
+    fn bad_response(what: &str) -> Self {
+        Self { error: Error::BadResponse(what.to_owned()), unsent: false, started: true }
+    }
+
+    fn of_body(error: Option<&BodyError>) -> Self {
+        let fault = error.map_or(BodyFault::Broken, BodyError::fault);
+        Self { error: Error::ClientBody(fault), unsent: false, started: true }
+    }
+
     fn late(limit: Duration) -> Self {
         Self { error: Error::Timeout(limit), unsent: false, started: true }
     }

@@ -9,9 +9,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::connect::{Link, is_lack};
+use tokio::sync::watch;
+
+use super::connect::{self, Link, is_lack};
 use super::http1::Connection;
-use super::http2::{self, Shared};
+use super::http2::{self, Seat, Shared};
+use super::settings::Protocol;
 use super::{Address, Error, Upstream};
 use crate::clock::UnixMs;
 use crate::timer::Timer;
@@ -39,7 +42,12 @@ struct Slot {
     idle: Vec<(Box<Connection>, UnixMs)>,
     /// Connections that take more than one request, the first ones first.
     shared: Vec<Shared>,
+    /// The next one of them.
+    opening: Option<watch::Receiver<Opened>>,
 }
+
+/// What became of a connection for all who wait for it; `None` for now.
+type Opened = Option<Result<(), Error>>;
 
 impl Slot {
     fn take(&mut self) -> Option<Link> {
@@ -99,11 +107,8 @@ impl Pool {
             if !fresh && let Some(link) = self.kept(index) {
                 return Ok((Lease { place, seat: None, index, reused: true }, link));
             }
-            match self.connect(address).await {
-                Ok((link, shared)) => {
-                    self.share(index, shared);
-                    return Ok((Lease { place, seat: None, index, reused: false }, link));
-                }
+            match self.connect(index, address).await {
+                Ok(link) => return Ok((Lease { place, seat: None, index, reused: false }, link)),
                 // No other address would fare better, and this one is not to blame.
                 Err(Error::Exhausted) => return Err(Error::Exhausted),
                 Err(failure) => {
@@ -136,11 +141,66 @@ impl Pool {
         self.slots.get(index)?.borrow_mut().take()
     }
 
-    async fn connect(&self, address: &Address) -> Result<(Link, Option<Shared>), Error> {
+    async fn connect(self: &Rc<Self>, index: usize, address: &Address) -> Result<Link, Error> {
+        if self.upstream.settings.protocol == Protocol::Http2 {
+            let seat = Box::pin(self.seat(index));
+            return self.limit(async { io::Result::Ok(seat.await) }).await?.map(Link::Http2);
+        }
+        let stream = self.limit(connect::open(&self.upstream, &address.target)).await?;
+        Ok(Link::Http1(Box::new(Connection::new(stream))))
+    }
+
+    /// A place on a new connection. Requests that come together wait for one connection, and for another when that is
+    /// full: each with its own, a burst would open hundreds.
+    async fn seat(self: &Rc<Self>, index: usize) -> Result<Seat, Error> {
+        let closed = || Error::Connect("the app closed the connection at once".to_owned());
+        loop {
+            let mut opening = self.opening(index).ok_or_else(closed)?;
+            let opened = opening.wait_for(Option::is_some).await;
+            opened.ok().and_then(|opened| opened.clone()).ok_or_else(closed)??;
+            let slot = self.slots.get(index).ok_or_else(closed)?.borrow();
+            if let Some(seat) = slot.shared.iter().find_map(Shared::seat) {
+                return Ok(seat);
+            }
+            if slot.shared.last().is_none_or(Shared::is_closed) {
+                return Err(closed());
+            }
+        }
+    }
+
+    /// The connection that is being opened; begins with one if none is. It goes on without who began with it.
+    fn opening(self: &Rc<Self>, index: usize) -> Option<watch::Receiver<Opened>> {
+        let mut slot = self.slots.get(index)?.borrow_mut();
+        let under_way = slot.opening.as_ref().filter(|opening| opening.has_changed().is_ok());
+        if let Some(opening) = under_way.filter(|opening| opening.borrow().is_none()) {
+            return Some(opening.clone());
+        }
+        let (opened, opening) = watch::channel(None);
+        slot.opening = Some(opening.clone());
+        let pool = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let outcome = pool.open(index).await;
+            let _ = opened.send(Some(outcome));
+        });
+        Some(opening)
+    }
+
+    /// Opens a connection that requests can share.
+    async fn open(&self, index: usize) -> Result<(), Error> {
+        let address = self.upstream.addresses.get(index);
+        let (Some(address), Some(slot)) = (address, self.slots.get(index)) else { return Ok(()) };
+        let open =
+            async { Shared::open(connect::open(&self.upstream, &address.target).await?).await };
+        let shared = self.limit(open).await?;
+        slot.borrow_mut().shared.push(shared);
+        Ok(())
+    }
+
+    /// Connecting must come to its end in time.
+    async fn limit<T>(&self, connecting: impl Future<Output = io::Result<T>>) -> Result<T, Error> {
         let limit = self.upstream.settings.connect;
-        let connect = Link::connect(&self.upstream, &address.target);
-        match self.timer.deadline(limit).limit(connect).await {
-            Some(Ok(link)) => Ok(link),
+        match self.timer.deadline(limit).limit(connecting).await {
+            Some(Ok(connected)) => Ok(connected),
             Some(Err(error)) if is_lack(&error) => {
                 self.tell_of_lack(&error);
                 Err(Error::Exhausted)
@@ -157,12 +217,6 @@ impl Pool {
             self.told.set(Some(now));
             let upstream = &self.upstream.settings.name;
             tracing::error!(%error, upstream, "no connection to an app can be opened now");
-        }
-    }
-
-    fn share(&self, index: usize, shared: Option<Shared>) {
-        if let (Some(shared), Some(slot)) = (shared, self.slots.get(index)) {
-            slot.borrow_mut().shared.push(shared);
         }
     }
 
@@ -219,7 +273,7 @@ impl Drop for Place {
 pub(super) struct Lease {
     place: Place,
     /// Its place on a shared connection.
-    seat: Option<http2::Place>,
+    seat: Option<Rc<http2::Place>>,
     index: usize,
     reused: bool,
 }
@@ -230,7 +284,7 @@ impl Lease {
     }
 
     /// Keeps the place on a shared connection until the answer was read.
-    pub(super) fn sit(&mut self, place: http2::Place) {
+    pub(super) fn sit(&mut self, place: Rc<http2::Place>) {
         self.seat = Some(place);
     }
 

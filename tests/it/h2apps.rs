@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::support::h2raw::{
     ACK, DATA, END_HEADERS, END_STREAM, H2Raw, HEADERS, Outcome, PING, PREFACE, RST_STREAM,
-    SETTINGS, block, frame, get, number,
+    SETTINGS, block, frame, get, number, post,
 };
 use crate::support::process::{PATIENCE, eventually};
 use crate::support::upstream::Gate;
@@ -80,12 +80,6 @@ fn ok(fields: &[(&'static str, &'static str)]) -> Response<()> {
         response.headers_mut().append(*name, HeaderValue::from_static(value));
     }
     response
-}
-
-fn post<'a>(authority: &'a str, path: &'a str) -> Vec<(&'a str, &'a str)> {
-    let mut head = get(authority, path);
-    head[0].1 = "POST";
-    head
 }
 
 /// RFC 9113 section 8.1 allows a reset without an error behind a whole answer only. Half of one passed for whole.
@@ -273,12 +267,102 @@ async fn beyond_the_limit_of_an_http_2_app_another_connection_is_opened() {
     }
     eventually("all requests at the app", || (app.asked("/held") >= 5).then_some(())).await;
     app.gateway.client().get("/quick").await.expect(200);
-    // Those that came at the same time may have opened one each.
+    // Six places, and the rest of one at each of two workers.
     assert!(app.connections.load(Ordering::SeqCst) <= 4);
     gate.open();
     for answer in waiting {
         assert_eq!(answer.await.unwrap().expect(200).text(), "done");
     }
+}
+
+/// Each of the first requests opened a connection of its own, however many there were.
+#[tokio::test]
+async fn requests_that_come_together_share_a_connection_to_an_http_2_app() {
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let app = App::start(100, move |_, mut out| {
+        let held = held.clone();
+        async move {
+            held.passed().await;
+            drop(out.send_response(ok(&[]), true));
+        }
+    });
+    let app = app.await;
+    let mut waiting = Vec::new();
+    for _ in 0..60 {
+        let mut client = app.gateway.client();
+        waiting.push(tokio::spawn(async move { client.get("/held").await }));
+    }
+    eventually("all requests at the app", || (app.asked("/held") >= 60).then_some(())).await;
+    let opened = app.connections.load(Ordering::SeqCst);
+    assert!(opened <= 2, "{opened}, which is more than one for each worker");
+    gate.open();
+    for answer in waiting {
+        answer.await.unwrap().expect(200);
+    }
+}
+
+/// Whoever waits for a connection to an app is told why there is none, all at the same time.
+#[tokio::test]
+async fn requests_that_wait_for_a_connection_to_an_http_2_app_end_with_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = in_front_of(listener.local_addr().unwrap());
+    let mut waiting = Vec::new();
+    for _ in 0..6 {
+        let mut client = gateway.client();
+        waiting.push(tokio::spawn(async move { client.get("/").await }));
+    }
+    // Closed before a word, as often as the gateway tries.
+    let closing = tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            drop(tcp);
+        }
+    });
+    for answer in waiting {
+        answer.await.unwrap().expect(502);
+    }
+    closing.abort();
+}
+
+/// They were dropped: pages waited for what an app had told their browser to load meanwhile (RFC 8297).
+#[tokio::test]
+async fn interim_answers_of_http_2_apps_are_passed_on() {
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let app = App::start(100, move |request, mut out| {
+        let held = held.clone();
+        async move {
+            let count = if request.uri().path() == "/many" { 17 } else { 1 };
+            for _ in 0..count {
+                let mut early = ok(&[
+                    ("link", "</a.css>; rel=preload"),
+                    ("set-cookie", "__Host-portcullis=evil; Secure; Path=/"),
+                ]);
+                *early.status_mut() = StatusCode::EARLY_HINTS;
+                out.send_informational(early).unwrap();
+            }
+            held.passed().await;
+            drop(out.send_response(ok(&[]), true));
+        }
+    });
+    let app = app.await;
+    let mut raw = app.gateway.raw().await;
+    raw.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", app.gateway.authority())).await;
+    let early = raw.until("\r\n\r\n").await;
+    assert!(early.starts_with("HTTP/1.1 103 "), "{early}");
+    assert!(early.contains("</a.css>") && !early.contains("evil"), "{early}");
+    let mut h2 = H2Raw::connect(&app.gateway).await;
+    h2.request(1, &get(app.gateway.authority(), "/")).await;
+    assert_eq!(h2.outcome(1).await, Outcome::Status(103));
+    gate.open();
+    assert_eq!(h2.outcome(1).await, Outcome::Status(200));
+    raw.response().await.expect(200);
+    h2.request(3, &get(app.gateway.authority(), "/many")).await;
+    let mut last = Outcome::Status(103);
+    while last == Outcome::Status(103) {
+        last = h2.outcome(3).await;
+    }
+    assert_eq!(last, Outcome::Status(502), "more than anybody needs");
 }
 
 /// The app has begun with it and failed: another attempt would be a second one.

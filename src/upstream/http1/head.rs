@@ -18,7 +18,7 @@ pub(in crate::upstream) const HEAD: usize = 64 * 1024;
 /// Bound on the header fields of an answer, and on those of its trailer section.
 const FIELDS: usize = 128;
 /// Bound on interim answers (1xx) before the answer.
-const INTERIM: u32 = 16;
+pub(in crate::upstream) const INTERIM: u32 = 16;
 
 /// How the body of a request goes out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -27,14 +27,14 @@ use tokio_util::io::poll_read_buf;
 use self::head::{Framing, Reader, Sending};
 use self::outgoing::{Outgoing, Stopped};
 use self::rest::Rest;
-use super::body::{BodyError, BodyFault, RequestBody};
+use super::body::RequestBody;
 use super::connect::Stream;
-use super::{Error, Failure, Upgraded};
+use super::{Failure, Upgraded};
 use crate::headers::{AnswerHead, Stamped};
 
 pub use self::body::Broken;
 pub(super) use self::body::ResponseBody;
-pub(super) use self::head::HEAD;
+pub(super) use self::head::{HEAD, INTERIM};
 
 /// Room for the usual answer: its head and a small body.
 const READ: usize = 8 * 1024;
@@ -223,20 +223,5 @@ fn sending(body: &RequestBody) -> Sending {
         // at its end: until then the app must not take the request for a whole one.
         Some(0) | None => Sending::Chunked,
         Some(length) => Sending::Length(length),
-    }
-}
-
-impl Failure {
-    fn reset(started: bool, unsent: bool) -> Self {
-        Self { error: Error::Reset, unsent, started }
-    }
-
-    fn bad_response(what: &str) -> Self {
-        Self { error: Error::BadResponse(what.to_owned()), unsent: false, started: true }
-    }
-
-    fn of_body(error: Option<&BodyError>) -> Self {
-        let fault = error.map_or(BodyFault::Broken, BodyError::fault);
-        Self { error: Error::ClientBody(fault), unsent: false, started: true }
     }
 }

@@ -1,0 +1,104 @@
+//! A connection that is shared by requests, and run by a task of its worker.
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use h2::client::{Builder, SendRequest};
+
+use crate::upstream::connect::Stream;
+use crate::upstream::http1::HEAD;
+
+/// Bytes of an answer that may come before the client takes them.
+const STREAM_WINDOW: u32 = 64 << 10;
+/// Requests on one connection at a time; an app may want fewer.
+const STREAMS: u32 = 256;
+/// Bytes of a request that are kept for an app that does not take them.
+const SEND_BUFFER: usize = 64 << 10;
+
+/// A connection that is shared by requests.
+#[derive(Clone)]
+pub(in crate::upstream) struct Shared {
+    send: SendRequest<Bytes>,
+    open: Rc<Cell<usize>>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("open", &self.open).finish_non_exhaustive()
+    }
+}
+
+/// The right to send one request on a connection.
+#[derive(Debug)]
+pub(in crate::upstream) struct Seat {
+    pub(super) send: SendRequest<Bytes>,
+    pub(super) place: Rc<Place>,
+}
+
+/// One of the requests on a connection, until nothing of it or of its answer is on the way.
+#[derive(Debug)]
+pub(in crate::upstream) struct Place(Rc<Cell<usize>>);
+
+impl Shared {
+    /// Shakes hands on `stream`: ready when the app has said how many requests it takes.
+    pub(in crate::upstream) async fn open(stream: Stream) -> io::Result<Self> {
+        let handshake = Builder::new()
+            .enable_push(false)
+            .max_header_list_size(u32::try_from(HEAD).unwrap_or(u32::MAX))
+            .max_send_buffer_size(SEND_BUFFER)
+            // None until the app has said how many.
+            .initial_max_send_streams(0)
+            // Clients that do not read fill their own streams, not the connection, however many they are.
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(STREAM_WINDOW * STREAMS)
+            .handshake(stream);
+        let (send, mut connection) = handshake.await.map_err(io::Error::other)?;
+        poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(io::Error::other(error))),
+            Poll::Ready(Ok(())) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            Poll::Pending if send.current_max_send_streams() > 0 => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+        })
+        .await?;
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection to an app");
+            }
+        });
+        Ok(Self { send, open: Rc::default() })
+    }
+
+    /// The right to send one more request, as long as the app takes one: what is beyond its limit would wait for others
+    /// to end, for as long as they like.
+    pub(in crate::upstream) fn seat(&self) -> Option<Seat> {
+        let most = self.send.current_max_send_streams().min(STREAMS as usize);
+        if self.open.get() >= most || self.is_closed() {
+            return None;
+        }
+        self.open.set(self.open.get() + 1);
+        Some(Seat { send: self.send.clone(), place: Rc::new(Place(Rc::clone(&self.open))) })
+    }
+
+    /// Whether the connection takes no more requests.
+    pub(in crate::upstream) fn is_closed(&self) -> bool {
+        // A clone waits for nothing but the connection.
+        let ready = self.send.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
+        !matches!(ready, Poll::Ready(Ok(())))
+    }
+
+    pub(in crate::upstream) fn is_idle(&self) -> bool {
+        self.open.get() == 0
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}

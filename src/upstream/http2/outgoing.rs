@@ -1,0 +1,126 @@
+//! The body of a request on its way to the app.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::{Reason, SendStream};
+use http_body::Body as _;
+
+use super::connection::Place;
+use crate::upstream::body::{BodyError, RequestBody};
+
+/// Sends a request's body as the app takes it.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    stream: SendStream<Bytes>,
+    /// What the body gave and h2 has no room for yet.
+    piece: Bytes,
+    /// Whether anything of the body was taken: it cannot be sent again.
+    begun: bool,
+    /// Whether there is nothing more to send, or nobody who takes it.
+    finished: bool,
+}
+
+impl Outgoing {
+    /// `finished`: there is no body.
+    pub(super) fn new(stream: SendStream<Bytes>, finished: bool) -> Self {
+        Self { stream, piece: Bytes::new(), begun: false, finished }
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Ready when h2 has all of the body, or the app wants no more of it.
+    ///
+    /// # Errors
+    /// When the body breaks off: the app is told so.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut RequestBody,
+    ) -> Poll<Result<(), BodyError>> {
+        while !self.finished {
+            if !self.piece.is_empty() {
+                if let Err(error) = ready!(self.poll_piece(cx, body)) {
+                    self.stop(&error);
+                }
+                continue;
+            }
+            let Poll::Ready(next) = Pin::new(&mut *body).poll_frame(cx) else {
+                // The app may want no more before there is more.
+                match ready!(self.stream.poll_reset(cx)) {
+                    Ok(reason) => self.stop(&reason.into()),
+                    Err(error) => self.stop(&error),
+                }
+                continue;
+            };
+            match next {
+                Some(Ok(frame)) => {
+                    self.begun = true;
+                    self.piece = frame.into_data().unwrap_or_default();
+                    if self.piece.is_empty() && body.is_end_stream() {
+                        self.end();
+                    }
+                }
+                Some(Err(error)) => {
+                    self.finished = true;
+                    self.stream.send_reset(Reason::CANCEL);
+                    return Poll::Ready(Err(error));
+                }
+                None => self.end(),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Hands over as much of the piece as there is room for.
+    fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &RequestBody,
+    ) -> Poll<Result<(), h2::Error>> {
+        self.stream.reserve_capacity(self.piece.len());
+        let mut room = self.stream.capacity();
+        while room == 0 {
+            room = match ready!(self.stream.poll_capacity(cx)) {
+                Some(room) => room?,
+                None => return Poll::Ready(Err(Reason::STREAM_CLOSED.into())),
+            };
+        }
+        let piece = self.piece.split_to(room.min(self.piece.len()));
+        let ends = self.piece.is_empty() && body.is_end_stream();
+        self.finished = ends;
+        Poll::Ready(self.stream.send_data(piece, ends))
+    }
+
+    fn end(&mut self) {
+        if let Err(error) = self.stream.send_data(Bytes::new(), true) {
+            self.stop(&error);
+        }
+        self.finished = true;
+    }
+
+    /// The app takes no more. It may have answered all the same.
+    fn stop(&mut self, error: &h2::Error) {
+        tracing::debug!(%error, "an app takes no request");
+        self.finished = true;
+    }
+
+    /// Sends the rest on a task of its own, while the answer is already being read.
+    pub(super) fn send_rest(mut self, mut body: RequestBody, place: Rc<Place>) {
+        tokio::task::spawn_local(async move {
+            let sent = std::future::poll_fn(|cx| self.poll(cx, &mut body)).await;
+            if let Err(error) = sent {
+                tracing::debug!(%error, "the rest of a request");
+            }
+            drop(place);
+        });
+    }
+}
