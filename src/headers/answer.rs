@@ -5,6 +5,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::lines::{Kind, Lines};
+use super::private::{self, PRIVATE, TARGETED};
 use super::{is_hop_by_hop, nominated, remove};
 
 /// The head of an answer.
@@ -47,17 +48,28 @@ impl AnswerHead {
         }
     }
 
-    /// Says that an answer made for one person must not be kept for others, unless the app says what
-    /// may be kept.
+    /// Says that an answer made for one person must not be kept for others, also where the app does not know that it
+    /// is: it may have no notion of logins.
     pub fn keep_private(&mut self) {
-        const PRIVATE: &str = "private";
         match &mut self.fields {
             Fields::Map(map) => {
-                map.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static(PRIVATE));
+                TARGETED.iter().for_each(|name| drop(map.remove(*name)));
+                let values = map.get_all(header::CACHE_CONTROL).iter();
+                if let Some(value) = private::in_place_of(values.map(HeaderValue::as_bytes)) {
+                    map.insert(header::CACHE_CONTROL, value);
+                }
             }
             Fields::Lines(lines) => {
+                if lines.has(Kind::TargetedCacheControl) {
+                    lines.retain(|kind, _, _| kind != Kind::TargetedCacheControl);
+                }
                 if !lines.has(Kind::CacheControl) {
-                    lines.add("cache-control", PRIVATE);
+                    return lines.add("cache-control", PRIVATE);
+                }
+                let values = lines.iter().filter(|(kind, ..)| *kind == Kind::CacheControl);
+                if let Some(value) = private::in_place_of(values.map(|(_, _, value)| value)) {
+                    lines.retain(|kind, _, _| kind != Kind::CacheControl);
+                    lines.add("cache-control", value);
                 }
             }
         }

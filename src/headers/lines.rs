@@ -14,7 +14,7 @@ pub struct Lines {
     head: Bytes,
     lines: Vec<Line>,
     /// A field that the gateway adds.
-    added: Option<(&'static str, &'static str)>,
+    added: Option<(&'static str, HeaderValue)>,
 }
 
 #[derive(Clone, Copy)]
@@ -46,6 +46,8 @@ pub enum Kind {
     Hop,
     /// Sets a cookie.
     SetCookie,
+    /// The same as `CacheControl` for the caches of one product.
+    TargetedCacheControl,
     /// How the body is framed.
     TransferEncoding,
     /// Goes on as it is.
@@ -70,9 +72,15 @@ impl Kind {
             (14, b'c') => ("content-length", Self::ContentLength),
             (14, b'h') => ("http2-settings", Self::Hop),
             (16, b'p') => ("proxy-connection", Self::Hop),
+            (15, b'x') => ("x-accel-expires", Self::TargetedCacheControl),
+            (17, b'c') => ("cdn-cache-control", Self::TargetedCacheControl),
+            (17, b's') => ("surrogate-control", Self::TargetedCacheControl),
             (17, b't') => ("transfer-encoding", Self::TransferEncoding),
             (18, b'p') => ("proxy-authenticate", Self::Hop),
             (19, b'p') => ("proxy-authorization", Self::Hop),
+            (24, b'v') => ("vercel-cdn-cache-control", Self::TargetedCacheControl),
+            (25, b'n') => ("netlify-cdn-cache-control", Self::TargetedCacheControl),
+            (28, b'c') => ("cloudflare-cdn-cache-control", Self::TargetedCacheControl),
             _ => return Self::Other,
         };
         if name.eq_ignore_ascii_case(known.as_bytes()) { kind } else { Self::Other }
@@ -115,7 +123,7 @@ impl Lines {
     }
 
     /// Adds a field that the app did not send.
-    pub(super) fn add(&mut self, name: &'static str, value: &'static str) {
+    pub(super) fn add(&mut self, name: &'static str, value: HeaderValue) {
         self.added = Some((name, value));
     }
 
@@ -152,7 +160,7 @@ impl Lines {
             }
         }
         if let Some((name, value)) = self.added {
-            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            map.append(HeaderName::from_static(name), value);
         }
         map
     }

@@ -9,6 +9,7 @@ pub mod frames;
 mod identity;
 mod lines;
 mod nuvla;
+mod private;
 mod stamped;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};

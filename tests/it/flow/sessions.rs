@@ -9,7 +9,7 @@ use super::{mentions, problem};
 use crate::support::client::COOKIE;
 use crate::support::gateway::password;
 use crate::support::process::PATIENCE;
-use crate::support::{Gateway, Raw, Reply, Upstream};
+use crate::support::{Client, Gateway, Raw, Reply, Upstream};
 
 #[tokio::test]
 async fn login_makes_a_session_and_logout_ends_it() {
@@ -157,6 +157,36 @@ async fn answers_with_an_identity_are_kept_by_nobody() {
         let answer = client.navigate(path).await.expect(200);
         let control = answer.header("cache-control").unwrap_or_default();
         assert!(control.contains("no-store"), "{path}: {control}");
+    }
+}
+
+/// An app that knows nothing of logins says of its pages that everybody's cache may keep them.
+#[tokio::test]
+async fn answers_of_apps_to_somebody_are_for_them_alone() {
+    let upstream = Upstream::answering(|_| {
+        Reply::raw(
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nCache-Control: public, max-age=60\r\n\
+             Surrogate-Control: max-age=60\r\n\r\nok",
+        )
+    });
+    let gateway = Gateway::in_front_of(upstream.addr());
+    let mut client = gateway.signed_in("alice").await;
+    for path in ["/x", "/public/x"] {
+        let mut answers = vec![client.get(path).await];
+        let mut h2 = Client::h2(&gateway);
+        let cookie = format!("{COOKIE}={}", client.token().unwrap());
+        answers.push(h2.get_with(path, &[("cookie", &cookie)]).await);
+        for answer in answers {
+            let signed_in = answer.expect(200);
+            let control = signed_in.header("cache-control");
+            match path {
+                "/x" => {
+                    assert_eq!(control.as_deref(), Some("private, max-age=60"));
+                    assert_eq!(signed_in.header("surrogate-control"), None);
+                }
+                _ => assert_eq!(control.as_deref(), Some("public, max-age=60"), "for nobody"),
+            }
+        }
     }
 }
 
