@@ -23,6 +23,11 @@ const PAGE: usize = 4096;
 pub(super) enum Order {
     /// Who is slowed down after failed logins.
     Bans,
+    /// Take up that a user was disabled, and end their sessions.
+    Disabled {
+        /// Login name.
+        user: String,
+    },
     /// Let somebody try again at once: who both match, where both are given; else all.
     LiftBans {
         /// Login name, or what a listing shows as `person`.
@@ -200,6 +205,13 @@ async fn obey(
             true => Ok(Answer::Revoked { count: 1 }),
             false => Err(format!("there is no key \"{id}\": see portcullis key list")),
         },
+        Order::Disabled { user } => {
+            // First: whoever logs in meanwhile must not stay.
+            users.refresh()?;
+            let id = id_of(user, authority, users).await?;
+            let count = authority.end_all(&id, "user-disabled", &origin).await;
+            Ok(Answer::Revoked { count: count.map_err(words)? })
+        }
         Order::LiftBans { user, network } => {
             let whom = (user.as_deref(), network.as_deref());
             let lifted = bans::lift(authority, users, clock, whom).await;

@@ -20,9 +20,10 @@ pub(super) struct Reloader {
     settled: Settled,
     /// The problems of the certificates that were reported last.
     certificates: Vec<Problem>,
-    /// The epoch of the directory with which sessions were compared last. The gateway itself writes
-    /// keys and hashes, and may take up other changes with them.
-    reconciled: u64,
+    /// The epoch of the directory with which sessions were compared last, and of what they are made with; none at the
+    /// start: both may have changed while no gateway ran. The gateway itself writes keys and hashes, and may take up
+    /// other changes with them.
+    reconciled: Option<(u64, u64)>,
     /// Whether what workers rendered while they took up a new configuration is still to be dropped.
     renderings: bool,
     checks: HealthChecks,
@@ -36,9 +37,15 @@ impl Reloader {
             gateway.metrics.reload_accepted(what);
         }
         let config = digest(gateway);
-        let reconciled = gateway.users.epoch();
         let settled = Settled::default();
-        Self { config, settled, certificates: Vec::new(), reconciled, renderings: false, checks }
+        Self {
+            config,
+            settled,
+            certificates: Vec::new(),
+            reconciled: None,
+            renderings: false,
+            checks,
+        }
     }
 
     /// Looks at every file.
@@ -125,11 +132,12 @@ impl Reloader {
             Ok(Err(refused)) => refuse(gateway, Reload::Directory, &refused.problems),
             Err(error) => tracing::error!(%error, "reading the users"),
         }
-        let epoch = gateway.users.epoch();
-        if epoch != self.reconciled {
-            match gateway.authority.reconcile().await {
+        let (epoch, makers) = (gateway.users.epoch(), gateway.users.makers());
+        if self.reconciled.is_none_or(|(reconciled, _)| epoch != reconciled) {
+            let thorough = self.reconciled.is_none_or(|(_, reconciled)| makers != reconciled);
+            match gateway.authority.reconcile(thorough).await {
                 Ok(ended) => {
-                    self.reconciled = epoch;
+                    self.reconciled = Some((epoch, makers));
                     if ended > 0 {
                         tracing::info!(ended, "sessions of disabled or removed users have ended");
                     }

@@ -95,6 +95,7 @@ pub struct Users {
     file: PathBuf,
     now: ArcSwap<Snapshot>,
     epoch: AtomicU64,
+    makers: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -135,7 +136,8 @@ impl Users {
         let used = sha256(text.as_bytes());
         let now = ArcSwap::from_pointee(read(&file, text).map_err(Refused::new)?);
         let state = Mutex::new(State { used, settled: Settled::default(), refused: None });
-        Ok((Self { file, now, epoch: AtomicU64::new(1), state }, first))
+        let (epoch, makers) = (AtomicU64::new(1), AtomicU64::new(1));
+        Ok((Self { file, now, epoch, makers, state }, first))
     }
 
     /// Looks at the file and uses it if it has changed and is sound. A file that is missing, broken,
@@ -173,7 +175,11 @@ impl Users {
             return Err(Refused::whole(&self.file, what, remedy));
         }
         let differs = !new.looks_like(&old);
+        let lacks = !new.has_makers_of(&old);
         self.now.store(Arc::new(new));
+        if lacks {
+            self.makers.fetch_add(1, Ordering::AcqRel);
+        }
         if differs {
             // After the swap: whoever reads the new epoch reads the new content.
             self.epoch.fetch_add(1, Ordering::AcqRel);
@@ -261,6 +267,14 @@ impl Directory for Users {
         self.epoch.load(Ordering::Acquire)
     }
 
+    fn makers(&self) -> u64 {
+        self.makers.load(Ordering::Acquire)
+    }
+
+    fn refresh(&self) -> Result<(), String> {
+        self.reload().map(drop).map_err(|refused| refused.to_string())
+    }
+
     fn by_login(&self, identifier: &str) -> Option<Arc<Account>> {
         self.now.load().by_login(identifier).cloned()
     }
@@ -307,19 +321,19 @@ impl Directory for Users {
 
     fn add_key(&self, key: &Key) -> Result<(), String> {
         edit::add_key(&self.file, key).map_err(|error| error.to_string())?;
-        self.reload().map(drop).map_err(|refused| refused.to_string())
+        self.refresh()
     }
 
     fn remove_key(&self, id: &str) -> Result<bool, String> {
         let removed = edit::remove_key(&self.file, id).map_err(|error| error.to_string())?;
-        self.reload().map_err(|refused| refused.to_string())?;
+        self.refresh()?;
         Ok(removed)
     }
 
     fn rehash(&self, id: &str, old: &Secret, new: &Secret) -> Result<(), String> {
         let replaced = edit::replace_password(&self.file, id, old, new);
         if replaced.map_err(|error| error.to_string())? {
-            self.reload().map_err(|refused| refused.to_string())?;
+            self.refresh()?;
         }
         Ok(())
     }

@@ -184,6 +184,22 @@ impl Snapshot {
     }
 }
 
+impl Snapshot {
+    /// Whether all that sessions may have been made with or by under `older` is still what it was: keys, partners,
+    /// and who acts for others.
+    pub(super) fn has_makers_of(&self, older: &Self) -> bool {
+        let active = |account: &&Arc<Account>| !account.disabled;
+        older
+            .by_id
+            .values()
+            .filter(active)
+            .all(|theirs| self.by_id(&theirs.id).filter(active).is_some())
+            && older.groups.keys().all(|name| self.groups.contains_key(name))
+            && older.partners.iter().all(|(id, theirs)| self.partners.get(id) == Some(theirs))
+            && older.keys.iter().all(|(id, theirs)| self.keys.get(id) == Some(theirs))
+    }
+}
+
 fn shown(account: &Account) -> impl PartialEq + use<'_> {
     let Account { id, identifier, name, email, groups, aliases, disabled, password: _ } = account;
     (id, identifier, name, email, groups, aliases, disabled)

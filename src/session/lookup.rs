@@ -284,29 +284,34 @@ impl Authority {
 
     /// After a change of the directory: sessions of people, groups and partners who may not have one any
     /// more end now, with their open streams, and so do those in use here whose key was revoked; the
-    /// others are derived anew at their next request.
+    /// others are derived anew at their next request. `thorough`: what sessions are made with has changed,
+    /// too, and those that are not in use must not come back with it.
     ///
     /// # Errors
     /// [`Refusal::Unavailable`] when the store does not answer; the sessions are refused all the same.
-    pub async fn reconcile(self: &Arc<Self>) -> Result<usize, Refusal> {
-        let mut over = Vec::new();
+    pub async fn reconcile(self: &Arc<Self>, thorough: bool) -> Result<usize, Refusal> {
+        let (mut over, mut unmade) = (Vec::new(), Vec::new());
         for user in self.store.users().await.map_err(|error| unavailable(&error))? {
-            if account_of(&user, &*self.directory).is_some() {
+            let gone = account_of(&user, &*self.directory).is_none();
+            if !gone && !thorough {
                 continue;
             }
             let all = self.store.of_user(&user).await.map_err(|error| unavailable(&error))?;
-            over.extend(all.iter().map(|record| record.id));
+            if gone {
+                over.extend(all.iter().map(|record| record.id));
+            } else {
+                let lost = all.iter().filter(|record| self.identify(record).is_none());
+                unmade.extend(lost.map(|record| record.id));
+            }
         }
         let keys = self.reconcile_keys();
         let ended = self.end_these(&over, "user-disabled", &Origin::default()).await?;
-        // What else a session was made with: those in use here end now, others at their next use.
-        let mut over = Vec::new();
         self.cache.visit(|live| {
             if live.record().form != Form::Key && self.identify(live.record()).is_none() {
-                over.push(live.id());
+                unmade.push(live.id());
             }
         });
-        Ok(keys + ended + self.end_these(&over, "maker-gone", &Origin::default()).await?)
+        Ok(keys + ended + self.end_these(&unmade, "maker-gone", &Origin::default()).await?)
     }
 
     /// Writes the uses that were noted since the last call, one batch for all sessions, and drops

@@ -257,6 +257,19 @@ pub trait Directory: Send + Sync + fmt::Debug {
     /// Changes with every change of the content: cached sessions are derived anew then.
     fn epoch(&self) -> u64;
 
+    /// Changes whenever something that sessions are made with (a key, a partner) is changed or gone.
+    fn makers(&self) -> u64 {
+        0
+    }
+
+    /// Takes up what the directory was changed to. Blocks: never call it on a worker.
+    ///
+    /// # Errors
+    /// A sentence for the log.
+    fn refresh(&self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// The account that `identifier` (login name, or e-mail where unique) names.
     fn by_login(&self, identifier: &str) -> Option<Arc<Account>>;
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::gateway::password;
-use crate::support::process::PATIENCE;
+use crate::support::process::{PATIENCE, eventually};
 use crate::support::{Client, Gateway};
 
 /// `session list --json` as values.
@@ -203,6 +203,42 @@ async fn delays_after_failed_logins_are_listed_and_lifted() {
     assert!(said.contains("forgot 2"), "{said}");
     let said = gateway.cli(&["ban", "lift", "--all"]).success();
     assert!(said.contains("forgot 2"), "{said}");
+}
+
+/// It was for the gateway to see, which was too late when they were enabled again at once, or while none ran.
+#[tokio::test]
+async fn disabling_somebody_ends_their_sessions_before_it_returns() {
+    let mut gateway = Gateway::whoami();
+    let mut bob = gateway.signed_in("bob").await;
+    let mut alice = gateway.signed_in("alice").await;
+    let said = gateway.cli(&["user", "disable", "bob"]).success();
+    assert!(said.contains("1 session(s) ended"), "{said}");
+    bob.get("/x").await.expect(401);
+    gateway.client().try_sign_in("bob", &password("bob")).await.expect(401);
+    gateway.cli(&["user", "enable", "bob"]).success();
+    bob.get("/x").await.expect(401);
+    alice.get("/x").await.expect(200);
+
+    assert!(gateway.terminate(PATIENCE).success());
+    gateway.cli(&["user", "disable", "alice"]).success();
+    gateway.cli(&["user", "enable", "alice"]).success();
+    assert!(listed(&gateway, &[]).is_empty());
+    let gateway = gateway.restart();
+    alice.reconnect();
+    alice.get("/x").await.expect(401);
+    drop(gateway);
+}
+
+/// What a file says that was changed while no gateway ran was compared with sessions at its next change only.
+#[tokio::test]
+async fn sessions_are_compared_with_the_users_at_the_start() {
+    let mut gateway = Gateway::whoami();
+    let _bob = gateway.signed_in("bob").await;
+    assert!(gateway.terminate(PATIENCE).success());
+    let users = gateway.users();
+    gateway.write_users(&users.replace("name = \"bob\"\n", "name = \"bob\"\ndisabled = true\n"));
+    let gateway = gateway.restart();
+    eventually("no session", || listed(&gateway, &[]).is_empty().then_some(())).await;
 }
 
 #[tokio::test]

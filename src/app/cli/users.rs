@@ -4,7 +4,9 @@ use std::path::Path;
 
 use clap::Subcommand;
 
+use super::ask::ask;
 use super::{Error, generated_password, new_password};
+use crate::app::orders::{Answer, Order};
 use crate::config::Config;
 use crate::directory::edit::{self, NewGroup, NewUser};
 use crate::secret::hash_password;
@@ -103,7 +105,17 @@ pub(super) fn user(file: &Path, command: UserCommand) -> Result<(), Error> {
         }
         UserCommand::Disable { name } => {
             edit::set_disabled(users, &name, true).map_err(Error::new)?;
-            println!("{name} is disabled");
+            let ended = ask(&config, &Order::Disabled { user: name.clone() });
+            let ended = ended.map_err(|Error { text, .. }| {
+                let what = format!("{name} is disabled, but may have sessions: {text}");
+                Error::new(format!("{what}\n    fix: portcullis session revoke --user {name}"))
+            })?;
+            match ended {
+                Answer::Revoked { count } => {
+                    println!("{name} is disabled, {count} session(s) ended")
+                }
+                answer => return Err(Error::new(format!("not an answer to this: {answer:?}"))),
+            }
         }
         UserCommand::Enable { name } => {
             edit::set_disabled(users, &name, false).map_err(Error::new)?;

@@ -121,6 +121,32 @@ fn the_epoch_moves_with_partners_and_keys() {
 }
 
 #[test]
+fn what_sessions_are_made_with_is_missed_and_what_is_new_is_not() {
+    let place = place(&full());
+    let users = place.open();
+    for (from, to, missed) in [
+        ("role = \"PLAYBACK\"", "role = \"12\"", true),
+        (
+            "[[partner.app_token]]",
+            "[[partner.member]]\nuser = \"carol\"\n\n[[partner.app_token]]",
+            true,
+        ),
+        ("name = \"backup\"", "name = \"nightly\"", true),
+        ("[[partner]]", "[[partner]]\nid = \"101\"\n\n[[partner]]", false),
+        ("[[group]]", "[[group]]\nname = \"new\"\n\n[[group]]", false),
+        ("name = \"bob\"", "name = \"bob\"\ndisabled = true", true),
+        ("disabled = true", "disabled = false", false),
+    ] {
+        let (text, makers, epoch) = (place.text(), users.makers(), users.epoch());
+        assert!(text.contains(from), "{from}");
+        fs::write(&place.file, text.replacen(from, to, 1)).unwrap();
+        assert_eq!(users.reload().unwrap(), Reload::Changed, "{to}");
+        assert_eq!(users.makers() != makers, missed, "{to}");
+        assert_ne!(users.epoch(), epoch, "{to}");
+    }
+}
+
+#[test]
 fn a_changed_secret_file_is_a_change() {
     let place = place(&full());
     let users = place.open();

@@ -201,10 +201,10 @@ async fn a_login_never_ends_itself_for_one_of_the_same_moment() {
 async fn the_sessions_of_a_disabled_user_end_with_a_reload() {
     let world = World::new();
     let (live, token) = alice(&world).await;
-    assert_eq!(world.authority.reconcile().await.unwrap(), 0);
+    assert_eq!(world.authority.reconcile(false).await.unwrap(), 0);
     assert!(cached(&world, &token));
     world.people.change(|account| account.disabled = true);
-    assert_eq!(world.authority.reconcile().await.unwrap(), 1);
+    assert_eq!(world.authority.reconcile(false).await.unwrap(), 1);
     assert!(live.pulse().is_over(world.clock.now()) && world.store.len() == 0);
     assert_eq!(world.audit.of("session-end", "reason"), ["user-disabled"]);
 }

@@ -249,7 +249,7 @@ async fn a_partners_key_is_the_partner_and_nobody_else() {
     assert!(world.is_live(&token));
     world.users.remove_key(&id).unwrap();
     assert!(!world.is_live(&token) && !world.is_live(&for_bob), "its epoch is over");
-    assert_eq!(world.core.reconcile().await.unwrap(), 2);
+    assert_eq!(world.core.reconcile(false).await.unwrap(), 2);
     assert!(world.core.load(&for_bob).await.unwrap().is_none());
     assert_eq!(world.store.len(), 0);
 }
@@ -264,7 +264,7 @@ async fn whoever_is_disabled_or_gone_takes_the_sessions_of_their_keys_along() {
         let (id, secret) = world.made(owner, None);
         let (_, token) = opened(world.login(&id, &secret).await);
         world.edit(from, to);
-        assert_eq!(world.core.reconcile().await.unwrap(), 1, "{owner}");
+        assert_eq!(world.core.reconcile(false).await.unwrap(), 1, "{owner}");
         assert!(world.core.load(&token).await.unwrap().is_none());
         let refused = world.login(&id, &secret).await.unwrap_err();
         assert_eq!(refused, Refusal::InvalidCredentials, "{owner}");
@@ -291,7 +291,7 @@ async fn a_key_ends_at_its_time_and_a_wrong_one_is_nobodys() {
     let (id, secret) = world.made("user/u2", Some(UnixMs(1_900_000_000_000)));
     let (_, token) = opened(world.login(&id, &secret).await);
     world.edit("expires = \"2030-03-17T17:46:40.000Z\"", "expires = \"2027-01-17T00:00:00Z\"");
-    assert_eq!(world.core.reconcile().await.unwrap(), 1);
+    assert_eq!(world.core.reconcile(false).await.unwrap(), 1);
     assert!(world.core.load(&token).await.unwrap().is_none());
 }
 

@@ -612,11 +612,11 @@ async fn a_key_is_a_session_for_as_long_as_the_directory_has_it() {
     // Another directory, the same key: its streams go on.
     world.people.partner("102", |partner| partner.name = "new".to_owned());
     assert!(!cached(&world, &token));
-    assert_eq!(world.authority.reconcile().await.unwrap(), 0);
+    assert_eq!(world.authority.reconcile(false).await.unwrap(), 0);
     let again = used(&world.authority, &token).await.unwrap();
     assert!(Arc::ptr_eq(again.pulse(), live.pulse()));
     world.people.revoke_keys();
-    assert_eq!(world.authority.reconcile().await.unwrap(), 1);
+    assert_eq!(world.authority.reconcile(false).await.unwrap(), 1);
     assert!(live.pulse().is_cut(world.clock.now()));
     assert_eq!(refused(&world, &token).await, Worthless::Invalid);
     let token = key(&world, Principal::User("u1".to_owned()));
@@ -803,12 +803,27 @@ async fn a_secret_that_is_taken_back_takes_its_sessions_along() {
     for _ in 0..3 {
         assert_eq!(refused(&world, &issued_token).await, Worthless::Invalid);
     }
-    world.authority.reconcile().await.unwrap();
+    world.authority.reconcile(false).await.unwrap();
     assert!(issued.pulse().is_over(world.clock.now()), "what ran under it is cut");
     assert!(used(&world.authority, &made).await.is_ok());
     assert!(!kept.pulse().is_over(world.clock.now()));
     world.people.partner("102", |partner| partner.offline = false);
     assert!(used(&world.authority, &made).await.is_err(), "made without asking");
+}
+
+/// Only what was in memory ended: the others came back with the partner.
+#[tokio::test]
+async fn sessions_that_nobody_uses_end_with_what_they_were_made_with() {
+    let world = world();
+    world.people.partner("102", |partner| partner.offline = false);
+    let (_, token) = alice(&world, "").await;
+    let idle = world.beside();
+    assert_eq!(idle.reconcile(true).await.unwrap(), 0);
+    world.people.partner("102", |partner| partner.disabled = true);
+    assert_eq!(idle.cached_sessions(), 0);
+    assert_eq!(idle.reconcile(true).await.unwrap(), 1);
+    world.people.partner("102", |partner| partner.disabled = false);
+    assert!(used(&idle, &token).await.is_err());
 }
 
 #[tokio::test]
