@@ -18,7 +18,7 @@ use super::http1::Connection;
 use super::http2::Seat;
 use super::settings::Target;
 
-/// How long an app's machine may leave unanswered what was sent, and be silent before it is asked for a sign of life.
+/// How long an app's machine may be silent before it is asked for a sign of life.
 const SILENCE: Duration = Duration::from_secs(30);
 /// How long it may take to give one, and how often it is asked.
 const ASK: Duration = Duration::from_secs(10);
@@ -128,14 +128,11 @@ pub(super) async fn open(upstream: &Upstream, target: &Target) -> io::Result<Str
 }
 
 /// Has the system find out when an app's machine is gone. Not by PING: servers of gRPC end connections whose client asks
-/// often.
+/// often. Nor by a limit on what is unacknowledged (TCP_USER_TIMEOUT): it ends connections to apps that take their time
+/// with an upload, too.
 fn watch(tcp: &TcpStream) -> io::Result<()> {
     let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(ASK).with_retries(ASKED);
-    let socket = SockRef::from(tcp);
-    socket.set_tcp_keepalive(&keepalive)?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(SILENCE))?;
-    Ok(())
+    SockRef::from(tcp).set_tcp_keepalive(&keepalive)
 }
 
 /// Whether it was this machine that had nothing to connect with (socket(2)): that says nothing about the app. Not

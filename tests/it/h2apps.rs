@@ -27,6 +27,7 @@ type Out = SendResponse<Bytes>;
 /// An app that speaks HTTP/2 without TLS.
 struct App {
     gateway: Gateway,
+    addr: SocketAddr,
     connections: Arc<AtomicUsize>,
     /// The paths that were asked for.
     seen: Arc<Mutex<Vec<String>>>,
@@ -58,7 +59,7 @@ impl App {
                 });
             }
         });
-        Self { gateway: in_front_of(addr), connections, seen }
+        Self { gateway: in_front_of(addr), addr, connections, seen }
     }
 
     fn asked(&self, path: &str) -> usize {
@@ -67,8 +68,12 @@ impl App {
 }
 
 fn in_front_of(addr: SocketAddr) -> Gateway {
+    in_front_of_with(addr, "")
+}
+
+fn in_front_of_with(addr: SocketAddr, more: &str) -> Gateway {
     Gateway::builder()
-        .upstream_with("app", &format!("http://{addr}"), "protocol = \"h2c\"")
+        .upstream_with("app", &format!("http://{addr}"), &format!("protocol = \"h2c\"\n{more}"))
         .public("/", "app")
         .set("server", "workers", "1")
         .start()
@@ -267,8 +272,7 @@ async fn beyond_the_limit_of_an_http_2_app_another_connection_is_opened() {
     }
     eventually("all requests at the app", || (app.asked("/held") >= 5).then_some(())).await;
     app.gateway.client().get("/quick").await.expect(200);
-    // Six places, and the rest of one at each of two workers.
-    assert!(app.connections.load(Ordering::SeqCst) <= 4);
+    assert_eq!(app.connections.load(Ordering::SeqCst), 3, "two requests on each");
     gate.open();
     for answer in waiting {
         assert_eq!(answer.await.unwrap().expect(200).text(), "done");
@@ -294,11 +298,28 @@ async fn requests_that_come_together_share_a_connection_to_an_http_2_app() {
         waiting.push(tokio::spawn(async move { client.get("/held").await }));
     }
     eventually("all requests at the app", || (app.asked("/held") >= 60).then_some(())).await;
-    let opened = app.connections.load(Ordering::SeqCst);
-    assert!(opened <= 2, "{opened}, which is more than one for each worker");
+    assert_eq!(app.connections.load(Ordering::SeqCst), 1);
     gate.open();
     for answer in waiting {
         answer.await.unwrap().expect(200);
+    }
+}
+
+/// Of an app whose machine is gone nothing comes, not even an end: others would wait on its connection, too.
+#[tokio::test]
+async fn a_connection_that_left_a_request_without_an_answer_gets_no_other() {
+    let app = App::start(100, |request, mut out| async move {
+        if request.uri().path() == "/held" {
+            Gate::closed().passed().await;
+        }
+        drop(out.send_response(ok(&[]), true));
+    });
+    let app = app.await;
+    let gateway = in_front_of_with(app.addr, "first_byte_timeout = \"1s\"");
+    let mut client = gateway.client();
+    for (path, status, connections) in [("/", 200, 1), ("/held", 504, 1), ("/", 200, 2)] {
+        client.get(path).await.expect(status);
+        assert_eq!(app.connections.load(Ordering::SeqCst), connections, "{path}");
     }
 }
 

@@ -25,12 +25,20 @@ const SEND_BUFFER: usize = 64 << 10;
 #[derive(Clone)]
 pub(in crate::upstream) struct Shared {
     send: SendRequest<Bytes>,
-    open: Rc<Cell<usize>>,
+    usage: Rc<Usage>,
+}
+
+/// What its requests make of a connection.
+#[derive(Debug, Default)]
+struct Usage {
+    open: Cell<usize>,
+    /// Whether it left a request without an answer: its app's machine may be gone, and those to come try another one.
+    doubtful: Cell<bool>,
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("open", &self.open).finish_non_exhaustive()
+        f.debug_struct("Shared").field("usage", &self.usage).finish_non_exhaustive()
     }
 }
 
@@ -43,7 +51,14 @@ pub(in crate::upstream) struct Seat {
 
 /// One of the requests on a connection, until nothing of it or of its answer is on the way.
 #[derive(Debug)]
-pub(in crate::upstream) struct Place(Rc<Cell<usize>>);
+pub(in crate::upstream) struct Place(Rc<Usage>);
+
+impl Place {
+    /// The request had no answer in time.
+    pub(super) fn doubt(&self) {
+        self.0.doubtful.set(true);
+    }
+}
 
 impl Shared {
     /// Shakes hands on `stream`: ready when the app has said how many requests it takes.
@@ -71,34 +86,38 @@ impl Shared {
                 tracing::debug!(%error, "connection to an app");
             }
         });
-        Ok(Self { send, open: Rc::default() })
+        Ok(Self { send, usage: Rc::default() })
     }
 
     /// The right to send one more request, as long as the app takes one: what is beyond its limit would wait for others
     /// to end, for as long as they like.
     pub(in crate::upstream) fn seat(&self) -> Option<Seat> {
         let most = self.send.current_max_send_streams().min(STREAMS as usize);
-        if self.open.get() >= most || self.is_closed() {
+        let open = &self.usage.open;
+        if open.get() >= most || self.is_closed() {
             return None;
         }
-        self.open.set(self.open.get() + 1);
-        Some(Seat { send: self.send.clone(), place: Rc::new(Place(Rc::clone(&self.open))) })
+        open.set(open.get() + 1);
+        Some(Seat { send: self.send.clone(), place: Rc::new(Place(Rc::clone(&self.usage))) })
     }
 
     /// Whether the connection takes no more requests.
     pub(in crate::upstream) fn is_closed(&self) -> bool {
+        if self.usage.doubtful.get() {
+            return true;
+        }
         // A clone waits for nothing but the connection.
         let ready = self.send.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
         !matches!(ready, Poll::Ready(Ok(())))
     }
 
     pub(in crate::upstream) fn is_idle(&self) -> bool {
-        self.open.get() == 0
+        self.usage.open.get() == 0
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
+        self.0.open.set(self.0.open.get().saturating_sub(1));
     }
 }

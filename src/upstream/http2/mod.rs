@@ -53,7 +53,10 @@ impl Client {
                 Ok(mut exchange) => {
                     let answer = poll_fn(|cx| exchange.poll(cx, &mut body, &mut *interim));
                     let answer = self.first_byte(answer, turn.as_ref(), upstream, &mut deadline);
-                    let late = || Err(Failure::late(upstream.settings.first_byte));
+                    let late = || {
+                        place.doubt();
+                        Err(Failure::late(upstream.settings.first_byte))
+                    };
                     answer.await.unwrap_or_else(late).map(|begun| (begun, exchange.out))
                 }
                 Err(failure) => Err(failure),
