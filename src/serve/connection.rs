@@ -235,6 +235,14 @@ enum Phase {
     Idle,
 }
 
+impl Phase {
+    /// Whether nothing is done for the client. Also while it has asked for nothing yet: whoever holds connections open
+    /// by silence must not keep others out.
+    fn is_idle(self) -> bool {
+        matches!(self, Self::Head | Self::Idle)
+    }
+}
+
 /// A connection that can be asked to end after what it does.
 pub(super) trait Graceful: Future {
     fn finish(self: Pin<&mut Self>);
@@ -267,14 +275,16 @@ where
 {
     let mut serving = std::pin::pin!(serving);
     let worker = &connection.worker;
+    let now = worker.timer.now();
     let mut guard = Guard {
         member: worker.stop.enter(),
         deadline: worker.timer.deadline(limits.head),
         phase: Phase::Head,
         served: 0,
-        stalled: worker.timer.now(),
+        stalled: now,
         asked: false,
     };
+    guard.member.set_idle(Some(now));
     std::future::poll_fn(|cx| {
         if let Poll::Ready(end) = serving.as_mut().poll(cx) {
             end.log();
@@ -323,7 +333,7 @@ impl Guard {
         let (phase, served) = (connection.phase(), connection.requests.get());
         if (phase, served) != (self.phase, self.served) {
             (self.phase, self.served) = (phase, served);
-            let is_idle = phase == Phase::Idle && !self.asked;
+            let is_idle = phase.is_idle() && !self.asked;
             self.member.set_idle(is_idle.then(|| connection.worker.timer.now()));
             match phase {
                 Phase::Busy => self.deadline.disarm(),
@@ -336,7 +346,7 @@ impl Guard {
                 }
             }
         }
-        let unwanted = self.member.gives_way() && phase == Phase::Idle;
+        let unwanted = self.member.gives_way() && phase.is_idle();
         if phase == Phase::Busy || self.deadline.poll(cx).is_pending() && !unwanted {
             return Verdict::GoOn;
         }

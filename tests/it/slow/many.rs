@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::support::load::Load;
 use crate::support::open::cookie;
-use crate::support::process::{fitting, is_thorough};
+use crate::support::process::{PATIENCE, fitting, is_thorough};
 use crate::support::raw::Door;
 use crate::support::rest::{Probe, leaves_nothing, memory_is_back};
 use crate::support::{Gateway, Raw, Reply, Upstream};
@@ -119,6 +120,35 @@ async fn websockets() {
         }
     })
     .await;
+}
+
+/// Those that had never asked for anything counted as at work until the limit on heads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_is_let_in_for_who_never_asked() {
+    const ALL: usize = 20;
+    let upstream = Upstream::start();
+    let gateway = Gateway::builder()
+        .set("server", "max_connections", &ALL.to_string())
+        .set("limits", "head_timeout", "\"10m\"")
+        .upstream("app", upstream.addr())
+        .public("/public/", "app")
+        .start();
+    let door = Door::of(&gateway);
+    for said in ["", "GET / HT"] {
+        let silent = opened(ALL, || {
+            let door = door.clone();
+            async move {
+                let mut raw = door.raw().await;
+                raw.send(said).await;
+                raw
+            }
+        })
+        .await;
+        let let_in = timeout(PATIENCE, gateway.client().get("/public/x")).await;
+        let_in.unwrap_or_else(|_| panic!("kept out by {said:?}")).expect(200);
+        drop(silent);
+    }
+    assert!(gateway.metric("portcullis_connections_over_cap_total").await >= 2.0);
 }
 
 /// Whoever holds all connections that may be open keeps nobody out.
