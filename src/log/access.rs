@@ -47,6 +47,8 @@ pub struct AccessEntry<'a> {
     pub tls: Option<&'static str>,
     /// Stable code of the refusal.
     pub refusal: Option<&'static str>,
+    /// Who or what ended the answer before its end: `app`, `client`, `gateway`, `session`, `time`.
+    pub cut: Option<&'static str>,
 }
 
 /// A route as lines name it, written once for all requests that it takes.
@@ -105,6 +107,9 @@ impl AccessLog {
         }
         if let Some(refusal) = entry.refusal {
             line.fixed(key!("refusal"), refusal);
+        }
+        if let Some(cut) = entry.cut {
+            line.fixed(key!("cut"), cut);
         }
         line.close();
         self.buffer.push(b'\n');

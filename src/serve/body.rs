@@ -54,6 +54,27 @@ impl Body {
     }
 }
 
+/// What is not at its end when it is let go was not taken.
+impl Drop for Body {
+    fn drop(&mut self) {
+        if self.exchange.cut.is_none() && !self.is_end_stream() {
+            self.exchange.cut = Some("client");
+        }
+    }
+}
+
+/// Who or what ended an answer, for the log.
+fn cut_by(error: &BodyError) -> &'static str {
+    match error {
+        BodyError::Idle | BodyError::Slow(_) => "time",
+        BodyError::Panicked => "gateway",
+        BodyError::SessionOver => "session",
+        BodyError::App(_) | BodyError::Read(_) | BodyError::Stream(_) | BodyError::Withdrawn => {
+            "app"
+        }
+    }
+}
+
 /// Until the body is asked for, it is the client that has no room for it: an HTTP/2 client whose window was never
 /// open.
 fn unasked(mut exchange: Box<Exchange>) -> Box<Exchange> {
@@ -77,10 +98,14 @@ impl HttpBody for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        caught(|| this.poll_source(cx)).unwrap_or_else(|panicked| {
+        let polled = caught(|| this.poll_source(cx)).unwrap_or_else(|panicked| {
             panicked.log(Some(&this.exchange.id));
             Poll::Ready(Some(Err(BodyError::Panicked)))
-        })
+        });
+        if let Poll::Ready(Some(Err(error))) = &polled {
+            this.exchange.cut = Some(cut_by(error));
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

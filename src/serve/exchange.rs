@@ -45,6 +45,8 @@ pub(super) struct Exchange {
     /// Why the token that came opens no session.
     pub(super) worthless: Option<Worthless>,
     pub(super) by_cookie: bool,
+    /// Who or what ended the answer before its end.
+    pub(super) cut: Option<&'static str>,
     /// The token of a link, for the case that the cookie's opens nothing.
     pub(super) by_link: Option<Token>,
     pub(super) kind: RequestKind,
@@ -86,6 +88,7 @@ impl Exchange {
             upstream_us: None,
             started: worker.clock.moment(),
             sent: 0,
+            cut: None,
             held: false,
             view,
             active,
@@ -200,6 +203,7 @@ impl Drop for Exchange {
             protocol: if self.version == Version::HTTP_2 { "h2" } else { "h1" },
             tls: connection.arrival.tls,
             refusal: self.code,
+            cut: self.cut,
         });
     }
 }

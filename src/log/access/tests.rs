@@ -40,6 +40,7 @@ fn a_line_has_every_value() {
         protocol: "h2",
         tls: Some("1.3"),
         refusal: None,
+        cut: None,
     };
     let expected = json!({
         "time": "2000-02-29T00:00:00.007Z", "request": "r-1", "ip": "::1", "method": "GET",
@@ -116,6 +117,7 @@ impl Owned {
             protocol,
             tls,
             refusal,
+            cut: refusal,
         }
     }
 }
@@ -170,6 +172,7 @@ fn check(line: &str, owned: &Owned) {
         ("upstream_us", json!(entry.upstream_us)),
         ("protocol", json!(entry.protocol)),
         ("tls", json!(entry.tls)),
+        ("cut", json!(entry.cut)),
         ("refusal", json!(entry.refusal)),
     ] {
         assert_eq!(read[key], value, "{key} in {line}");

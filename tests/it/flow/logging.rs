@@ -1,11 +1,13 @@
 //! What is written down: enough to follow what happened, and no secret.
 
+use bytes::Bytes;
+use http::Method;
 use serde_json::Value;
 
 use crate::support::client::COOKIE;
 use crate::support::gateway::password;
 use crate::support::process::eventually;
-use crate::support::{Gateway, Upstream};
+use crate::support::{Gateway, Reply, Upstream};
 
 #[tokio::test]
 async fn no_secret_is_ever_logged() {
@@ -53,6 +55,51 @@ async fn no_secret_is_ever_logged() {
             assert!(found.is_none(), "the secret is in {}", path.display());
         }
     }
+}
+
+/// An answer that was cut looked like a whole one.
+#[tokio::test]
+async fn whoever_ended_an_answer_early_is_told() {
+    let upstream = Upstream::answering(|request| match request.target.as_str() {
+        "/whole" => Reply::ok("whole"),
+        "/half" => Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").then_close(),
+        _ => Reply::sse().event("first").then_hang(),
+    });
+    let gateway = Gateway::in_front_of(upstream.addr());
+    let mut client = gateway.signed_in("alice").await;
+    client.get("/whole").await.expect(200);
+    assert!(client.try_request(Method::HEAD, "/whole", &[], Bytes::new()).await.is_ok());
+    let _ = client.try_request(Method::GET, "/half", &[], Bytes::new()).await;
+    let cookie = format!("Cookie: {COOKIE}={}\r\n", client.token().unwrap());
+    for path in ["/left", "/ended"] {
+        let mut raw = gateway.raw().await;
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{cookie}\r\n", gateway.authority());
+        raw.send(head).await;
+        raw.until("first").await;
+        match path {
+            "/left" => drop(raw),
+            _ => {
+                client.delete("/auth/session").await;
+                let _ = raw.reader.rest().await;
+            }
+        }
+    }
+    let cut = |path: &str| {
+        let log = gateway.log();
+        log.iter()
+            .find(|line| line["path"] == path && line["status"] == 200)
+            .map(|line| line["cut"].clone())
+    };
+    for (path, wanted) in [
+        ("/whole", Value::Null),
+        ("/half", "app".into()),
+        ("/left", "client".into()),
+        ("/ended", "session".into()),
+    ] {
+        let found = eventually(path, || cut(path)).await;
+        assert_eq!(found, wanted, "{path}");
+    }
+    assert!(gateway.log().iter().all(|line| line["path"] != "/whole" || line["cut"].is_null()));
 }
 
 #[tokio::test]
