@@ -74,8 +74,9 @@ pub enum Event<'a> {
     },
     /// A login was not accepted.
     LoginFailure {
-        /// The name as typed, cut to 128 characters. Of a key or an app token that nobody has, no more than that:
-        /// people and programs put secrets there.
+        /// The name as typed, cut to 128 characters. Of one that nobody has no more than a hash, which is what
+        /// `portcullis ban list` shows, and of a key or an app token that nobody has no more than that: people and
+        /// programs put secrets there.
         identifier: &'a str,
         /// Why: `invalid`, `throttled`, `busy`, `store`.
         reason: &'a str,

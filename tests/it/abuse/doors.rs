@@ -69,6 +69,13 @@ async fn guesses_by_one_door_count_at_all_and_hurt_nobody_elsewhere() {
     let wrong = failures.iter().filter(|line| line["reason"] == "invalid").count();
     assert!(wrong >= 5 * Door::ALL.len(), "{wrong} lines");
     assert!(!gateway.output().contains("wrong 3"));
+    // A password in the field for names is nobody's name.
+    let said = Door::Json.attempt(&gateway, BAD, "my secret pass", "x").await;
+    assert_ne!(said, Said::Welcome);
+    assert!(!gateway.output().contains("my secret pass"));
+    let of_nobody =
+        |line: &Value| line["identifier"].as_str().unwrap_or_default().starts_with("typed:");
+    assert!(gateway.log().iter().any(of_nobody));
 }
 
 #[tokio::test]
