@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::Signal as Signum;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -96,6 +97,9 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    /// What would end the process although it asks for nothing of the kind here: signals that mean "open the log anew"
+    /// to other servers, and a file that has reached its limit of size, which its writer is told.
+    _harmless: [Signal; 3],
 }
 
 impl Signals {
@@ -104,6 +108,11 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            _harmless: [
+                signal(SignalKind::user_defined1())?,
+                signal(SignalKind::user_defined2())?,
+                signal(SignalKind::from_raw(Signum::XFSZ.as_raw()))?,
+            ],
         })
     }
 

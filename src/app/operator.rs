@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixListener;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::orders::{Answer, Order, carry_out};
@@ -22,6 +23,9 @@ const ORDER: u64 = 4096;
 /// How long a caller may take to say it, and to take the answer. Carrying it out has no limit: all
 /// sessions of a large gateway do not end within seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Callers at a time.
+const CALLERS: usize = 16;
+
 /// Opens the socket, in place of one that a dead gateway left.
 pub(super) fn open(path: &Path) -> io::Result<UnixListener> {
     if let Some(directory) = path.parent() {
@@ -50,22 +54,29 @@ pub(super) fn close(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Takes orders, one at a time, until the future is dropped.
+/// Takes orders until the future is dropped. One caller who says nothing must not hold up another's.
 pub(super) async fn listen(
     listener: UnixListener,
     authority: Arc<Authority>,
     users: Arc<Users>,
     clock: Clock,
 ) {
+    let mut talks = JoinSet::new();
     loop {
-        let accepted = listener.accept().await;
-        let Ok((stream, _)) = accepted else {
+        while talks.try_join_next().is_some() {}
+        if talks.len() >= CALLERS {
+            talks.join_next().await;
+        }
+        let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        if let Err(error) = talk(stream, &authority, &*users, &clock).await {
-            tracing::debug!(%error, "an operator's order was not understood or not taken");
-        }
+        let (authority, users, clock) = (Arc::clone(&authority), Arc::clone(&users), clock.clone());
+        talks.spawn(async move {
+            if let Err(error) = talk(stream, &authority, &*users, &clock).await {
+                tracing::debug!(%error, "an operator's order was not understood or not taken");
+            }
+        });
     }
 }
 
@@ -140,6 +151,31 @@ mod tests {
             assert_eq!(world.store.len(), 0);
             talk.await.unwrap().unwrap();
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_who_say_nothing_hold_up_nobody() {
+        let world = World::new();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control");
+        let listener = open(&path).unwrap();
+        let users = directory.path().join("users.toml");
+        let settings = crate::directory::Settings { file: users };
+        let costs = crate::secret::Costs { memory_kib: 8, passes: 1, lanes: 1 };
+        let users = Arc::new(Users::open(&settings, &costs).unwrap().0);
+        let (authority, clock) = (Arc::clone(&world.authority), world.clock.clone());
+        let listening = tokio::spawn(listen(listener, authority, users, clock));
+        let mut silent = Vec::new();
+        for _ in 1..CALLERS {
+            silent.push(tokio::net::UnixStream::connect(&path).await.unwrap());
+        }
+        let mut operator = tokio::net::UnixStream::connect(&path).await.unwrap();
+        operator.write_all(b"{\"order\": \"bans\"}\n").await.unwrap();
+        let mut answer = String::new();
+        operator.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "{\"answer\":\"bans\",\"bans\":[]}\n");
+        drop(silent);
+        listening.abort();
     }
 
     #[tokio::test]

@@ -56,6 +56,10 @@ impl Condition for Users {
     fn wants(&self) -> String {
         format!("be {}", either(&self.0))
     }
+
+    fn named(&self) -> Vec<String> {
+        self.0.iter().map(|user| format!("{USER}{user}")).collect()
+    }
 }
 
 #[derive(Debug)]
@@ -69,6 +73,10 @@ impl Condition for Groups {
     fn wants(&self) -> String {
         format!("be in the group {}", either(&self.0))
     }
+
+    fn named(&self) -> Vec<String> {
+        self.0.iter().map(|group| format!("{GROUP}{group}")).collect()
+    }
 }
 
 #[derive(Debug)]
@@ -81,5 +89,9 @@ impl Condition for Claims {
 
     fn wants(&self) -> String {
         format!("act as {}", either(&self.0))
+    }
+
+    fn named(&self) -> Vec<String> {
+        self.0.clone()
     }
 }

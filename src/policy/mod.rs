@@ -59,6 +59,11 @@ pub trait Condition: fmt::Debug + Send + Sync {
 
     /// What it wants, for the page that refuses: "be in one of the groups ops, staff".
     fn wants(&self) -> String;
+
+    /// The users and groups that it names, as claims.
+    fn named(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// How a condition is written: a key of `allow = { ... }`.
@@ -206,6 +211,12 @@ impl Rule {
             .iter()
             .find(|condition| !condition.holds(identity, &facts))
             .map(|condition| condition.wants())
+    }
+
+    /// The users and groups that it names, as claims.
+    pub fn named(&self) -> Vec<String> {
+        let Self::Meets(conditions) = self else { return Vec::new() };
+        conditions.iter().flat_map(|condition| condition.named()).collect()
     }
 }
 

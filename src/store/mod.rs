@@ -38,6 +38,11 @@ const REDIS: Kind = Kind { name: "redis", read: redis::read };
 /// Opens a store with settings that were read before.
 trait Open: fmt::Debug + Send + Sync {
     fn open(&self, clock: Clock) -> Result<Arc<dyn Store>, OpenError>;
+
+    /// What `open` would have to make first.
+    fn missing(&self) -> Option<PathBuf> {
+        None
+    }
 }
 
 /// Why a store was not opened, with what to do about it.
@@ -101,6 +106,11 @@ impl Settings {
     /// The kind, such as `embedded`.
     pub fn kind(&self) -> &'static str {
         self.kind
+    }
+
+    /// The file of the store, when [`Settings::open`] would make it.
+    pub fn missing(&self) -> Option<PathBuf> {
+        self.opener.missing()
     }
 
     /// Opens the store. Blocks while the embedded store reads its file; call it before the workers start.

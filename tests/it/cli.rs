@@ -63,6 +63,21 @@ fn a_good_configuration_passes_the_check() {
     assert_eq!(checked.code(), 0, "{}", checked.text());
 }
 
+/// A group that is spelt wrong lets nobody pass, and nothing said so.
+#[tokio::test]
+async fn names_that_nobody_has_are_told() {
+    let gateway = Gateway::whoami();
+    let rule = "allow = { groups = [\"staff\", \"stuff\"], users = [\"bob\", \"bo\"] }";
+    let config = gateway.config().replacen("allow = \"authenticated\"", rule, 1);
+    assert!(config.contains(rule), "{config}");
+    gateway.write_config(&config);
+    let said = gateway.cli(&["check"]).success();
+    for name in ["group/stuff", "user/bo,"] {
+        assert!(said.contains(name), "{name}: {said}");
+    }
+    assert_eq!(said.matches("warning: ").count(), 2, "{said}");
+}
+
 #[test]
 fn all_problems_are_reported_at_once_with_their_places() {
     let written = plain()

@@ -205,6 +205,53 @@ async fn delays_after_failed_logins_are_listed_and_lifted() {
     assert!(said.contains("forgot 2"), "{said}");
 }
 
+/// Commands panicked where nothing could be written; a secret that is shown once was lost without a word.
+#[tokio::test]
+async fn what_cannot_be_said_is_told_without_a_panic() {
+    let gateway = Gateway::whoami();
+    let _alice = gateway.signed_in("alice").await;
+    for args in [
+        &["check"][..],
+        &["explain", "/x"],
+        &["session", "list"],
+        &["session", "list", "--json"],
+        &["ban", "lift", "--all"],
+        &["attack", "--json"],
+    ] {
+        let done = gateway.cli_unheard(args);
+        let wanted = if args[0] == "attack" { 2 } else { 1 };
+        assert_eq!(done.code(), wanted, "{args:?}: {}", done.text());
+        assert!(done.text().contains("cannot write to standard output"), "{}", done.text());
+    }
+    for args in [
+        &["key", "create", "--user", "alice"][..],
+        &["user", "add", "zed", "--generate"],
+        &["user", "passwd", "bob", "--generate"],
+        &["partner", "add", "900"],
+    ] {
+        let done = gateway.cli_unheard(args);
+        assert_eq!(done.code(), 1, "{args:?}: {}", done.text());
+        assert!(done.text().contains("nobody will see it again"), "{args:?}: {}", done.text());
+    }
+}
+
+/// A listing made a store where there was none: as root's, the gateway could not open it any more.
+#[tokio::test]
+async fn nobody_but_the_gateway_makes_a_store() {
+    let mut gateway = Gateway::whoami();
+    assert!(gateway.terminate(PATIENCE).success());
+    let store = gateway.dir().join("data");
+    std::fs::remove_dir_all(&store).unwrap();
+    for args in [&["session", "list"][..], &["session", "revoke", "--all"], &["ban", "list"]] {
+        let done = gateway.cli(args);
+        assert_eq!(done.code(), 1, "{args:?}: {}", done.text());
+        assert!(done.text().contains("there is no store at"), "{args:?}: {}", done.text());
+        assert!(!store.exists(), "{args:?}");
+    }
+    gateway.cli(&["user", "disable", "bob"]).success();
+    assert!(!store.exists());
+}
+
 /// It was for the gateway to see, which was too late when they were enabled again at once, or while none ran.
 #[tokio::test]
 async fn disabling_somebody_ends_their_sessions_before_it_returns() {

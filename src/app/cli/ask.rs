@@ -49,13 +49,30 @@ fn ask_running(config: &Config, order: &Order) -> Result<Option<Answer>, Error> 
     let mut line = serde_json::to_string(order).map_err(Error::new)?;
     line.push('\n');
     stream.write_all(line.as_bytes()).map_err(Error::new)?;
-    let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).map_err(Error::new)?;
+    let answer = listen(stream, config)?;
     if answer.is_empty() {
         let text = "the gateway stopped before it answered: what it had not done yet is not done";
         return Err(Error::new(format!("{text}\n    fix: run this again")));
     }
     serde_json::from_str(&answer).map(Some).map_err(Error::new)
+}
+
+/// The line that the gateway answers. Says that it waits, when that takes long.
+fn listen(stream: UnixStream, config: &Config) -> Result<String, Error> {
+    stream.set_read_timeout(Some(PATIENCE)).map_err(Error::new)?;
+    let (mut answer, mut reader) = (String::new(), BufReader::new(stream));
+    loop {
+        match reader.read_line(&mut answer) {
+            Ok(_) => return Ok(answer),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                let socket = config.server.control.display();
+                eprintln!(
+                    "waiting for the running gateway, which has not answered yet at {socket}"
+                );
+            }
+            Err(error) => return Err(Error::new(error)),
+        }
+    }
 }
 
 /// A store that others share is asked wherever it can be reached, also where there are no users.
@@ -68,6 +85,16 @@ fn ask_store(config: &Config, order: &Order) -> Result<Answer, Error> {
     } else {
         return Err(Error::new("the gateway has never run here: there are no sessions"));
     };
+    if let Some(missing) = config.store.missing() {
+        if matches!(order, Order::Disabled { .. }) {
+            return Ok(Answer::Revoked { count: 0 });
+        }
+        // Not made: as another user it would be in the gateway's way.
+        let what = format!("there is no store at {}", missing.display());
+        return Err(Error::new(format!(
+            "{what}: no gateway has run here\n    fix: see [store] path"
+        )));
+    }
     let clock = Clock::system();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Error::new)?;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 
+use super::out::say;
 use super::{Error, json};
 use crate::app::attack::{self, Options};
 
@@ -32,10 +33,8 @@ pub(super) fn attack(file: &Path, asked: Attack) -> Result<(), Error> {
     }
     let options = Options { upstream: asked.upstream, user: asked.user };
     let report = attack::attack(file, &options).map_err(could_not)?;
-    match asked.json {
-        true => println!("{}", json(&report)?),
-        false => println!("{report}"),
-    }
+    let told = if asked.json { say(json(&report)?) } else { say(&report) };
+    told.map_err(|error| could_not(error.text))?;
     match report.is_clean() {
         true => Ok(()),
         false => Err(Error::new("the rules above let something pass that they should not")),

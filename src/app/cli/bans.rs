@@ -6,6 +6,7 @@ use clap::Subcommand;
 
 use super::Error;
 use super::ask::ask;
+use super::out::say;
 use crate::app::bans::BanRow;
 use crate::app::orders::{Answer, Order};
 use crate::config::Config;
@@ -45,10 +46,10 @@ pub(super) fn ban(file: &Path, command: &BanCommand) -> Result<(), Error> {
         Answer::Bans { bans } => {
             let json = matches!(command, BanCommand::List { json: true });
             for ban in bans {
-                println!("{}", if json { super::json(&ban)? } else { line(&ban) });
+                say(if json { super::json(&ban)? } else { line(&ban) })?;
             }
         }
-        Answer::Lifted { count } => println!("forgot {count} count(s) of failed logins"),
+        Answer::Lifted { count } => say(format!("forgot {count} count(s) of failed logins"))?,
         answer => return Err(Error::new(format!("not an answer to this: {answer:?}"))),
     }
     Ok(())

@@ -10,6 +10,7 @@ use http::Method;
 use url::Url;
 
 use super::Error;
+use super::out::say;
 use crate::config::Config;
 use crate::directory::Users;
 use crate::route::{Found, Target};
@@ -39,52 +40,55 @@ pub(super) fn explain(file: &Path, question: &Question) -> Result<(), Error> {
     let method = Method::from_bytes(question.method.to_ascii_uppercase().as_bytes());
     let method = method.map_err(|_| Error::usage("that is not a method"))?;
     let (host, path) = place(&config, &question.url)?;
-    println!("request   {method} https://{host}{path}");
+    say(format!("request   {method} https://{host}{path}"))?;
     let target = match Target::parse(&path) {
         Ok(target) => target,
-        Err(error) => return say("400", &format!("refused before any route: {error}")),
+        Err(error) => return conclude("400", &format!("refused before any route: {error}")),
     };
     let mount = &config.browser.mount;
     let canonical = target.canonical();
     let own = canonical.strip_prefix(mount.as_str());
     if own.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
-        return say("own", &format!("the gateway's own pages at {mount}: everybody"));
+        return conclude("own", &format!("the gateway's own pages at {mount}: everybody"));
     }
     let route = match config.table.router.find(&host, &target, &method) {
         Found::Route(route) => route,
         Found::WrongMethod(methods) => {
-            return say("405", &format!("the routes for this path take {methods:?} only"));
+            return conclude("405", &format!("the routes for this path take {methods:?} only"));
         }
-        Found::NoPath => return say("404", "no route covers this path"),
-        Found::NoHost => return say("421", &format!("the host {host} is not served")),
+        Found::NoPath => return conclude("404", "no route covers this path"),
+        Found::NoHost => return conclude("421", &format!("the host {host} is not served")),
     };
     let host = route.host.as_deref().unwrap_or("(any own name)");
-    println!("route     [[route]] number {}: host {host}, path {}", route.index + 1, route.path);
+    let number = route.index + 1;
+    say(format!("route     [[route]] number {number}: host {host}, path {}", route.path))?;
     if let Err(error) = target.permitted_by(&route.leniency, &route.prefix) {
-        return say("400", &error.to_string());
+        return conclude("400", &error.to_string());
     }
     let Some(rule) = config.table.rules.get(route.index) else { return Ok(()) };
-    println!("rule      {}", rule.describe());
+    say(format!("rule      {}", rule.describe()))?;
     if rule.is_open() && (question.user.is_none() || !rule.looks_at_session()) {
-        return say("pass", &format!("to {}, without identity", route.upstream));
+        return conclude("pass", &format!("to {}, without identity", route.upstream));
     }
     let Some(user) = &question.user else {
-        return say("401", "nobody is signed in: pages go to the sign-in page, programs get 401");
+        return conclude(
+            "401",
+            "nobody is signed in: pages go to the sign-in page, programs get 401",
+        );
     };
     let identity = identity(&config, user, question.claim.as_deref())?;
-    println!(
+    say(format!(
         "identity  {} ({}), groups {:?}, acting as {}",
         identity.identifier, identity.user, identity.groups, identity.claim
-    );
+    ))?;
     match rule.missing(&identity, method.as_str(), question.ip) {
-        Some(requirement) => say("403", &format!("{user} does not meet: must {requirement}")),
-        None => say("pass", &format!("to {}, as {}", route.upstream, identity.claim)),
+        Some(requirement) => conclude("403", &format!("{user} does not meet: must {requirement}")),
+        None => conclude("pass", &format!("to {}, as {}", route.upstream, identity.claim)),
     }
 }
 
-fn say(verdict: &str, why: &str) -> Result<(), Error> {
-    println!("verdict   {verdict}: {why}");
-    Ok(())
+fn conclude(verdict: &str, why: &str) -> Result<(), Error> {
+    say(format!("verdict   {verdict}: {why}"))
 }
 
 /// Host and target of the URL. The target is kept as written: a URL parser would tidy it up first.

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Error;
 use super::ask::ask;
+use super::out::{say, show_once};
 use crate::app::orders::{Answer, Order};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -117,8 +118,14 @@ pub(super) fn partner(file: &Path, command: PartnerCommand) -> Result<(), Error>
     let secret = Secret::new(format!("{:032x}", u128::from_be_bytes(bytes)));
     let partner = NewPartner { id: id.clone(), name, email, secret: secret.clone() };
     edit::add_partner(&config.directory.file, &partner).map_err(Error::new)?;
-    println!("added the partner {id}\nadmin secret: {}", secret.expose());
-    Ok(())
+    let text = format!("added the partner {id}\nadmin secret: {}", secret.expose());
+    show_once(
+        text,
+        format!(
+            "take the partner {id} out of {} and add it again",
+            config.directory.file.display()
+        ),
+    )
 }
 
 pub(super) fn key(file: &Path, command: KeyCommand) -> Result<(), Error> {
@@ -137,8 +144,7 @@ pub(super) fn key(file: &Path, command: KeyCommand) -> Result<(), Error> {
                 Answer::Revoked { .. } => {}
                 answer => return Err(Error::new(format!("not an answer to this: {answer:?}"))),
             }
-            println!("revoked {CREDENTIAL}{id}");
-            Ok(())
+            say(format!("revoked {CREDENTIAL}{id}"))
         }
     }
 }
@@ -157,8 +163,8 @@ fn create(
     let expires = expires.map(|lifetime| created.plus(lifetime));
     let key = Key { id, name, owner, hash: secret.hash(), created, expires };
     edit::add_key(users, &key).map_err(Error::new)?;
-    println!("id: {CREDENTIAL}{}\nsecret: {}", key.id, secret.written().expose());
-    Ok(())
+    let text = format!("id: {CREDENTIAL}{}\nsecret: {}", key.id, secret.written().expose());
+    show_once(text, format!("portcullis key revoke {}, and make another one", key.id))
 }
 
 /// What `key list` shows of a key.
@@ -191,7 +197,7 @@ fn list(config: &Config, owner: Option<&Principal>, json: bool) -> Result<(), Er
             created: key.created.rfc3339(),
             expires: key.expires.map(|at| at.rfc3339()),
         };
-        println!("{}", if json { super::json(&row)? } else { line(&row) });
+        say(if json { super::json(&row)? } else { line(&row) })?;
     }
     Ok(())
 }

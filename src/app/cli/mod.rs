@@ -5,6 +5,7 @@ mod attack;
 mod bans;
 mod explain;
 mod keys;
+mod out;
 mod sessions;
 mod users;
 
@@ -17,11 +18,14 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
+use self::out::say;
 use super::Failure;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::directory::Users;
 use crate::secret::{Secret, hash_password, random};
 use crate::section::Problem;
+use crate::session::{Directory as _, GROUP, USER};
 use crate::{directory, login, tls};
 
 /// Something went wrong.
@@ -148,7 +152,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{}", error.text);
+            if !error.text.is_empty() {
+                eprintln!("{}", error.text);
+            }
             ExitCode::from(error.code)
         }
     }
@@ -175,6 +181,31 @@ fn run(file: &Path, asked: &Run) -> Result<(), Error> {
     })
 }
 
+/// Warns of users and groups whom rules name and the directory does not have: nobody passes by those.
+fn unknown_names(config: &Config) -> Result<(), Error> {
+    if !config.directory.file.exists() {
+        return Ok(());
+    }
+    let (users, _) = Users::open(&config.directory, &config.login.costs()).map_err(Error::new)?;
+    for (route, rule) in config.table.rules.iter().enumerate() {
+        for name in rule.named() {
+            let is_known = match (name.strip_prefix(USER), name.strip_prefix(GROUP)) {
+                (Some(user), _) => users.by_login(user).or_else(|| users.by_id(user)).is_some(),
+                (_, Some(group)) => users.group(group).is_some(),
+                _ => true,
+            };
+            if !is_known {
+                let file = config.directory.file.display();
+                say(format!(
+                    "warning: [[route]] number {} names {name}, which {file} does not have",
+                    route + 1
+                ))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn check(file: &Path) -> Result<(), Error> {
     let failed = |problems: Vec<Problem>| {
         let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
@@ -185,7 +216,9 @@ fn check(file: &Path) -> Result<(), Error> {
     let mut problems = directory::check(&config.directory);
     let now = Clock::system().now();
     match tls::Tls::check(&config.tls, &config.server.hosts, now) {
-        Ok(warnings) => warnings.iter().for_each(|warning| println!("warning: {warning}")),
+        Ok(warnings) => {
+            warnings.iter().try_for_each(|warning| say(format!("warning: {warning}")))?
+        }
         Err(more) => problems.extend(more),
     }
     if let Err(more) = super::build::upstreams_of(&config, &[]) {
@@ -194,8 +227,8 @@ fn check(file: &Path) -> Result<(), Error> {
     if !problems.is_empty() {
         return Err(failed(problems));
     }
-    println!("{} is sound", file.display());
-    Ok(())
+    unknown_names(&config)?;
+    say(format!("{} is sound", file.display()))
 }
 
 fn hash(file: &Path) -> Result<(), Error> {
@@ -203,7 +236,7 @@ fn hash(file: &Path) -> Result<(), Error> {
     let costs = Config::load(file).map(|config| config.login.costs()).unwrap_or_default();
     let password = new_password()?;
     let hash = hash_password(&password, &costs).map_err(Error::new)?;
-    println!("{}", hash.expose());
+    say(hash.expose())?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use clap::Subcommand;
 
 use super::Error;
 use super::ask::ask;
+use super::out::say;
 use crate::app::orders::{Answer, Details, Order, Row};
 use crate::config::Config;
 
@@ -57,12 +58,12 @@ pub(super) fn session(file: &Path, command: &SessionCommand) -> Result<(), Error
         SessionCommand::List { json: true, .. } | SessionCommand::Show { json: true, .. }
     );
     match ask(&config, &order)? {
-        Answer::Revoked { count } => println!("ended {count} session(s)"),
-        Answer::Session { session } if json => println!("{}", super::json(&session)?),
-        Answer::Session { session } => print!("{}", page(&session)),
+        Answer::Revoked { count } => say(format!("ended {count} session(s)"))?,
+        Answer::Session { session } if json => say(super::json(&session)?)?,
+        Answer::Session { session } => say(page(&session).trim_end())?,
         Answer::Sessions { sessions } => {
             for session in sessions {
-                println!("{}", if json { super::json(&session)? } else { line(&session) });
+                say(if json { super::json(&session)? } else { line(&session) })?;
             }
         }
         answer => return Err(Error::new(format!("not an answer to this: {answer:?}"))),

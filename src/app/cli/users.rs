@@ -5,11 +5,12 @@ use std::path::Path;
 use clap::Subcommand;
 
 use super::ask::ask;
+use super::out::{say, show_once};
 use super::{Error, generated_password, new_password};
 use crate::app::orders::{Answer, Order};
 use crate::config::Config;
 use crate::directory::edit::{self, NewGroup, NewUser};
-use crate::secret::hash_password;
+use crate::secret::{Secret, hash_password};
 
 /// People.
 #[derive(Debug, Subcommand)]
@@ -87,21 +88,17 @@ pub(super) fn user(file: &Path, command: UserCommand) -> Result<(), Error> {
                 aliases,
             };
             let id = edit::add_user(users, &user).map_err(Error::new)?;
-            println!("added {name} with the id {id}");
-            if generate {
-                println!("password: {}", password.expose());
-            }
+            let added = format!("added {name} with the id {id}");
+            told(added, generate.then_some(&password), &name)?;
         }
         UserCommand::Passwd { name, generate } => {
             let password = if generate { generated_password()? } else { new_password()? };
             let hash = hash_password(&password, &config.login.costs()).map_err(Error::new)?;
             edit::set_password(users, &name, &hash).map_err(Error::new)?;
-            println!(
+            let changed = format!(
                 "{name} has a new password; sessions that are open stay: portcullis session revoke --user {name}"
             );
-            if generate {
-                println!("password: {}", password.expose());
-            }
+            told(changed, generate.then_some(&password), &name)?;
         }
         UserCommand::Disable { name } => {
             edit::set_disabled(users, &name, true).map_err(Error::new)?;
@@ -112,14 +109,14 @@ pub(super) fn user(file: &Path, command: UserCommand) -> Result<(), Error> {
             })?;
             match ended {
                 Answer::Revoked { count } => {
-                    println!("{name} is disabled, {count} session(s) ended")
+                    say(format!("{name} is disabled, {count} session(s) ended"))?;
                 }
                 answer => return Err(Error::new(format!("not an answer to this: {answer:?}"))),
             }
         }
         UserCommand::Enable { name } => {
             edit::set_disabled(users, &name, false).map_err(Error::new)?;
-            println!("{name} is enabled");
+            say(format!("{name} is enabled"))?;
         }
     }
     Ok(())
@@ -130,8 +127,18 @@ pub(super) fn group(file: &Path, command: GroupCommand) -> Result<(), Error> {
     let GroupCommand::Add { name, description, parents } = command;
     let group = NewGroup { name: name.clone(), description, parents };
     edit::add_group(&config.directory.file, &group).map_err(Error::new)?;
-    println!("added the group {name}");
-    Ok(())
+    say(format!("added the group {name}"))
+}
+
+/// Says what was done, with a password that was made for it.
+fn told(done: String, made: Option<&Secret>, name: &str) -> Result<(), Error> {
+    match made {
+        None => say(done),
+        Some(password) => show_once(
+            format!("{done}\npassword: {}", password.expose()),
+            format!("portcullis user passwd {name} --generate"),
+        ),
+    }
 }
 
 fn alias(text: &str) -> Result<(String, String), String> {

@@ -60,6 +60,12 @@ impl Open for Settings {
         let store = Embedded::start(disk, clock, self.max_sessions, writer::TICK);
         Ok(Arc::new(store.map_err(|error| disk::refused(&self.path, &error))?))
     }
+
+    fn missing(&self) -> Option<PathBuf> {
+        let file = self.path.join(disk::FILE);
+        // One that may not be looked at is for `open` to tell of.
+        matches!(file.try_exists(), Ok(false)).then_some(file)
+    }
 }
 
 /// The store. Dropping it writes what is still owed and closes the file.

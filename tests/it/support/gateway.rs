@@ -306,6 +306,14 @@ impl Gateway {
         Proc::start("portcullis", output.path(), command).finish(PATIENCE)
     }
 
+    /// As [`Self::cli`], where nothing can be written to its standard output.
+    pub(crate) fn cli_unheard(&self, args: &[&str]) -> Finished {
+        let output = tempfile::tempdir().unwrap();
+        let under = ["sh", "-c", "exec \"$0\" \"$@\" >/dev/full"].map(str::to_owned);
+        let command = command(self.dir.path(), &under, args);
+        Proc::start("portcullis", output.path(), command).finish(PATIENCE)
+    }
+
     /// Starts `portcullis ARGS` in this gateway's folder; what it prints goes to `output`.
     pub(crate) fn cli_started(&self, args: &[&str], output: &Path) -> Proc {
         Proc::start("portcullis", output, command(self.dir.path(), &[], args))

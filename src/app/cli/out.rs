@@ -1,0 +1,32 @@
+//! Standard output of commands. `println!` panics where nobody reads, or the disk behind it is full.
+
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
+
+use super::Error;
+
+/// Writes a line.
+///
+/// # Errors
+/// Without words when whoever reads has enough (`| head`).
+pub(super) fn say(text: impl Display) -> Result<(), Error> {
+    written(text).map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Error::new(""),
+        _ => Error::new(format!("cannot write to standard output: {error}")),
+    })
+}
+
+/// Writes lines with a secret that is shown once. `remedy`: what to do when nobody sees it, since what it belongs to is
+/// made already.
+pub(super) fn show_once(text: impl Display, remedy: impl Display) -> Result<(), Error> {
+    written(text).map_err(|error| {
+        let what = "it is done, but the secret could not be shown, and nobody will see it again";
+        Error::new(format!("{what}: {error}\n    fix: {remedy}"))
+    })
+}
+
+fn written(text: impl Display) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
+}
