@@ -497,7 +497,7 @@ allow = "authenticated"
             format!("{MINIMAL}[[route]]\nupstream = \"app\"\nallow = \"anyone\"\n{lines}")
         };
         for (lines, what) in [
-            ("path = \"/\"", "another route"),
+            ("path = \"/\"", "this route is hidden by another one"),
             ("path = \"/auth/x\"", "own pages"),
             ("path = \"/Auth\"", "own pages"),
             ("path = \"x\"", "path"),
@@ -507,6 +507,8 @@ allow = "authenticated"
             let found = problems(&route(lines));
             assert!(found.contains(what), "{lines}: {found}");
         }
+        let nowhere = MINIMAL.replace("[\"127.0.0.1:8443\"]", "[]");
+        assert!(problems(&nowhere).contains("listens nowhere"), "{}", problems(&nowhere));
         let lenient = MINIMAL.replace("path = \"/\"", "path = \"/\"\nallow_encoded_slash = true");
         assert_eq!(problems(&lenient), "");
         let below = format!(

@@ -24,6 +24,8 @@ pub(super) struct Reloader {
     /// start: both may have changed while no gateway ran. The gateway itself writes keys and hashes, and may take up
     /// other changes with them.
     reconciled: Option<(u64, u64)>,
+    /// With which the gateway started: some of it is in use until it ends.
+    started: Arc<Config>,
     /// Whether what workers rendered while they took up a new configuration is still to be dropped.
     renderings: bool,
     checks: HealthChecks,
@@ -43,6 +45,7 @@ impl Reloader {
             settled,
             certificates: Vec::new(),
             reconciled: None,
+            started: gateway.config.load_full(),
             renderings: false,
             checks,
         }
@@ -63,14 +66,20 @@ impl Reloader {
             return;
         }
         let now = digest(gateway);
-        if now.is_none() {
+        let Some(read) = now else {
             // Not read: its stamp says nothing.
             self.settled = Settled::default();
-        }
-        if now == self.config || now.is_none() {
+            // Told once: what is in use stays, but no other start will find it.
+            if self.config.take().is_some() {
+                let file = &gateway.config.load().file;
+                tracing::error!(file = %file.display(), "the configuration cannot be read: put it back");
+                gateway.metrics.reload_refused(Reload::Config);
+            }
+            return;
+        };
+        if self.config.replace(read) == Some(read) {
             return;
         }
-        self.config = now;
         let current = gateway.config.load_full();
         let known = gateway.site.load_full();
         let next = Config::load(&current.file).and_then(|config| {
@@ -88,8 +97,8 @@ impl Reloader {
                 return gateway.metrics.reload_refused(Reload::Config);
             }
         };
-        for what in needs_restart(&current, &config) {
-            tracing::warn!("{what} has changed: this takes effect after a restart");
+        for what in needs_restart(&self.started, &config) {
+            tracing::warn!("{what} differs from what is in use: this takes effect after a restart");
         }
         gateway.site.store(Arc::new(made));
         gateway.config.store(Arc::new(config));
@@ -157,9 +166,14 @@ fn refuse(gateway: &Gateway, what: Reload, problems: &[Problem]) {
     for problem in problems {
         tracing::error!("{problem}");
     }
+    let (kind, others) = match what {
+        Reload::Config => ("configuration", "users and certificates"),
+        Reload::Directory => ("users", "configuration and certificates"),
+        Reload::Certificates => ("certificates", "configuration and users"),
+    };
     tracing::error!(
         problems = problems.len(),
-        "the new state is refused, the old one stays in use"
+        "what is new in the {kind} is refused, what is in use stays; {others} are taken up by themselves"
     );
     gateway.metrics.reload_refused(what);
 }

@@ -67,6 +67,10 @@ impl Settings {
             let address = SocketAddr::from(([127, 0, 0, 1], 8443));
             listeners.push(Listen { address, kind: Kind::Https, proxy: None });
         }
+        if server.has("listen") && !listeners.iter().any(|listen| listen.kind == Kind::Https) {
+            let remedy = "name an address: listen = [\"127.0.0.1:8443\"]";
+            server.problem("listen", "nobody can reach a gateway that listens nowhere", remedy);
+        }
         let max = server.count("max_connections", 10_000, 1..=10_000_000);
         Self { listeners, max_connections: usize::try_from(max).unwrap_or(usize::MAX) }
     }

@@ -271,8 +271,10 @@ fn check_pairs(routes: &[Route], problems: &mut Vec<(usize, String)>) {
                 || route.methods.iter().any(|method| other.methods.contains(method));
             let same = route.prefix.stem() == other.prefix.stem();
             if route.host == other.host && same && overlap {
-                problems
-                    .push((other.index, format!("another route for {} comes before", other.path)));
+                problems.push((
+                    other.index,
+                    format!("is hidden by another one for {}, which comes before", other.path),
+                ));
             }
         }
         if !route.is_lenient() {
