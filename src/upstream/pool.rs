@@ -159,7 +159,8 @@ impl Pool {
             let opened = opening.wait_for(Option::is_some).await;
             opened.ok().and_then(|opened| opened.clone()).ok_or_else(closed)??;
             let slot = self.slots.get(index).ok_or_else(closed)?.borrow();
-            if let Some(seat) = slot.shared.iter().find_map(Shared::seat) {
+            // The new one first: a request that is sent again must not go where it failed.
+            if let Some(seat) = slot.shared.iter().rev().find_map(Shared::seat) {
                 return Ok(seat);
             }
             if slot.shared.last().is_none_or(Shared::is_closed) {
