@@ -114,6 +114,18 @@ impl Config {
         let mut server_table = root.table("server");
         let server = server(&mut server_table);
         let listeners = listener::Settings::read(&mut server_table, root.tables("listener"));
+        let meets_admin = |admin: SocketAddr| {
+            let mut addresses = listeners.listeners.iter().map(|listen| listen.address);
+            admin.port() != 0 && addresses.any(|address| address == admin)
+        };
+        if server.admin.is_some_and(meets_admin) {
+            let what = "the admin pages cannot have an address that clients are served on";
+            server_table.problem(
+                "admin",
+                what,
+                "give `admin` a port of its own, for this machine alone",
+            );
+        }
         drop(server_table);
         let tls = tls::Settings::read(&mut root.table("tls"));
         let store = store::Settings::read(&mut root.table("store"));
@@ -179,7 +191,8 @@ fn server(section: &mut Section) -> Server {
     let mut public_url = URL.to_owned();
     match section.parsed::<Url>("public_url", URL) {
         Some(url) => {
-            let plain = url.value.path() == "/" && url.value.query().is_none();
+            let has_user = !url.value.username().is_empty() || url.value.password().is_some();
+            let plain = url.value.path() == "/" && url.value.query().is_none() && !has_user;
             match url.value.host() {
                 Some(host) if url.value.scheme() == "https" && plain => {
                     hosts.push(name_of(&host));
@@ -187,7 +200,7 @@ fn server(section: &mut Section) -> Server {
                 }
                 _ => section.problem_at(
                     &url,
-                    "`server.public_url` must be https:// and a host, without a path",
+                    "`server.public_url` must be https:// and a host, without a path or a password",
                     format!("write it like \"{URL}\""),
                 ),
             }
@@ -503,10 +516,20 @@ allow = "authenticated"
             ("path = \"x\"", "path"),
             ("path = \"/a\"\nhost = \"a b\"", "not a host"),
             ("path = \"/a\"\nmethods = [\"get\"]", "not a method"),
+            ("path = \"/a\"\nmethods = []", "without a method"),
         ] {
             let found = problems(&route(lines));
             assert!(found.contains(what), "{lines}: {found}");
         }
+        let listen = "listen = [\"127.0.0.1:8443\"]";
+        let shared = MINIMAL.replace(listen, &format!("{listen}\nadmin = \"127.0.0.1:8443\""));
+        assert!(problems(&shared).contains("admin pages"), "{}", problems(&shared));
+        let secret = MINIMAL.replace("//localhost", "//user:pass@localhost");
+        assert!(
+            problems(&secret).contains("without a path or a password"),
+            "{}",
+            problems(&secret)
+        );
         let nowhere = MINIMAL.replace("[\"127.0.0.1:8443\"]", "[]");
         assert!(problems(&nowhere).contains("listens nowhere"), "{}", problems(&nowhere));
         let lenient = MINIMAL.replace("path = \"/\"", "path = \"/\"\nallow_encoded_slash = true");

@@ -29,7 +29,7 @@ pub(super) fn build(config: Config, clock: &Clock) -> Result<Gateway, Failure> {
     count_panics(&metrics);
     let tls = Arc::new(Tls::load(&config.tls, &config.server.hosts, clock)?);
     for warning in tls.warnings(&config.server.hosts, clock.now()) {
-        tracing::warn!("{warning}");
+        tracing::warn!("{warning:#}");
     }
     let audit = Arc::new(Audit::new(clock.clone(), logs.audit()));
     let (authority, users, first) = open_core(&config, clock, audit)?;

@@ -115,7 +115,7 @@ impl Reloader {
             Ok(tls::Reload::Unchanged) => self.certificates.clear(),
             Ok(tls::Reload::Replaced(warnings)) => {
                 self.certificates.clear();
-                warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                warnings.iter().for_each(|warning| tracing::warn!("{warning:#}"));
                 gateway.metrics.reload_accepted(Reload::Certificates);
                 tracing::info!("the certificates were read again");
             }
@@ -164,7 +164,7 @@ fn digest(gateway: &Gateway) -> Option<[u8; 32]> {
 
 fn refuse(gateway: &Gateway, what: Reload, problems: &[Problem]) {
     for problem in problems {
-        tracing::error!("{problem}");
+        tracing::error!("{problem:#}");
     }
     let (kind, others) = match what {
         Reload::Config => ("configuration", "users and certificates"),

@@ -46,7 +46,12 @@ impl Route {
         let path = section.required("path", "/");
         let host = section.text("host");
         let mut methods = Vec::new();
-        for method in section.texts("methods") {
+        let given = section.texts("methods");
+        if given.is_empty() && section.has("methods") {
+            let remedy = "name some, or remove `methods` for all of them";
+            section.problem("methods", "a route without a method takes nothing", remedy);
+        }
+        for method in given {
             match Method::from_bytes(method.value.as_bytes()) {
                 Ok(parsed) if method.value.bytes().all(|byte| byte.is_ascii_uppercase()) => {
                     methods.push(parsed);

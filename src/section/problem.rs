@@ -22,6 +22,7 @@ pub struct Problem {
     pub remedy: String,
 }
 
+/// `{:#}` is one line, for logs.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file.display())?;
@@ -30,7 +31,8 @@ impl fmt::Display for Problem {
         }
         write!(f, ": {}", self.what)?;
         if !self.remedy.is_empty() {
-            write!(f, "\n    fix: {}", self.remedy)?;
+            let between = if f.alternate() { "; " } else { "\n    " };
+            write!(f, "{between}fix: {}", self.remedy)?;
         }
         Ok(())
     }
