@@ -197,6 +197,21 @@ async fn a_second_signal_ends_at_once() {
     gateway.wait(Duration::from_secs(3));
 }
 
+/// It was noticed at the next start only, which failed.
+#[tokio::test]
+async fn a_configuration_that_is_gone_is_told() {
+    let gateway = Gateway::whoami();
+    let config = gateway.config();
+    let count =
+        |result: &str| format!("portcullis_reloads_total{{what=\"config\",result=\"{result}\"}}");
+    std::fs::remove_file(gateway.dir().join("config.toml")).unwrap();
+    gateway.metric_is(&count("refused"), |refused| refused == 1.0).await;
+    gateway.client().get("/x").await.expect(401);
+    gateway.write_config(&config);
+    gateway.metric_is(&count("ok"), |taken| taken == 2.0).await;
+    assert!(gateway.output().contains("the configuration cannot be read: put it back"));
+}
+
 #[tokio::test]
 async fn a_reload_cuts_nothing_and_a_bad_one_changes_nothing() {
     let upstream = Upstream::start();
