@@ -180,7 +180,8 @@ run() {
     scratch=$(mktemp -d "${TMPDIR:-/tmp}/portcullis-tests.XXXXXX")
     # shellcheck disable=SC2064 # the folder's name is wanted as it is now
     trap "rm -rf '$scratch'" EXIT
-    TMPDIR="$scratch" cargo test --locked --no-fail-fast --lib --bins --test it -- "$@" || status=$?
+    TMPDIR="$scratch" cargo test --locked --no-fail-fast --lib --bins --test it -- "$@" |
+        tee "$scratch/tests.log" || status=$?
     # Every fuzz target over its corpus and a few seconds of mutations; a filter means one test.
     if [ "$#" -eq 0 ]; then
         TMPDIR="$scratch" cargo run --locked --manifest-path fuzz/Cargo.toml --bin smoke -- \
@@ -188,6 +189,8 @@ run() {
         # What the program is built from.
         tests/supply-chain.sh check || status=$?
     fi
+    # Once more at the end, where a log of many thousand lines is read first.
+    [ "$status" = 0 ] || sed -n '/^failures:$/,/^test result:/p' "$scratch/tests.log"
     return "$status"
 }
 

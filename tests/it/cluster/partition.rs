@@ -19,7 +19,7 @@ enum Fault {
 }
 
 async fn cut_off(fault: Fault) {
-    let site = Site::start();
+    let site = Site::impatient();
     let (mut at_a, at_b) = site.signed_in("alice").await;
     let (mut live_a, mut live_b) = site.signed_in("bob").await;
     let open = Open::under(&site.b, &at_b).await;
@@ -98,7 +98,7 @@ async fn a_node_whose_connections_break_refuses_within_a_second() {
 /// Too short to end the lease: nobody notices.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hiccup_refuses_nobody() {
-    let site = Site::start();
+    let site = Site::impatient();
     let (_, at_b) = site.signed_in("alice").await;
     let load = Load::of(&at_b, "/loop", 2);
     for _ in 0..5 {
@@ -116,7 +116,7 @@ async fn a_hiccup_refuses_nobody() {
 /// A connection that broke may have lost an invalidation: what was cached before is not believed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_missed_while_cut_off_is_not_believed_after() {
-    let site = Site::start();
+    let site = Site::impatient();
     for _ in 0..10 {
         let (mut at_a, mut at_b) = site.signed_in("alice").await;
         site.link_b.cut();

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::load::Load;
 use crate::support::open::{Open, SOON};
-use crate::support::process::{PATIENCE, eventually};
-use crate::support::site::{is_store_slow, session_id, until};
+use crate::support::process::eventually;
+use crate::support::site::{session_id, until};
 use crate::support::{Client, Site};
 
 /// Fails the test when the application was asked for `/loop` later than a second after `ended`;
@@ -16,18 +16,6 @@ pub(super) fn last_admitted(site: &Site, ended: Instant) -> Duration {
     last
 }
 
-/// Signs out. Who is told to come back, since Redis was slow, does.
-async fn sign_out(client: &mut Client) {
-    let begun = Instant::now();
-    let answer = loop {
-        let answer = client.delete("/auth/session").await;
-        if !is_store_slow(&answer) || begun.elapsed() > PATIENCE {
-            break answer;
-        }
-    };
-    answer.expect(204);
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_admitted_a_second_after_a_logout_elsewhere() {
     let site = Site::start();
@@ -36,7 +24,7 @@ async fn nobody_is_admitted_a_second_after_a_logout_elsewhere() {
         let (mut at_a, at_b) = site.signed_in("alice").await;
         let load = Load::of(&at_b, "/loop", 8);
         load.further(100).await;
-        sign_out(&mut at_a).await;
+        at_a.delete("/auth/session").await.expect(204);
         let ended = Instant::now();
         load.further(100).await;
         let answers = load.end().await;

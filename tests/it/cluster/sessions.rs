@@ -75,7 +75,7 @@ async fn a_node_that_restarts_keeps_the_sessions() {
 
 #[tokio::test]
 async fn the_oldest_of_too_many_ends_everywhere() {
-    let site = Site::with(|builder| builder.set("session", "per_user", "3"));
+    let site = Site::with(|builder| builder.patient().set("session", "per_user", "3"));
     let mut clients = Vec::new();
     for n in 0..5 {
         let node = if n % 2 == 0 { &site.a } else { &site.b };

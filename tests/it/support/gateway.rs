@@ -74,6 +74,7 @@ pub(crate) struct Builder {
     users: Option<String>,
     env: Vec<(String, String)>,
     under: Vec<String>,
+    patient: bool,
     origin: Option<String>,
     certificate: Option<PathBuf>,
 }
@@ -144,6 +145,12 @@ impl Builder {
             fs::write(gateway.dir().join(name), text).unwrap();
         }
         gateway
+    }
+
+    /// Clients ask again where they are told that the store was slow: for tests that are not about that.
+    pub(crate) fn patient(mut self) -> Self {
+        self.patient = true;
+        self
     }
 
     /// Sessions in Redis at this URL.
@@ -243,8 +250,8 @@ impl Builder {
         if let Some(users) = &self.users {
             fs::write(dir.path().join("users.toml"), users).unwrap();
         }
-        let (env, under) = (self.env, self.under);
-        Gateway { dir, origin, env, under, proc: None, ready: Ready::default() }
+        let (env, under, patient) = (self.env, self.under, self.patient);
+        Gateway { dir, origin, env, under, patient, proc: None, ready: Ready::default() }
     }
 }
 
@@ -265,6 +272,7 @@ pub(crate) struct Gateway {
     origin: String,
     env: Vec<(String, String)>,
     under: Vec<String>,
+    patient: bool,
     ready: Ready,
 }
 
@@ -276,6 +284,7 @@ impl Gateway {
             users: Some(USERS.clone()),
             env: Vec::new(),
             under: Vec::new(),
+            patient: false,
             origin: None,
             certificate: None,
         }
@@ -421,6 +430,11 @@ impl Gateway {
 
     pub(crate) fn write_users(&self, toml: &str) {
         replace(&self.dir.path().join("users.toml"), toml);
+    }
+
+    /// Whether its clients ask again; see [`Builder::patient`].
+    pub(crate) fn has_patient_clients(&self) -> bool {
+        self.patient
     }
 
     /// A client with an empty cookie jar, HTTP/1.1.

@@ -92,16 +92,19 @@ pub(crate) struct Site {
 }
 
 impl Site {
+    /// Its clients wait for a store that is slow, since the machine is busy.
     pub(crate) fn start() -> Self {
+        Self::with(Builder::patient)
+    }
+
+    /// Its clients take every answer: for tests in which the store does not answer.
+    pub(crate) fn impatient() -> Self {
         Self::with(|builder| builder)
     }
 
     /// With further settings on both nodes.
     pub(crate) fn with(settings: impl Fn(Builder) -> Builder) -> Self {
-        Self::over(Server::start(), settings)
-    }
-
-    pub(crate) fn over(redis: Server, settings: impl Fn(Builder) -> Builder) -> Self {
+        let redis = Server::start();
         let app = App::start();
         let (link_a, link_b) = (Proxy::to(redis.addr()), Proxy::to(redis.addr()));
         let node = |link: &Proxy| {
@@ -138,11 +141,6 @@ pub(crate) async fn until(client: &mut Client, path: &str, status: u16) -> Durat
         assert!(begun.elapsed() < PATIENCE, "never {status}, but {found}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-}
-
-/// Whether Redis was slower than is waited for, as on a busy machine, and nothing else.
-pub(crate) fn is_store_slow(answer: &Response) -> bool {
-    answer.status == 503 && answer.json()["code"] == "session-store-unavailable"
 }
 
 /// Fails the test unless the answer is a refusal for want of the store that keeps the cookie and says when to come back.
