@@ -33,8 +33,8 @@ pub(super) fn build(config: Config, clock: &Clock) -> Result<Gateway, Failure> {
     }
     let audit = Arc::new(Audit::new(clock.clone(), logs.audit()));
     let (authority, users, first) = open_core(&config, clock, audit)?;
-    if let Some(first) = first {
-        announce(&first, &config);
+    if let Some(first) = &first {
+        announce(first, &config);
     }
     let site =
         Arc::new(ArcSwap::from_pointee(site(upstreams_of(&config, &[])?, &config, None, clock)?));
@@ -45,6 +45,7 @@ pub(super) fn build(config: Config, clock: &Clock) -> Result<Gateway, Failure> {
         site,
         authority,
         users,
+        made_users: first.is_some(),
         tls,
         metrics,
         readiness,

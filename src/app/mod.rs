@@ -101,6 +101,8 @@ struct Gateway {
     site: Arc<arc_swap::ArcSwap<crate::serve::Site>>,
     authority: Arc<crate::session::Authority>,
     users: Arc<crate::directory::Users>,
+    /// There was no file of users.
+    made_users: bool,
     tls: Arc<crate::tls::Tls>,
     metrics: crate::metrics::Metrics,
     readiness: Arc<Readiness>,

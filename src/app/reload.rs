@@ -20,9 +20,9 @@ pub(super) struct Reloader {
     settled: Settled,
     /// The problems of the certificates that were reported last.
     certificates: Vec<Problem>,
-    /// The epoch of the directory with which sessions were compared last, and of what they are made with; none at the
-    /// start: both may have changed while no gateway ran. The gateway itself writes keys and hashes, and may take up
-    /// other changes with them.
+    /// The epoch of the directory with which sessions were compared last, and of what they are made with; none where
+    /// both may have changed while no gateway ran. The gateway itself writes keys and hashes, and may take up other
+    /// changes with them.
     reconciled: Option<(u64, u64)>,
     /// With which the gateway started: some of it is in use until it ends.
     started: Arc<Config>,
@@ -40,11 +40,15 @@ impl Reloader {
         }
         let config = digest(gateway);
         let settled = Settled::default();
+        // A node that joins others may know fewer users than they do, and one whose users are missing knows one who
+        // was just made: neither ends everybody's sessions by being started.
+        let knows_less = gateway.made_users || gateway.authority.is_shared();
+        let reconciled = knows_less.then(|| (gateway.users.epoch(), gateway.users.makers()));
         Self {
             config,
             settled,
             certificates: Vec::new(),
-            reconciled: None,
+            reconciled,
             started: gateway.config.load_full(),
             renderings: false,
             checks,

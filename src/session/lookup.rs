@@ -353,6 +353,11 @@ impl Authority {
         ids.into_iter().for_each(|id| self.cache.change(id));
     }
 
+    /// Whether other nodes use the same sessions.
+    pub fn is_shared(&self) -> bool {
+        self.shared
+    }
+
     /// Number of cached sessions.
     pub fn cached_sessions(&self) -> usize {
         self.cache.len()

@@ -6,6 +6,8 @@ use serde_json::Value;
 
 use crate::support::gateway::password;
 use crate::support::process::{PATIENCE, eventually};
+use crate::support::redis::Server;
+use crate::support::site::{App, routes};
 use crate::support::{Client, Gateway};
 
 /// `session list --json` as values.
@@ -286,6 +288,46 @@ async fn sessions_are_compared_with_the_users_at_the_start() {
     gateway.write_users(&users.replace("name = \"bob\"\n", "name = \"bob\"\ndisabled = true\n"));
     let gateway = gateway.restart();
     eventually("no session", || listed(&gateway, &[]).is_empty().then_some(())).await;
+}
+
+/// A look at all files has come to its end when what was written before it is in force.
+async fn looked(gateway: &Gateway, path: &str) {
+    let route = format!("[[route]]\npath = \"{path}\"\nupstream = \"app\"\nallow = \"anyone\"\n");
+    gateway.write_config(&format!("{}\n{route}", gateway.config()));
+    gateway.reload();
+    let mut client = gateway.client();
+    crate::support::site::until(&mut client, path, 200).await;
+}
+
+/// A node that joins with fewer users than the others have ended the sessions of all who are missing, and one whose file
+/// was not there for one start those of everybody.
+#[tokio::test]
+async fn who_starts_with_fewer_users_ends_nobodys_sessions() {
+    let redis = Server::start();
+    let app = App::start();
+    let node = || routes(Gateway::builder().redis(&redis.url(0)), &app);
+    let first = node().start();
+    let mut alice = first.signed_in("alice").await;
+    let joins = node().users(&first.users().replace("u-alice", "u-alix")).start();
+    // Of the second look it is certain that the first one is over.
+    looked(&joins, "/one").await;
+    looked(&joins, "/two").await;
+    assert_eq!(listed(&first, &[]).len(), 1);
+    alice.get("/x").await.expect(200);
+
+    let mut alone = Gateway::whoami();
+    let mut bob = alone.signed_in("bob").await;
+    assert!(alone.terminate(PATIENCE).success());
+    let (users, file) = (alone.users(), alone.dir().join("users.toml"));
+    std::fs::remove_file(&file).unwrap();
+    let alone = alone.restart();
+    looked(&alone, "/one").await;
+    looked(&alone, "/two").await;
+    assert_eq!(listed(&alone, &[]).len(), 1);
+    alone.write_users(&users);
+    alone.reload();
+    bob.reconnect();
+    crate::support::site::until(&mut bob, "/x", 200).await;
 }
 
 #[tokio::test]
