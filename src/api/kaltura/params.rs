@@ -10,7 +10,16 @@ const LEVELS: usize = 8;
 
 /// Parameters. Some are secret: `Debug` shows none.
 #[derive(Clone, Default)]
-pub(super) struct Params(Map<String, Value>);
+pub(super) struct Params(Map<String, Value>, Items);
+
+/// How the items of a multirequest were named.
+#[derive(Clone, Copy, Default)]
+struct Items {
+    /// By their fields: `1:service`.
+    flat: bool,
+    /// As a whole: `"1": {..}`.
+    whole: bool,
+}
 
 impl fmt::Debug for Params {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,6 +44,10 @@ impl Params {
         };
         let mut steps = name.splitn(LEVELS, ':');
         let Some(first) = steps.next() else { return };
+        if is_number(first) {
+            let Items { flat, whole } = &mut self.1;
+            *(if first.len() == name.len() { whole } else { flat }) = true;
+        }
         let mut place = self.0.entry(first).or_insert(Value::Null);
         for step in steps {
             if !place.is_object() {
@@ -48,9 +61,16 @@ impl Params {
 
     /// Adds parameters that count before those that are here.
     pub(super) fn overlay(&mut self, over: Self) {
+        self.1.flat |= over.1.flat;
+        self.1.whole |= over.1.whole;
         for (name, value) in over.0 {
             merge(self.0.entry(name).or_insert(Value::Null), value);
         }
+    }
+
+    /// Whether items are named in both ways: what counts then depends on an order that is not kept here.
+    pub(super) fn has_mixed_items(&self) -> bool {
+        self.1.flat && self.1.whole
     }
 
     /// Adds those of `names` that are not here, from `other`.
@@ -80,7 +100,7 @@ impl Params {
     /// The fields of the object `name`.
     pub(super) fn object(&self, name: &str) -> Option<Self> {
         match self.0.get(name)? {
-            Value::Object(fields) => Some(Self(fields.clone())),
+            Value::Object(fields) => Some(Self(fields.clone(), Items::default())),
             _ => None,
         }
     }
@@ -92,12 +112,13 @@ impl Params {
             .0
             .iter()
             .filter_map(|(name, value)| match value {
-                Value::Object(fields) => Some((name.parse().ok()?, fields)),
+                Value::Object(fields) if is_number(name) => Some((name.parse().ok()?, fields)),
                 _ => None,
             })
             .collect();
         items.sort_by_key(|(number, _)| *number);
-        items.into_iter().take(most).map(|(_, fields)| Self(fields.clone())).collect()
+        let item = |(_, fields): (u32, &Map<_, _>)| Self(fields.clone(), Items::default());
+        items.into_iter().take(most).map(item).collect()
     }
 
     /// Replaces every text for which `with` has something.
@@ -110,6 +131,13 @@ impl Params {
     ) -> Result<(), E> {
         self.0.values_mut().try_for_each(|value| replace(value, with))
     }
+}
+
+/// Whether a name is that of an item, in the one way in which an item may be called.
+pub(super) fn is_number(name: &str) -> bool {
+    (1..=4).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_digit())
+        && (name == "0" || !name.starts_with('0'))
 }
 
 /// Objects are merged, anything else is replaced.
@@ -188,8 +216,7 @@ mod tests {
 
     #[test]
     fn items_come_in_the_order_of_their_numbers() {
-        let Value::Object(object) =
-            json!({"10": {"a": 3}, "9": {"a": 2}, "0:a": 1, "x": {"a": 0}, "1": "no"})
+        let Value::Object(object) = json!({"10": {"a": 3}, "9": {"a": 2}, "0:a": 1, "x": {"a": 0}, "1": "no", "007": {"a": 0}})
         else {
             unreachable!()
         };

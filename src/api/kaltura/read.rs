@@ -6,13 +6,20 @@ use percent_encoding::{percent_decode, percent_decode_str};
 use serde_json::Value;
 
 use super::multipart;
-use super::params::Params;
+use super::params::{Params, is_number};
 
 /// Most pairs of a query or form.
 const PAIRS: usize = 4096;
 
+/// Names that decide whose a call is, or one of its items, and in whose name it is made.
+const DECIDING: [&str; 3] = ["service", "action", "ks"];
+
 /// Why parameters cannot be read.
 pub(super) type Malformed = &'static str;
+
+const TWO_WAYS: Malformed = "A parameter has a name that can be read in two ways.";
+const MIXED: Malformed =
+    "Name the items of a multirequest as `1:service` or as `\"1\": {..}`, not both.";
 
 /// What a path below the mount is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,9 +60,15 @@ pub(super) fn head(path: &str, query: Option<&str>) -> HeadParams {
         if name == "service" {
             place = Place::Named;
         }
+        if misleads(&name) {
+            malformed = Some(TWO_WAYS);
+        }
         pairs.put(&name, Value::String(value.into_owned()));
     }
     params.overlay(pairs);
+    if params.has_mixed_items() {
+        malformed = Some(MIXED);
+    }
     HeadParams { place, params, malformed }
 }
 
@@ -73,6 +86,9 @@ pub(super) fn whole(
     }
     let mut params = body(headers, bytes)?;
     params.overlay(head.params);
+    if params.has_mixed_items() {
+        return Err(MIXED);
+    }
     Ok(params)
 }
 
@@ -104,6 +120,7 @@ pub(super) fn body(headers: &HeaderMap, bytes: &[u8]) -> Result<Params, Malforme
 fn json(bytes: &[u8]) -> Result<Params, Malformed> {
     // The error is not shown: it could repeat what was sent.
     match serde_json::from_slice(bytes) {
+        Ok(Value::Object(object)) if object.keys().any(|name| misleads(name)) => Err(TWO_WAYS),
         Ok(Value::Object(object)) => Ok(Params::of(object)),
         Ok(_) => Err("The JSON of the body is not an object."),
         Err(_) => Err("The body is not JSON."),
@@ -120,6 +137,9 @@ fn multipart(kind: &str, bytes: &[u8]) -> Result<Params, Malformed> {
     let mut params = Params::default();
     for (name, content) in fields {
         let text = str::from_utf8(content).map_err(|_| "The form is not UTF-8.")?;
+        if misleads(&name) || is_disguised(&name) {
+            return Err(TWO_WAYS);
+        }
         params.put(&name, Value::String(text.to_owned()));
     }
     Ok(params)
@@ -134,23 +154,49 @@ fn form(bytes: &[u8], params: &mut Params) -> Result<(), Malformed> {
         let mut halves = pair.splitn(2, |byte| *byte == b'=');
         let name = decode(halves.next().unwrap_or_default())?;
         let value = decode(halves.next().unwrap_or_default())?;
-        if is_disguised(&name) {
-            return Err("A parameter has a name that can be read in two ways.");
+        if misleads(&name) || is_disguised(&name) {
+            return Err(TWO_WAYS);
         }
         params.put(&name, Value::String(value));
     }
     Ok(())
 }
 
-/// Whether PHP, which apps of this API are written in, takes another name for one that decides whose the
-/// call is, or those of an item: it leaves out blanks before, and what follows a NUL or a bracket.
+/// Whether apps of this API, which are written in PHP, take a name for that of an item, or of something in it, and it is
+/// none here, or the other way round: everything that PHP takes for a number is the number of an item there (`1e0`, `-1`,
+/// `01`, `2[ks]`), and a null or an empty list is another parameter there, beside the one that it would be here.
+fn misleads(name: &str) -> bool {
+    let first = name.split(':').next().unwrap_or_default();
+    let read = first.split(['\0', '[']).next().unwrap_or_default();
+    if is_numeric(read) && !is_number(first) {
+        return true;
+    }
+    let stem = name.strip_suffix("__null").or_else(|| name.strip_suffix(":-"));
+    stem.is_some_and(|stem| is_number(stem) || DECIDING.contains(&own(stem)))
+}
+
+/// As PHP's function of this name, of any version.
+fn is_numeric(text: &str) -> bool {
+    let text = text.trim();
+    let hex = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    let is_hex = |digits: &str| digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    hex.is_some_and(is_hex)
+        || text.bytes().any(|byte| byte.is_ascii_digit()) && text.parse::<f64>().is_ok()
+}
+
+/// A name without the number of an item before it.
+fn own(name: &str) -> &str {
+    let of_item = name.split_once(':').filter(|(number, _)| is_number(number));
+    of_item.map_or(name, |(_, own)| own)
+}
+
+/// Whether PHP takes another name for one that decides, of the call or of an item: where names do not come in JSON, it
+/// leaves out blanks before, and what follows a NUL or a bracket.
 fn is_disguised(name: &str) -> bool {
     let visible = name.trim_start();
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let of_item = visible.split_once(':').filter(|(number, _)| is_number(number));
-    let own = of_item.map_or(visible, |(_, own)| own);
+    let own = own(visible);
     let read = own.split(['\0', '[', ':', '.', ' ']).next().unwrap_or_default();
-    ["service", "action", "ks"].contains(&read) && (read != own || visible != name)
+    DECIDING.contains(&read) && (read != own || visible != name)
 }
 
 /// Strict: what is not UTF-8 would otherwise be changed, and a password with it.

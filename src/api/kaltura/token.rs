@@ -11,7 +11,7 @@ use crate::api::Head;
 use crate::ks::Ks;
 use crate::session::{Form, Token};
 
-/// The items of a multirequest have different sessions: it is nobody's.
+/// The items of a multirequest have different sessions, or which ones cannot be told: it is nobody's.
 #[derive(Debug)]
 pub(super) struct Several;
 

@@ -90,7 +90,7 @@ async fn a_multirequest_is_whose_all_its_items_are() {
         let coded = format!("{MANY}?{calls}&1%3a%6bs={first}&%32:k%73={second}");
         let json = json!({"1": {"service": "media", "action": "list", "ks": first},
             "2": {"service": "media", "action": "get", "ks": second}});
-        let half = json!({"2": {"ks": second}});
+        let half = json!({"2:ks": second});
         let halves = format!("{MANY}?{calls}&1:ks={first}");
         for client in [&mut browser, &mut stranger] {
             for (target, body) in [
@@ -108,6 +108,73 @@ async fn a_multirequest_is_whose_all_its_items_are() {
     // Without any it is the cookie's.
     let none = format!("{MANY}?1:service=media&1:action=list");
     assert_eq!(who(&mut browser, &upstream, &none, None).await, "u-alice");
+}
+
+/// Regression: items under what PHP takes for a number, or for an array, were no items for the gateway: one with a session
+/// that is over went to the app beside one whose session is not.
+#[tokio::test]
+async fn no_item_of_a_multirequest_is_hidden() {
+    let upstream = Upstream::start();
+    let gateway = builder(&upstream).start();
+    let mut client = gateway.client();
+    let live = start(&mut client, "guest", 0, "").await;
+    let over = start(&mut client, "b0b", 2, "").await;
+    call(&mut client, "session.end", json!({"ks": over})).await;
+    let first = format!("ks={live}&1:service=media&1:action=list");
+    for name in [
+        "2[ks]",
+        "1[ks]",
+        "2e0:ks",
+        "1e0:ks",
+        "-1:ks",
+        "%2b2:ks",
+        "%202:ks",
+        "02:ks",
+        "2.0:ks",
+        "0x2:ks",
+        "1:-",
+        "1__null",
+        "ks__null",
+        "1:ks__null",
+        "1",
+    ] {
+        let form = format!("{name}={over}");
+        let target = format!("{MANY}?{first}&{form}");
+        assert_eq!(who(&mut client, &upstream, &target, None).await, "MALFORMED_REQUEST", "{form}");
+        let body = Bytes::from(format!("{first}&{form}"));
+        let headers =
+            [("accept", "application/json"), ("content-type", "application/x-www-form-urlencoded")];
+        let answer = client.request(Method::POST, MANY, &headers, body).await;
+        assert_eq!(answered(&answer)["code"], "MALFORMED_REQUEST", "{form}");
+        let target = format!("{MANY}/{name}/{over}?{first}");
+        let told = who(&mut client, &upstream, &target, None).await;
+        assert!(["MALFORMED_REQUEST", ""].contains(&&*told), "{target}: {told}");
+    }
+    let item = json!({"service": "media", "action": "list"});
+    let hidden = json!({"service": "media", "action": "delete", "ks": over});
+    for name in ["2e0", "-1", "+2", " 2", "2 ", "02", "2.0", "2.", "0x2", "2[ks]"] {
+        let mut body = json!({"ks": live, "1": item});
+        body[name] = hidden.clone();
+        let told = who(&mut client, &upstream, MANY, Some(&body)).await;
+        assert_eq!(told, "MALFORMED_REQUEST", "{body}");
+    }
+    // The order of names would decide, and the gateway does not keep it.
+    let body =
+        json!({"ks": live, "1": hidden, "1:ks": live, "1:service": "media", "1:action": "list"});
+    assert_eq!(who(&mut client, &upstream, MANY, Some(&body)).await, "MALFORMED_REQUEST");
+    let mixed = format!("{MANY}?{first}&1:ks={live}");
+    let body = json!({"1": hidden});
+    assert_eq!(who(&mut client, &upstream, &mixed, Some(&body)).await, "MALFORMED_REQUEST");
+    upstream.forget();
+    // What nobody can take for an item is a parameter like others.
+    for name in ["3dModel", "e1", "a2:ks", "-", "x[1]", "Infinity", "nan"] {
+        let body = json!({"ks": live, "1": item, name: "x"});
+        assert_eq!(
+            who(&mut client, &upstream, MANY, Some(&body)).await,
+            "partner/102/guest",
+            "{name}"
+        );
+    }
 }
 
 /// Regression: what is secret was known by names in one spelling only, and below `/service/` only.
