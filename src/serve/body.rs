@@ -42,6 +42,13 @@ impl Body {
         Self { source: Source::App { body, session, late }, exchange }
     }
 
+    /// Takes what the app has sent and must not wait, for a client that takes nothing.
+    pub(super) fn prefetch(&mut self, cx: &mut Context<'_>) {
+        if let Source::App { body, .. } = &mut self.source {
+            body.prefetch(cx);
+        }
+    }
+
     /// Ready once the session is over under which more of it would come; has the task woken then. For
     /// whoever does not ask for more, since the client takes nothing.
     pub(super) fn poll_over(&mut self, cx: &Context<'_>) -> Poll<()> {

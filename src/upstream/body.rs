@@ -288,6 +288,13 @@ impl ResponseBody {
         Self { incoming: Answering::Nothing, lease: None, silence, broken: None }
     }
 
+    /// Takes what has come where that must not wait for a client that takes nothing.
+    pub fn prefetch(&mut self, cx: &mut Context<'_>) {
+        if let Answering::Http2(body) = &mut self.incoming {
+            body.prefetch(cx);
+        }
+    }
+
     /// Gives the connection back as soon as nothing of the answer is left to read.
     fn finish_at_end(&mut self) {
         if !self.is_end_stream() {

@@ -1,5 +1,7 @@
 //! Apps that speak HTTP/2, as they should and as they should not, and clients of HTTP/2 in front of them.
 
+mod crowd;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -115,6 +117,11 @@ async fn an_answer_that_is_withdrawn_without_an_error_is_cut() {
 
 /// An app that answers each request with bytes of its own.
 async fn raw_app(answer: impl Fn(u32) -> Vec<u8> + Clone + Send + 'static) -> SocketAddr {
+    raw_frames(move |kind, stream| if kind == HEADERS { answer(stream) } else { Vec::new() }).await
+}
+
+/// An app that answers frames on streams, by their kind, with bytes of its own.
+async fn raw_frames(answer: impl Fn(u8, u32) -> Vec<u8> + Clone + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -133,8 +140,7 @@ async fn raw_app(answer: impl Fn(u32) -> Vec<u8> + Clone + Send + 'static) -> So
                         SETTINGS if head[4] & ACK == 0 => {
                             tcp.write_all(&frame(SETTINGS, ACK, 0, &[])).await?;
                         }
-                        HEADERS => tcp.write_all(&answer(number(&head[5..]))).await?,
-                        _ => {}
+                        kind => tcp.write_all(&answer(kind, number(&head[5..]))).await?,
                     }
                 }
                 #[expect(unreachable_code, reason = "says what the error is")]

@@ -92,7 +92,11 @@ impl<'a> Answer<'a> {
                 break;
             }
             if self.begun {
-                ready!(send(cx, &mut transport.borrow_mut()))?;
+                let sent = send(cx, &mut transport.borrow_mut());
+                if sent.is_pending() {
+                    body.prefetch(cx);
+                }
+                ready!(sent)?;
             }
             let polled = Pin::new(body).poll_frame(cx);
             let transport = &mut *transport.borrow_mut();

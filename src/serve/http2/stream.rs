@@ -224,6 +224,7 @@ impl Sending {
             self.out.send_reset(Reason::INTERNAL_ERROR);
             return Poll::Ready(());
         }
+        self.body.prefetch(cx);
         let stalled = self.stalled.get_or_insert_with(|| {
             let limit = connection.worker.view().site.limits.send_idle;
             connection.worker.timer.deadline(limit.saturating_mul(STALLED))

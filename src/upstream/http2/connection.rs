@@ -15,9 +15,11 @@ use crate::upstream::connect::Stream;
 use crate::upstream::http1::HEAD;
 
 /// Bytes of an answer that may come before the client takes them.
-const STREAM_WINDOW: u32 = 64 << 10;
+pub(super) const STREAM_WINDOW: u32 = 64 << 10;
 /// Requests on one connection at a time; an app may want fewer.
 const STREAMS: u32 = 256;
+/// Streams that were given up, whose last frames may still be on their way.
+const GIVEN_UP: usize = 1024;
 /// Bytes of a request that are kept for an app that does not take them.
 const SEND_BUFFER: usize = 64 << 10;
 
@@ -69,6 +71,10 @@ impl Shared {
             .max_send_buffer_size(SEND_BUFFER)
             // None until the app has said how many.
             .initial_max_send_streams(0)
+            // Frames that come behind the end of a stream are no fault of the app, however many clients leave early: a
+            // limit would end the requests of all others.
+            .max_concurrent_reset_streams(GIVEN_UP)
+            .max_local_error_reset_streams(None)
             // Clients that do not read fill their own streams, not the connection, however many they are.
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(STREAM_WINDOW * STREAMS)

@@ -46,7 +46,7 @@ impl Client {
             let (mut lease, link) = lease(pool, retried).await?;
             let Link::Http2(Seat { send, place }) = link else { return Err(Error::Reset) };
             lease.sit(Rc::clone(&place));
-            let again = (lease.is_reused() && !retried).then(|| head.clone());
+            let again = (!retried).then(|| head.clone());
             let turn = body.turn();
             let mut deadline = self.timer.deadline(upstream.settings.first_byte);
             let exchanged = match Exchange::begin(send, *head, body.is_empty()) {
@@ -63,13 +63,12 @@ impl Client {
             };
             let failure = match exchanged {
                 Ok((Begun { head, left, stream }, out)) => {
-                    if !out.is_finished() {
-                        out.send_rest(body, place);
-                    }
+                    let rest =
+                        (!out.is_finished()).then(|| out.send_rest(body, place, &self.timer));
                     let answering = match to_head || is_bodiless(head.status) {
                         // What comes all the same is nobody's.
                         true => Answering::Nothing,
-                        false => Answering::Http2(ResponseBody::new(stream, left, turn)),
+                        false => Answering::Http2(ResponseBody::new(stream, left, turn, rest)),
                     };
                     lease.worked();
                     deadline.reset(upstream.settings.idle);
@@ -78,7 +77,9 @@ impl Client {
                 }
                 Err(failure) => failure,
             };
-            let may = !failure.started && (failure.unsent || repeatable);
+            // What the app says that it has not begun with may go anywhere; what it left without a word, where the
+            // connection may have been at its end before.
+            let may = !failure.started && (failure.unsent || repeatable && lease.is_reused());
             let Some(again) = again.filter(|_| may) else {
                 lease.failed_by(&failure.error);
                 return Err(failure.error);

@@ -1,15 +1,23 @@
 //! The body of a request on its way to the app.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::Body as _;
+use tokio::sync::oneshot;
 
 use super::connection::Place;
+use crate::timer::Timer;
 use crate::upstream::body::{BodyError, RequestBody};
+
+/// How long an app may leave the rest of a request, behind the end of its answer or of the client. It need not tell that
+/// it wants no more (RFC 9113 section 8.1).
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Sends a request's body as the app takes it.
 #[derive(Debug)]
@@ -19,6 +27,8 @@ pub(super) struct Outgoing {
     piece: Bytes,
     /// Whether anything of the body was taken: it cannot be sent again.
     begun: bool,
+    /// Whether the app has taken something since that was looked at last.
+    moved: bool,
     /// Whether there is nothing more to send, or nobody who takes it.
     finished: bool,
 }
@@ -26,7 +36,7 @@ pub(super) struct Outgoing {
 impl Outgoing {
     /// `finished`: there is no body.
     pub(super) fn new(stream: SendStream<Bytes>, finished: bool) -> Self {
-        Self { stream, piece: Bytes::new(), begun: false, finished }
+        Self { stream, piece: Bytes::new(), begun: false, moved: false, finished }
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -95,6 +105,7 @@ impl Outgoing {
             };
         }
         let piece = self.piece.split_to(room.min(self.piece.len()));
+        self.moved = true;
         let ends = self.piece.is_empty() && body.is_end_stream();
         self.finished = ends;
         Poll::Ready(self.stream.send_data(piece, ends))
@@ -113,14 +124,41 @@ impl Outgoing {
         self.finished = true;
     }
 
-    /// Sends the rest on a task of its own, while the answer is already being read.
-    pub(super) fn send_rest(mut self, mut body: RequestBody, place: Rc<Place>) {
+    /// Sends the rest on a task of its own, while the answer is already being read: for as long as that takes, and
+    /// behind it as long as the app goes on to take it. What is lost then is the sender.
+    pub(super) fn send_rest(
+        mut self,
+        mut body: RequestBody,
+        place: Rc<Place>,
+        timer: &Timer,
+    ) -> oneshot::Sender<()> {
+        let (answering, mut answered) = oneshot::channel();
+        let mut left = timer.deadline(LINGER);
         tokio::task::spawn_local(async move {
-            let sent = std::future::poll_fn(|cx| self.poll(cx, &mut body)).await;
-            if let Err(error) = sent {
-                tracing::debug!(%error, "the rest of a request");
-            }
+            let mut is_over = false;
+            poll_fn(|cx| {
+                if let Poll::Ready(sent) = self.poll(cx, &mut body) {
+                    if let Err(error) = sent {
+                        tracing::debug!(%error, "the rest of a request");
+                    }
+                    return Poll::Ready(());
+                }
+                let ends = !is_over && Pin::new(&mut answered).poll(cx).is_ready();
+                is_over |= ends;
+                if ends || std::mem::take(&mut self.moved) {
+                    left.push_back();
+                }
+                // Without a piece it is the client's turn, whose silence is bounded.
+                if !is_over || self.piece.is_empty() {
+                    return Poll::Pending;
+                }
+                ready!(left.poll(cx));
+                self.stream.send_reset(Reason::CANCEL);
+                Poll::Ready(())
+            })
+            .await;
             drop(place);
         });
+        answering
     }
 }
