@@ -108,11 +108,14 @@ pub(super) fn take_token(
     if matches!(carried, Some(Handed::Several)) {
         return None;
     }
-    match bearer {
-        Carried::Token(token) => return Some(token),
+    match (bearer, &carried) {
         // Whose request it is cannot be told: it is nobody's.
-        Carried::Several => return None,
-        Carried::Nothing | Carried::Unreadable => {}
+        (Carried::Several, _) => return None,
+        (Carried::Token(token), Some(Handed::OnPurpose(other))) if token.id() != other.id() => {
+            return None;
+        }
+        (Carried::Token(token), _) => return Some(token),
+        (Carried::Nothing | Carried::Unreadable, _) => {}
     }
     let by_link = match carried {
         Some(Handed::OnPurpose(token)) => return Some(token),

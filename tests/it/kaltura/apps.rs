@@ -124,6 +124,26 @@ async fn a_link_does_not_outrank_the_session_of_the_browser_that_follows_it() {
     }
 }
 
+/// Regression: a bearer token counted before the `ks` beside it, which the app got all the same: that of somebody else, or
+/// one that was over.
+#[tokio::test]
+async fn two_sessions_in_one_request_are_nobodys() {
+    let upstream = Upstream::start();
+    let gateway = builder(&upstream).start();
+    let mut client = gateway.client();
+    let bob = start(&mut client, "b0b", 0, "").await;
+    let alice = gateway.signed_in("alice").await.token().unwrap().to_owned();
+    let bearer = format!("Bearer {alice}");
+    let headers = [("accept", "application/json"), ("authorization", &*bearer)];
+    let target = |ks: &str| format!("{LIST}?ks={ks}");
+    let answer = client.get_with(&target(&bob), &headers).await;
+    assert_eq!(answered(&answer)["code"], "MISSING_KS");
+    assert!(upstream.requests().is_empty());
+    // The same one twice is one.
+    client.get_with(&target(&alice), &headers).await.expect(200);
+    assert_eq!(upstream.last().header("x-auth-user").as_deref(), Some("u-alice"));
+}
+
 #[tokio::test]
 async fn guests_and_partners_are_nobody_of_the_directory() {
     let upstream = Upstream::start();
