@@ -14,7 +14,7 @@ use url::{Host, Url};
 use crate::headers::{Rules, Trust};
 use crate::policy::Rule;
 use crate::route::{Prefix, Route, Router};
-use crate::section::{Problem, Problems, Section, closest};
+use crate::section::{Problem, Problems, Section, closest, open_file};
 use crate::serve::{CookieName, Limits, Mount, Table, sort_mounts};
 use crate::{api, directory, listener, log, login, session, store, tls, upstream};
 
@@ -92,7 +92,7 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it, with places and remedies.
     pub fn load(file: &Path) -> Result<Self, Vec<Problem>> {
-        match std::fs::read_to_string(file) {
+        match open_file(file).and_then(std::io::read_to_string) {
             Ok(text) => Self::parse(file, text),
             Err(error) => Err(vec![Problem {
                 file: file.to_owned(),

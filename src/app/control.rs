@@ -44,9 +44,13 @@ pub(super) async fn control(
                     break;
                 }
                 gateway.logs.reopen();
-                reloader.look(gateway).await;
             }
-            _ = look.tick() => reloader.look(gateway).await,
+            _ = look.tick() => {}
+        }
+        // A file system that does not answer must not keep the gateway from ending.
+        tokio::select! {
+            () = reloader.look(gateway) => {}
+            () = signals.stop() => break,
         }
     }
     drain(gateway, stage, threads, &mut signals).await;
@@ -125,9 +129,12 @@ impl Signals {
         }
     }
 
-    /// Waits for a signal to stop.
+    /// Waits for a signal to stop; others wait for [`Signals::next`].
     async fn stop(&mut self) {
-        while !self.next().await {}
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

@@ -85,6 +85,8 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     // What was noted last must survive: then the store is closed by its drop.
     runtime.block_on(gateway.authority.upkeep());
     gateway.logs.drain(std::time::Duration::from_secs(2), &clock);
+    // What still reads a file that does not answer is not waited for.
+    runtime.shutdown_background();
     outcome
 }
 

@@ -1,6 +1,7 @@
 //! Taking up changed files: configuration, users, certificates. A bad new state is refused and reported;
 //! the old one stays in use.
 
+use std::io::Read as _;
 use std::sync::Arc;
 
 use super::Gateway;
@@ -10,7 +11,7 @@ use crate::config::Config;
 use crate::directory;
 use crate::metrics::Reload;
 use crate::secret::sha256;
-use crate::section::{Problem, Settled};
+use crate::section::{Problem, Settled, open_file};
 use crate::session::Directory as _;
 use crate::tls;
 
@@ -163,7 +164,11 @@ impl Reloader {
 }
 
 fn digest(gateway: &Gateway) -> Option<[u8; 32]> {
-    std::fs::read(&gateway.config.load().file).ok().map(|bytes| sha256(&bytes))
+    let mut bytes = Vec::new();
+    open_file(&gateway.config.load().file)
+        .and_then(|mut file| file.read_to_end(&mut bytes))
+        .ok()?;
+    Some(sha256(&bytes))
 }
 
 fn refuse(gateway: &Gateway, what: Reload, problems: &[Problem]) {

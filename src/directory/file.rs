@@ -13,6 +13,7 @@ use std::time::Duration;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::secret::random;
+use crate::section::open_file;
 
 /// Largest file that is read, in bytes.
 const LIMIT: u64 = 64 << 20;
@@ -28,7 +29,7 @@ static WRITER: Mutex<()> = Mutex::new(());
 
 /// The content of `file`; `None` when there is no such file.
 pub(super) fn text_of(file: &Path) -> io::Result<Option<String>> {
-    match File::open(file) {
+    match open_file(file) {
         Ok(mut open) => text_in(&mut open).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -86,7 +87,7 @@ pub(super) fn create(file: &Path, text: &str) -> io::Result<()> {
 /// The file itself is the lock. A writer replaces it, so whoever waited looks again.
 fn lock(target: &Path) -> io::Result<File> {
     for _ in 0..LOCK_TRIES {
-        let open = File::open(target)?;
+        let open = open_file(target)?;
         match open.try_lock() {
             Ok(()) => {
                 let (mine, there) = (open.metadata()?, fs::metadata(target)?);

@@ -4,6 +4,7 @@
 //! Knows TOML and places, not what a key means. A key that nobody asked for is reported when the
 //! section is dropped, so a reader cannot forget to refuse unknown keys.
 
+mod file;
 mod problem;
 mod secret;
 mod settled;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
+pub use self::file::open_file;
 pub use self::problem::{Problem, Problems};
 pub use self::secret::SecretSource;
 pub use self::settled::Settled;

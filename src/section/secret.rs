@@ -26,7 +26,7 @@ impl SecretSource {
 }
 
 fn read(file: &Path) -> io::Result<Secret> {
-    let text = Zeroizing::new(std::fs::read_to_string(file)?);
+    let text = Zeroizing::new(io::read_to_string(super::open_file(file)?)?);
     Ok(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 

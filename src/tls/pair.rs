@@ -2,7 +2,6 @@
 //!
 //! What cannot be served is refused; what will trouble visitors is a warning. Writes nothing.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -19,7 +18,7 @@ use super::PairFiles;
 use super::validity::{Validity, validity};
 use crate::clock::UnixMs;
 use crate::secret::sha256;
-use crate::section::Problem;
+use crate::section::{Problem, open_file};
 
 /// A certificate file is a few KiB; a bigger one is some other file.
 const MAX_FILE: u64 = 1 << 20;
@@ -118,7 +117,7 @@ pub(super) fn about(file: &Path, what: impl Into<String>, remedy: impl Into<Stri
 /// The content of `file` and its permission bits.
 pub(super) fn read_file(file: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), Problem> {
     let read = || -> io::Result<(Zeroizing<Vec<u8>>, u32)> {
-        let opened = File::open(file)?;
+        let opened = open_file(file)?;
         let mode = opened.metadata()?.mode();
         let mut bytes = Zeroizing::new(Vec::new());
         opened.take(MAX_FILE + 1).read_to_end(&mut bytes)?;

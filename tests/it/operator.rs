@@ -330,6 +330,34 @@ async fn who_starts_with_fewer_users_ends_nobodys_sessions() {
     crate::support::site::until(&mut bob, "/x", 200).await;
 }
 
+/// Regression: a FIFO in the place of the users was waited for without end. No file was looked at any more, commands hung,
+/// and SIGTERM did nothing.
+#[tokio::test]
+async fn what_is_no_file_holds_nothing_up() {
+    let mut gateway = Gateway::whoami();
+    let mut bob = gateway.signed_in("bob").await;
+    let users = gateway.users();
+    let fifo = |name: &str| {
+        let path = gateway.dir().join(name);
+        std::fs::remove_file(&path).unwrap();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        path
+    };
+    let said = |what: &'static str| {
+        let gateway = &gateway;
+        eventually(what, move || gateway.output().contains(what).then_some(()))
+    };
+    let path = fifo("users.toml");
+    said("not a regular file").await;
+    std::fs::remove_file(path).unwrap();
+    gateway.write_users(&users.replace("name = \"bob\"\n", "name = \"bob\"\ndisabled = true\n"));
+    until(&mut bob, 401).await;
+    fifo("config.toml");
+    said("the configuration cannot be read").await;
+    assert!(gateway.terminate(PATIENCE).success());
+}
+
 #[tokio::test]
 async fn people_and_groups_are_edited_while_it_runs() {
     let gateway = Gateway::whoami();

@@ -57,9 +57,7 @@ async fn right_passwords_at_two_nodes_at_once_all_pass() {
     let mut logins = tokio::task::JoinSet::new();
     for number in 0..20 {
         let mut client = if number % 2 == 0 { site.a.client() } else { site.b.client() };
-        logins.spawn(async move {
-            client.try_sign_in("alice", &password("alice")).await.status
-        });
+        logins.spawn(async move { client.try_sign_in("alice", &password("alice")).await.status });
     }
     let answers = logins.join_all().await;
     assert!(answers.iter().all(|status| *status == 201), "{answers:?}");
