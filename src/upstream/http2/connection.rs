@@ -20,6 +20,9 @@ pub(super) const STREAM_WINDOW: u32 = 64 << 10;
 const STREAMS: u32 = 256;
 /// Streams that were given up, whose last frames may still be on their way.
 const GIVEN_UP: usize = 1024;
+/// What small pieces of answers may cost h2 over the life of a connection: it counts those of requests that were given up
+/// for good. How many wait is bounded by windows, and by whoever takes them over.
+const PIECES: usize = 1 << 40;
 /// Bytes of a request that are kept for an app that does not take them.
 const SEND_BUFFER: usize = 64 << 10;
 
@@ -75,6 +78,7 @@ impl Shared {
             // limit would end the requests of all others.
             .max_concurrent_reset_streams(GIVEN_UP)
             .max_local_error_reset_streams(None)
+            .data_frame_budget(PIECES)
             // Clients that do not read fill their own streams, not the connection, however many they are.
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(STREAM_WINDOW * STREAMS)

@@ -135,7 +135,7 @@ impl Outgoing {
         let (answering, mut answered) = oneshot::channel();
         let mut left = timer.deadline(LINGER);
         tokio::task::spawn_local(async move {
-            let mut is_over = false;
+            let (mut is_over, mut waited) = (false, false);
             poll_fn(|cx| {
                 if let Poll::Ready(sent) = self.poll(cx, &mut body) {
                     if let Err(error) = sent {
@@ -145,11 +145,13 @@ impl Outgoing {
                 }
                 let ends = !is_over && Pin::new(&mut answered).poll(cx).is_ready();
                 is_over |= ends;
-                if ends || std::mem::take(&mut self.moved) {
+                let waits = !self.piece.is_empty();
+                let begins = waits && !std::mem::replace(&mut waited, waits);
+                if ends || begins || std::mem::take(&mut self.moved) {
                     left.push_back();
                 }
                 // Without a piece it is the client's turn, whose silence is bounded.
-                if !is_over || self.piece.is_empty() {
+                if !is_over || !waits {
                     return Poll::Pending;
                 }
                 ready!(left.poll(cx));

@@ -74,7 +74,7 @@ async fn clients_that_leave_end_no_others() {
     let addr = raw_frames(move |kind, stream| match kind {
         HEADERS => head(stream),
         RST_STREAM => {
-            let mut late = frame(DATA, 0, stream, b"late").repeat(8);
+            let mut late = frame(DATA, 0, stream, b"late by some seconds").repeat(100);
             if counted.fetch_add(1, Ordering::SeqCst) + 1 == LEAVING {
                 // The first request of the connection.
                 late.extend(frame(DATA, END_STREAM, 1, b"done"));
