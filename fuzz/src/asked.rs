@@ -32,7 +32,8 @@ pub(crate) fn run(name: &'static str, data: &[u8]) {
     let mut section = Section::parse("fuzz.toml".as_ref(), String::new(), &problems);
     let kind = KINDS.iter().find(|kind| kind.name == name).expect("a kind has this name");
     let dialect = (kind.read)(&mut section.table(name));
-    let asked = Head { method: &method, path, query, headers: &headers };
+    let has_body = !body.is_empty();
+    let asked = Head { method: &method, path, query, headers: &headers, has_body };
     let _ = dialect.owns(&asked);
     if let Shown::Token(token) = dialect.token(&asked, Some(body)) {
         assert!(!token.encode().is_empty());

@@ -80,7 +80,8 @@ pub fn run(data: &[u8]) {
     let (path, query) = target.split_once('?').map_or((target, None), |(p, q)| (p, Some(q)));
     let headers = crate::lines::headers(lines);
     let dialect = Kaltura::new("/api_v3");
-    let asked = Head { method: &method, path, query, headers: &headers };
+    let has_body = !body.is_empty();
+    let asked = Head { method: &method, path, query, headers: &headers, has_body };
     let _ = (dialect.owns(&asked), dialect.owns_body(&asked, body));
     if let Shown::Token(token) = dialect.token(&asked, Some(body)) {
         assert!(!token.encode().is_empty());

@@ -92,6 +92,8 @@ pub struct Head<'a> {
     pub query: Option<&'a str>,
     /// Headers as the client sent them.
     pub headers: &'a HeaderMap,
+    /// Whether a body follows: over HTTP/2 no field need say so.
+    pub has_body: bool,
 }
 
 /// Whose a request under a dialect's mount is.

@@ -91,7 +91,9 @@ pub(super) async fn claim(
     let nobodys = || fault(StatusCode::NOT_FOUND, "no-route", "There is no such resource.");
     let Below::Path(path) = below else { return Err(nobodys()) };
     let dialect = &mount.dialect;
+    let has_body = upload.has_body();
     let head = |path| Head {
+        has_body,
         method: &parts.method,
         path,
         query: exchange.uri.query(),
@@ -192,19 +194,27 @@ pub(super) fn take_token(
     for mount in mounts.iter().filter(|mount| mount.serves(host)) {
         let under = mount.covers(host, path);
         let below = if under { strip(path, &mount.prefix).unwrap_or(path) } else { path };
-        let head =
-            Head { method: &exchange.method, path: below, query: exchange.uri.query(), headers };
+        let head = Head {
+            method: &exchange.method,
+            path: below,
+            query: exchange.uri.query(),
+            headers,
+            has_body: body.is_some(),
+        };
         let body = body.filter(|_| under).map(|body| &**body);
-        if matches!(found, Some(Handed::OnPurpose(_) | Handed::Several)) {
-            break;
-        }
         let on_purpose = under || !mount.dialect.takes_links();
-        match mount.dialect.token(&head, body) {
-            Shown::Token(token) if on_purpose => found = Some(Handed::OnPurpose(token)),
-            Shown::Several if on_purpose => found = Some(Handed::Several),
-            Shown::Token(token) if found.is_none() => found = Some(Handed::ByLink(token)),
-            Shown::Token(_) | Shown::Several | Shown::Nothing => {}
-        }
+        found = match (mount.dialect.token(&head, body), found) {
+            (Shown::Several, _) if on_purpose => Some(Handed::Several),
+            (Shown::Token(token), Some(Handed::OnPurpose(other)))
+                if on_purpose && other.id() != token.id() =>
+            {
+                Some(Handed::Several)
+            }
+            (Shown::Token(_), Some(Handed::Several)) => Some(Handed::Several),
+            (Shown::Token(token), _) if on_purpose => Some(Handed::OnPurpose(token)),
+            (Shown::Token(token), None) => Some(Handed::ByLink(token)),
+            (_, found) => found,
+        };
     }
     for mount in mounts.iter().filter(|mount| mount.serves(host)) {
         mount.dialect.carriers().iter().for_each(|name| drop(headers.remove(name)));

@@ -73,7 +73,10 @@ pub(super) async fn answer(
     if let Some(fault) = guessed {
         let (method, headers, query) = (&parts.method, &parts.headers, exchange.uri.query());
         // Nobody must be kept from signing in by what others in their network guess.
-        if !dialect.is_login(&Head { method, path: &path, query, headers }, &body) {
+        if !dialect.is_login(
+            &Head { method, path: &path, query, headers, has_body: !body.is_empty() },
+            &body,
+        ) {
             return Err(fault);
         }
     }

@@ -27,6 +27,11 @@ impl Upload {
         Self { ahead: None, rest, whole: false }
     }
 
+    /// Whether there is a body, announced or not.
+    pub(super) fn has_body(&self) -> bool {
+        self.ahead.is_some() || !self.rest.is_end_stream()
+    }
+
     /// What was looked at.
     pub(super) fn looked_at(&self) -> Option<&Bytes> {
         self.ahead.as_ref().filter(|_| self.whole)

@@ -122,7 +122,8 @@ fn whose(params: &Params) -> Whose {
 /// Whether a body follows, whatever the method.
 fn announces_body(head: &Head<'_>) -> bool {
     let length = head.headers.get(header::CONTENT_LENGTH);
-    length.is_some_and(|length| length != "0")
+    head.has_body
+        || length.is_some_and(|length| length != "0")
         || head.headers.contains_key(header::TRANSFER_ENCODING)
 }
 

@@ -8,45 +8,45 @@ const PARTS: usize = 256;
 /// Longest boundary (RFC 2046 section 5.1.1).
 const BOUNDARY: usize = 70;
 
-/// The boundary that a Content-Type names.
+/// The boundary that a Content-Type names, once and without a letter at which other readers end it.
 pub(super) fn boundary(content_type: &str) -> Option<&str> {
+    let lower = content_type.to_ascii_lowercase();
+    if memmem::find_iter(lower.as_bytes(), b"boundary").count() != 1 {
+        return None;
+    }
     let value = content_type.split(';').skip(1).find_map(|parameter| {
         let (name, value) = parameter.trim().split_once('=')?;
         name.eq_ignore_ascii_case("boundary").then_some(value)
     })?;
     let value = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
-    (!value.is_empty() && value.len() <= BOUNDARY).then_some(value)
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"'()+_-./:=?".contains(&byte);
+    ((1..=BOUNDARY).contains(&value.len()) && value.bytes().all(is_plain)).then_some(value)
 }
 
-/// Names and contents of the fields; `None` when the body is no such form.
+/// Names and contents of the fields; `None` when the body is no such form, or one that readers part in different ways:
+/// with text before or behind it, or with lines that end in LF alone.
 pub(super) fn fields<'a>(body: &'a [u8], boundary: &str) -> Option<Vec<(String, &'a [u8])>> {
     let first = format!("--{boundary}");
     let next = format!("\r\n{first}");
-    // What comes before the first boundary counts for nothing.
-    let start = match body.starts_with(first.as_bytes()) {
-        true => first.len(),
-        false => memmem::find(body, next.as_bytes())? + next.len(),
-    };
-    let mut rest = body.get(start..)?;
+    let line = format!("\n{first}");
+    let has_return =
+        |at: usize| at.checked_sub(1).and_then(|before| body.get(before)) == Some(&b'\r');
+    if !memmem::find_iter(body, line.as_bytes()).all(has_return) {
+        return None;
+    }
+    let mut rest = body.strip_prefix(first.as_bytes())?;
     let mut fields = Vec::new();
     for _ in 0..PARTS {
-        if rest.starts_with(b"--") {
-            return Some(fields);
+        if let Some(end) = rest.strip_prefix(b"--") {
+            return (end.is_empty() || end == b"\r\n").then_some(fields);
         }
-        // Blanks may follow a boundary.
-        let blanks = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-        rest = rest.get(blanks..)?.strip_prefix(b"\r\n")?;
+        rest = rest.strip_prefix(b"\r\n")?;
         let end = memmem::find(rest, next.as_bytes())?;
         let (part, behind) = rest.split_at_checked(end)?;
-        // A part without headers begins with the empty line.
-        let (head, content) = match part.strip_prefix(b"\r\n") {
-            Some(content) => (&b""[..], content),
-            None => {
-                let at = memmem::find(part, b"\r\n\r\n")?;
-                (part.get(..at)?, part.get(at + 4..)?)
-            }
-        };
-        if let Some(name) = field_name(str::from_utf8(head).ok()?) {
+        let at = memmem::find(part, b"\r\n\r\n")?;
+        let (head, content) = (part.get(..at)?, part.get(at + 4..)?);
+        let Part { name, is_file } = Part::read(str::from_utf8(head).ok()?)?;
+        if !is_file {
             fields.push((name, content));
         }
         rest = behind.get(next.len()..)?;
@@ -54,40 +54,54 @@ pub(super) fn fields<'a>(body: &'a [u8], boundary: &str) -> Option<Vec<(String, 
     None
 }
 
-/// The name of a part that is no file.
-fn field_name(head: &str) -> Option<String> {
-    let disposition = head.split("\r\n").find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.trim().eq_ignore_ascii_case("content-disposition").then_some(value)
-    })?;
-    let mut name = None;
-    for parameter in parameters(disposition) {
-        let (key, value) = parameter.trim().split_once('=')?;
-        match key.trim().to_ascii_lowercase().as_str() {
-            "name" => name = Some(unquoted(value.trim())),
-            "filename" | "filename*" => return None,
-            _ => {}
+/// What the head of a part says.
+struct Part {
+    name: String,
+    is_file: bool,
+}
+
+impl Part {
+    /// Strict: readers differ in what they make of folded lines, blanks, other quotes and other parameters.
+    fn read(head: &str) -> Option<Self> {
+        let mut found = None;
+        for line in head.split("\r\n") {
+            let (name, value) = line.split_once(':')?;
+            let is_token = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+            let is_name = !name.is_empty() && name.bytes().all(is_token);
+            if !is_name || value.contains(|letter: char| letter.is_control()) {
+                return None;
+            }
+            if name.eq_ignore_ascii_case("content-disposition")
+                && found.replace(Self::disposition(value)?).is_some()
+            {
+                return None;
+            }
         }
+        found
     }
-    name
-}
 
-/// The parameters behind the first semicolon; those inside quotes part nothing.
-fn parameters(text: &str) -> impl Iterator<Item = &str> {
-    let (mut quoted, mut escaped) = (false, false);
-    let parts = text.split(move |letter| {
-        let plain = !escaped;
-        escaped = quoted && plain && letter == '\\';
-        quoted ^= letter == '"' && plain;
-        letter == ';' && !quoted
-    });
-    parts.skip(1)
-}
-
-fn unquoted(value: &str) -> String {
-    match value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(inside) => inside.replace("\\\"", "\"").replace("%22", "\""),
-        None => value.to_owned(),
+    fn disposition(value: &str) -> Option<Self> {
+        let mut rest = value.trim_start().strip_prefix("form-data")?;
+        let (mut name, mut is_file) = (None, false);
+        while !rest.is_empty() {
+            let (key, behind) = rest.strip_prefix(';')?.trim_start().split_once('=')?;
+            let (text, behind) = match behind.strip_prefix('"') {
+                Some(quoted) => quoted.split_once('"')?,
+                None => behind.split_at(behind.find(';').unwrap_or(behind.len())),
+            };
+            // An escaped quote would end it elsewhere.
+            let is_odd = |letter: char| matches!(letter, '\\' | '"' | '\'');
+            let is_plain = !text.ends_with('\\') && !text.starts_with(is_odd);
+            match key {
+                "name" if name.is_none() && is_plain && !text.contains([';', '\\']) => {
+                    name = Some(text.to_owned());
+                }
+                "filename" if !is_file && is_plain => is_file = true,
+                _ => return None,
+            }
+            rest = behind;
+        }
+        Some(Self { name: name?, is_file })
     }
 }
 
@@ -120,17 +134,47 @@ mod tests {
                 "content-disposition: form-data; name=\"f\"; filename=\"a;b\"\r\nContent-Type: x/y",
                 "1",
             ),
-            ("Content-Disposition: form-data; name=\"a;b=\\\"c\"", ""),
             ("Content-Disposition: form-data; name=plain", "--X"),
-            ("Content-Type: text/plain", "no name"),
         ]);
         let own = |name: &str, content: &str| (name.to_owned(), content.to_owned());
-        assert_eq!(
-            read(&body).unwrap(),
-            [own("json", "{\"a\":\"\r\n-\"}"), own("a;b=\"c", ""), own("plain", "--X")]
-        );
-        assert_eq!(read(&format!("preamble\r\n{body}epilogue")).unwrap().len(), 3);
+        assert_eq!(read(&body).unwrap(), [own("json", "{\"a\":\"\r\n-\"}"), own("plain", "--X")]);
         assert_eq!(read("--XX--").unwrap(), []);
+    }
+
+    /// Each was read in another way by PHP.
+    #[test]
+    fn what_readers_differ_in_is_refused() {
+        let good = form(&[("Content-Disposition: form-data; name=\"a\"", "1")]);
+        assert!(read(&good).is_some());
+        for head in [
+            "Content-Disposition: form-data; name=\"a\";",
+            "Content-Disposition: form-data; name=\"a\"; foo",
+            "Content-Disposition: form-data; name=\"a\"b",
+            "Content-Disposition: form-data; name='a'",
+            "Content-Disposition: form-data; name = \"a\"",
+            "Content-Disposition: form-data; name=\"a\"; name=\"b\"",
+            "Content-Disposition: form-data; name=\"a\\\"b\"",
+            "Content-Disposition: form-data; name=a\tx",
+            "Content-Disposition: form-data; name=\"a\"; filename*=utf-8''b",
+            "Content-Disposition: form-data; name=\"a\"; filename =\"b\"",
+            "Content-Disposition : form-data; name=\"a\"",
+            "Content-Disposition: form-data;\r\n name=\"a\"",
+            "Content-Disposition: form-data; name=\"a\"\nX: y",
+            "Content-Disposition: form-data; name=\"a\"\r\nContent-Disposition: form-data; name=\"b\"",
+            "Content-Disposition: attachment; name=\"a\"",
+            "Content-Type: text/plain",
+        ] {
+            assert_eq!(read(&form(&[(head, "1")])), None, "{head}");
+        }
+        for (from, to) in [
+            ("--XX\r\nC", "x\r\n--XX\r\nC"),
+            ("--XX--\r\n", "--XX--\r\nx"),
+            ("--XX\r\nC", "--XX \r\nC"),
+            ("\r\n--XX--", "\n--XX--"),
+            ("1", "1\n--XX\r\n"),
+        ] {
+            assert_eq!(read(&good.replacen(from, to, 1)), None, "{to:?}");
+        }
     }
 
     #[test]
@@ -147,7 +191,10 @@ mod tests {
     fn boundaries_are_found() {
         for (text, found) in [
             ("multipart/form-data; boundary=XX", Some("XX")),
-            ("multipart/form-data; charset=utf-8; Boundary=\"X X\"", Some("X X")),
+            ("multipart/form-data; charset=utf-8; Boundary=\"X_X\"", Some("X_X")),
+            ("multipart/form-data; boundary=\"X X\"", None),
+            ("multipart/form-data; boundary=X,Y", None),
+            ("multipart/form-data; xboundary=Y; boundary=X", None),
             ("multipart/form-data", None),
             ("multipart/form-data; boundary=", None),
             ("multipart/form-data; boundary=\"\"", None),
@@ -161,8 +208,8 @@ mod tests {
         #[test]
         fn contents_come_back(contents in prop::collection::vec("[-X\r\na]{0,12}", 0..4)) {
             // What stands behind an end of line would be a boundary.
-            prop_assume!(contents.iter().all(|text| !format!("\r\n{text}").contains("\r\n--XX")));
-            prop_assume!(contents.iter().all(|text| !text.ends_with("\r\n--X")));
+            prop_assume!(contents.iter().all(|text| !format!("\r\n{text}").contains("\n--XX")));
+            prop_assume!(contents.iter().all(|text| !text.ends_with("\n--X")));
             let head = "Content-Disposition: form-data; name=a";
             let parts: Vec<_> = contents.iter().map(|text| (head, text.as_str())).collect();
             let all: Vec<_> =

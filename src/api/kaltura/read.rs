@@ -5,11 +5,13 @@ use http::header::{self, HeaderMap};
 use percent_encoding::{percent_decode, percent_decode_str};
 use serde_json::Value;
 
+use super::call::Call;
 use super::multipart;
 use super::params::{Params, is_number};
 
-/// Most pairs of a query or form.
-const PAIRS: usize = 4096;
+/// Most pairs of a query or form. PHP leaves out what is more (`max_input_vars`), and would take another `ks` for the last
+/// one.
+const PAIRS: usize = 1000;
 
 /// Names that decide whose a call is, or one of its items, and in whose name it is made.
 const DECIDING: [&str; 3] = ["service", "action", "ks"];
@@ -48,9 +50,14 @@ pub(super) fn head(path: &str, query: Option<&str>) -> HeadParams {
         malformed = Some(error);
     }
     let mut segments = path.split('/').filter(|segment| !segment.is_empty()).peekable();
-    segments.next_if(|first| first.eq_ignore_ascii_case("index.php"));
-    let mut place = if segments.peek().is_none() { Place::Entry } else { Place::Elsewhere };
+    let script = segments.next_if(|first| first.eq_ignore_ascii_case("index.php"));
+    // Whatever is no page or file of its own, Kaltura's server hands to the API.
+    let count = path.split('/').filter(|segment| !segment.is_empty()).count();
+    let may_be_page = count % 2 == 1 || path.contains('.') || Call::of(&params).is_none();
+    let is_api = script.is_some() || segments.peek().is_none() || !may_be_page;
+    let mut place = if is_api { Place::Entry } else { Place::Elsewhere };
     let mut pairs = Params::default();
+    let mut seen = Vec::new();
     while let (Some(name), Some(value)) = (segments.next(), segments.next()) {
         let decoded = |text| percent_decode_str(text).decode_utf8();
         let (Ok(name), Ok(value)) = (decoded(name), decoded(value)) else {
@@ -60,9 +67,13 @@ pub(super) fn head(path: &str, query: Option<&str>) -> HeadParams {
         if name == "service" {
             place = Place::Named;
         }
-        if misleads(&name) {
+        // PHP takes the first of several, ends at a 0, and knows segments with the name of its script for those.
+        let is_script = |text: &str| ["api_v3", "index.php"].contains(&text);
+        let twice = DECIDING.contains(&own(&name)) && seen.contains(&name);
+        if is_ambiguous(&name) || twice || name == "0" || is_script(&name) || is_script(&value) {
             malformed = Some(TWO_WAYS);
         }
+        seen.push(name.clone());
         pairs.put(&name, Value::String(value.into_owned()));
     }
     params.overlay(pairs);
@@ -120,7 +131,7 @@ pub(super) fn body(headers: &HeaderMap, bytes: &[u8]) -> Result<Params, Malforme
 fn json(bytes: &[u8]) -> Result<Params, Malformed> {
     // The error is not shown: it could repeat what was sent.
     match serde_json::from_slice(bytes) {
-        Ok(Value::Object(object)) if object.keys().any(|name| misleads(name)) => Err(TWO_WAYS),
+        Ok(Value::Object(object)) if object.keys().any(|name| is_ambiguous(name)) => Err(TWO_WAYS),
         Ok(Value::Object(object)) => Ok(Params::of(object)),
         Ok(_) => Err("The JSON of the body is not an object."),
         Err(_) => Err("The body is not JSON."),
@@ -131,15 +142,20 @@ fn multipart(kind: &str, bytes: &[u8]) -> Result<Params, Malformed> {
     const BROKEN: Malformed = "The multipart form cannot be read.";
     let boundary = multipart::boundary(kind).ok_or(BROKEN)?;
     let fields = multipart::fields(bytes, boundary).ok_or(BROKEN)?;
+    if fields.iter().any(|(name, _)| is_ambiguous(name)) {
+        return Err(TWO_WAYS);
+    }
     if let Some((_, content)) = fields.iter().find(|(name, _)| name == "json") {
-        return json(content);
+        // Beside it nothing else counts, unless it is empty, or PHP takes another one.
+        let decides = |name: &str| name == "json" || DECIDING.contains(&own(name));
+        return match fields.iter().filter(|(name, _)| decides(name)).count() {
+            1 => json(content),
+            _ => Err(TWO_WAYS),
+        };
     }
     let mut params = Params::default();
     for (name, content) in fields {
         let text = str::from_utf8(content).map_err(|_| "The form is not UTF-8.")?;
-        if misleads(&name) || is_disguised(&name) {
-            return Err(TWO_WAYS);
-        }
         params.put(&name, Value::String(text.to_owned()));
     }
     Ok(params)
@@ -154,12 +170,17 @@ fn form(bytes: &[u8], params: &mut Params) -> Result<(), Malformed> {
         let mut halves = pair.splitn(2, |byte| *byte == b'=');
         let name = decode(halves.next().unwrap_or_default())?;
         let value = decode(halves.next().unwrap_or_default())?;
-        if misleads(&name) || is_disguised(&name) {
+        if is_ambiguous(&name) {
             return Err(TWO_WAYS);
         }
         params.put(&name, Value::String(value));
     }
     Ok(())
+}
+
+/// Whether the gateway and an app may read a name in two ways.
+fn is_ambiguous(name: &str) -> bool {
+    misleads(name) || is_disguised(name)
 }
 
 /// Whether apps of this API, which are written in PHP, take a name for that of an item, or of something in it, and it is
@@ -190,13 +211,13 @@ fn own(name: &str) -> &str {
     of_item.map_or(name, |(_, own)| own)
 }
 
-/// Whether PHP takes another name for one that decides, of the call or of an item: where names do not come in JSON, it
-/// leaves out blanks before, and what follows a NUL or a bracket.
+/// Whether PHP takes another name for one that decides, of the call or of an item: it leaves out blanks before, and what
+/// follows a NUL or a bracket. What is below such a name (`ks:x`) would take its place here.
 fn is_disguised(name: &str) -> bool {
     let visible = name.trim_start();
     let own = own(visible);
     let read = own.split(['\0', '[', ':', '.', ' ']).next().unwrap_or_default();
-    DECIDING.contains(&read) && (read != own || visible != name)
+    (DECIDING.contains(&read) || read == "json") && (read != own || visible != name)
 }
 
 /// Strict: what is not UTF-8 would otherwise be changed, and a password with it.

@@ -317,7 +317,14 @@ impl Site {
     fn with_head<T>(&self, request: &Request<'_>, act: impl FnOnce(&Head<'_>) -> T) -> T {
         let (path, query) = halves(&request.path);
         let method = Method::from_bytes(request.method.as_bytes()).unwrap();
-        act(&Head { method: &method, path, query, headers: &header_map(&request.headers) })
+        let has_body = !request.body.is_empty();
+        act(&Head {
+            method: &method,
+            path,
+            query,
+            headers: &header_map(&request.headers),
+            has_body,
+        })
     }
 }
 

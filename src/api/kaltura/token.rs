@@ -64,7 +64,11 @@ fn params(head: &Head<'_>, body: Option<&[u8]>) -> Option<Params> {
 /// The token of a call; of a multirequest that of the whole, or the one that all its items have.
 fn of_call(params: &Params) -> Result<Option<Token>, Several> {
     let own = |params: &Params| params.text("ks").map(|text| unspaced(&text));
-    let whole = own(params).filter(|text| token(text).is_some());
+    let whole = own(params);
+    // Apps may read what is no session here: base64 with blanks in it.
+    if whole.as_deref().is_some_and(|text| token(text).is_none()) {
+        return Err(Several);
+    }
     if !Call::of(params).is_some_and(|call| call.is_multirequest()) {
         return Ok(whole.as_deref().and_then(token));
     }
@@ -72,12 +76,15 @@ fn of_call(params: &Params) -> Result<Option<Token>, Several> {
     let common = whole.as_ref().or_else(|| items.first()?.as_ref());
     let mut others = items.iter().map(Option::as_ref).filter(|text| *text != common).peekable();
     let shared = whole.is_some() || others.peek().is_none();
-    let is_token = |text: Option<&String>| text.and_then(|text| token(text)).is_some();
     // The app acts by each of them: whoever the gateway named would be wrong for some.
-    if others.any(is_token) || (!shared && is_token(common)) {
+    let is_given = |text: &String| !(text.starts_with('{') && text.ends_with('}'));
+    if others.any(|text| text.is_some_and(is_given)) || (!shared && common.is_some_and(is_given)) {
         return Err(Several);
     }
-    Ok(common.filter(|_| shared).and_then(|text| token(text)))
+    match common.filter(|_| shared).filter(|text| is_given(text)) {
+        Some(text) => token(text).map(Some).ok_or(Several),
+        None => Ok(None),
+    }
 }
 
 /// Whether path or query have a parameter `ks`, or an item with one.

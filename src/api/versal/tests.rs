@@ -281,7 +281,8 @@ fn the_carrier_is_one_header_or_three() {
             headers.append(name, HeaderValue::from_str(value).unwrap());
         }
         let versal = Versal::new(Duration::from_secs(9), Duration::from_secs(9), legacy, false);
-        let head = Head { method: &method, path: "/x", query: None, headers: &headers };
+        let head =
+            Head { method: &method, path: "/x", query: None, headers: &headers, has_body: false };
         match versal.token(&head, None) {
             Shown::Token(token) => Some(token.id()),
             Shown::Nothing | Shown::Several => None,
@@ -304,7 +305,7 @@ fn only_listed_places_are_the_dialects() {
     let versal = Versal::new(Duration::from_secs(9), Duration::from_secs(9), false, false);
     let (method, headers) = (Method::GET, HeaderMap::new());
     let owns = |path| {
-        let head = Head { method: &method, path, query: None, headers: &headers };
+        let head = Head { method: &method, path, query: None, headers: &headers, has_body: false };
         versal.owns(&head) == Owns::Yes
     };
     for own in ["/session", "/sessions", "/signin", "/signin/7", "/signout", "/user"] {

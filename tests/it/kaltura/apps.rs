@@ -5,6 +5,8 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{answered, builder, call, invalid_ks, start};
+use crate::support::client::COOKIE;
+use crate::support::h2raw::{DATA, END_HEADERS, END_STREAM, H2Raw, HEADERS, block, get};
 use crate::support::{Reply, Upstream};
 
 const LIST: &str = "/api_v3/service/media/action/list";
@@ -129,19 +131,54 @@ async fn a_link_does_not_outrank_the_session_of_the_browser_that_follows_it() {
 #[tokio::test]
 async fn two_sessions_in_one_request_are_nobodys() {
     let upstream = Upstream::start();
-    let gateway = builder(&upstream).start();
+    let gateway = builder(&upstream).block("[api.versal]\nprefix = \"/api2\"").start();
     let mut client = gateway.client();
     let bob = start(&mut client, "b0b", 0, "").await;
     let alice = gateway.signed_in("alice").await.token().unwrap().to_owned();
     let bearer = format!("Bearer {alice}");
     let headers = [("accept", "application/json"), ("authorization", &*bearer)];
     let target = |ks: &str| format!("{LIST}?ks={ks}");
-    let answer = client.get_with(&target(&bob), &headers).await;
+    let sid = [("accept", "application/json"), ("sid", &*alice)];
+    for headers in [headers, sid] {
+        let answer = client.get_with(&target(&bob), &headers).await;
+        assert_eq!(answered(&answer)["code"], "MISSING_KS", "{headers:?}");
+    }
+    // Apps may read as a session what is none here.
+    let odd = format!("%0a{}%0a{}", &bob[..9], &bob[9..]);
+    let mut browser = gateway.signed_in("alice").await;
+    let answer = browser.get_with(&target(&odd), &headers[..1]).await;
     assert_eq!(answered(&answer)["code"], "MISSING_KS");
     assert!(upstream.requests().is_empty());
     // The same one twice is one.
     client.get_with(&target(&alice), &headers).await.expect(200);
     assert_eq!(upstream.last().header("x-auth-user").as_deref(), Some("u-alice"));
+}
+
+/// Regression: over HTTP/2 no field need say that there is a body, and the `ks` in that of a GET was not looked at.
+#[tokio::test]
+async fn a_body_that_no_field_announces_is_looked_at() {
+    let upstream = Upstream::start();
+    let gateway = builder(&upstream).start();
+    let mut client = gateway.client();
+    let over = start(&mut client, "b0b", 0, "").await;
+    call(&mut client, "session.end", json!({"ks": over})).await;
+    let alice = gateway.signed_in("alice").await.token().unwrap().to_owned();
+    let cookie = format!("{COOKIE}={alice}");
+    let mut h2 = H2Raw::connect(&gateway).await;
+    let target = format!("{LIST}?format=1");
+    let mut head = get(gateway.authority(), &target);
+    head.extend([("content-type", "application/json"), ("cookie", &*cookie)]);
+    h2.frame(HEADERS, END_HEADERS, 1, &block(&head)).await;
+    h2.frame(DATA, END_STREAM, 1, json!({"ks": over}).to_string().as_bytes()).await;
+    loop {
+        let (kind, _, _, payload) = h2.next().await.expect("closed");
+        if kind == DATA && !payload.is_empty() {
+            let said = String::from_utf8(payload).unwrap();
+            assert!(said.contains("INVALID_KS"), "{said}");
+            break;
+        }
+    }
+    assert!(upstream.requests().is_empty());
 }
 
 #[tokio::test]

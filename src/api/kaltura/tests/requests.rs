@@ -223,7 +223,6 @@ async fn a_ks_is_found_by_its_name_in_every_spelling() {
         format!("{list}?x={}&ks={ks}", "x".repeat(20_000)),
         // Where there are several, the one that the app sees.
         format!("{list}?ks={other}&%6bs={ks}"),
-        format!("{list}/ks/{other}/%6bs/{ks}"),
         format!("{list}/%6bs/{ks}?ks={other}"),
         format!("{list}/x/ks/{other}?ks={ks}"),
     ] {
@@ -236,6 +235,22 @@ async fn a_ks_is_found_by_its_name_in_every_spelling() {
     {
         assert_eq!(find(&path), None, "{path}");
     }
+    // Of several in the path PHP takes the first, and it leaves out what is named like its script.
+    for path in [
+        format!("{list}/ks/{other}/%6bs/{ks}"),
+        format!("{list}/api_v3/ks/{ks}"),
+        format!("{list}/index.php/ks/{ks}"),
+        format!("{list}/0/x/ks/{ks}"),
+        format!("{list}/ks:x/1?ks={ks}"),
+        format!("/format/1?service=session&action=end&ks={ks}"),
+        format!("/index.php/format/1?service=session&action=end&ks={ks}"),
+    ] {
+        assert_eq!(site.owns(&get(&path)), Owns::Yes, "{path}");
+    }
+    // Without a word over HTTP/2.
+    let silent = Request { headers: Vec::new(), ..post("/", "application/json", "{}") };
+    let silent = Request { method: "GET", ..silent };
+    assert_eq!(site.owns(&silent), Owns::Told);
     for name in ["%201:ks", "1:ks%5b", "+1:service", "2:action%20"] {
         let path = format!("/service/multirequest?{name}={ks}");
         assert_eq!(site.owns(&get(&path)), Owns::Yes, "{name} reaches the app");

@@ -284,7 +284,8 @@ fn only_sessions_and_templates_are_owned() {
     let site = Site::new();
     let headers = HeaderMap::new();
     let owns = |path| {
-        let head = Head { method: &Method::GET, path, query: None, headers: &headers };
+        let head =
+            Head { method: &Method::GET, path, query: None, headers: &headers, has_body: false };
         site.nuvla.owns(&head)
     };
     for path in
