@@ -146,7 +146,7 @@ impl Outgoing {
                 let ends = !is_over && Pin::new(&mut answered).poll(cx).is_ready();
                 is_over |= ends;
                 let waits = !self.piece.is_empty();
-                let begins = waits && !std::mem::replace(&mut waited, waits);
+                let begins = !std::mem::replace(&mut waited, waits) && waits;
                 if ends || begins || std::mem::take(&mut self.moved) {
                     left.push_back();
                 }

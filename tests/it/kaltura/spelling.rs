@@ -149,6 +149,7 @@ async fn no_item_of_a_multirequest_is_hidden() {
         let target = format!("{MANY}/{name}/{over}?{first}");
         let told = who(&mut client, &upstream, &target, None).await;
         assert!(["MALFORMED_REQUEST", ""].contains(&&*told), "{target}: {told}");
+        assert!(upstream.requests().is_empty(), "{target}");
     }
     let item = json!({"service": "media", "action": "list"});
     let hidden = json!({"service": "media", "action": "delete", "ks": over});
