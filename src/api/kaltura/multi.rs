@@ -32,7 +32,7 @@ pub(super) fn resolve(item: &mut Params, answers: &[Value]) -> Result<(), ApiErr
 }
 
 /// The number and the path of a reference.
-fn reference(text: &str) -> Option<(usize, &str)> {
+pub(super) fn reference(text: &str) -> Option<(usize, &str)> {
     let (number, rest) = text.strip_prefix('{')?.strip_suffix('}')?.split_once(":result")?;
     if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -77,7 +77,8 @@ fn of_call(params: &Params) -> Result<Option<Token>, Several> {
     let mut others = items.iter().map(Option::as_ref).filter(|text| *text != common).peekable();
     let shared = whole.is_some() || others.peek().is_none();
     // The app acts by each of them: whoever the gateway named would be wrong for some.
-    let is_given = |text: &String| !(text.starts_with('{') && text.ends_with('}'));
+    // What refers to another answer is for the app to find.
+    let is_given = |text: &String| multi::reference(text).is_none();
     if others.any(|text| text.is_some_and(is_given)) || (!shared && common.is_some_and(is_given)) {
         return Err(Several);
     }

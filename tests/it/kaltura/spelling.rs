@@ -166,6 +166,10 @@ async fn no_item_of_a_multirequest_is_hidden() {
     let mixed = format!("{MANY}?{first}&1:ks={live}");
     let body = json!({"1": hidden});
     assert_eq!(who(&mut client, &upstream, &mixed, Some(&body)).await, "MALFORMED_REQUEST");
+    // Braces alone make no reference: base64 may be read without them.
+    let braced = json!({"ks": live, "1": item,
+        "2": {"service": "media", "action": "delete", "ks": format!("{{{over}}}")}});
+    assert_eq!(who(&mut client, &upstream, MANY, Some(&braced)).await, "MISSING_KS");
     upstream.forget();
     // What nobody can take for an item is a parameter like others.
     for name in ["3dModel", "e1", "a2:ks", "-", "x[1]", "Infinity", "nan"] {
