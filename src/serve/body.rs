@@ -44,6 +44,7 @@ impl Body {
 
     /// Takes what the app has sent and must not wait, for a client that takes nothing.
     pub(super) fn prefetch(&mut self, cx: &mut Context<'_>) {
+        self.exchange.client_holds(true);
         if let Source::App { body, .. } = &mut self.source {
             body.prefetch(cx);
         }

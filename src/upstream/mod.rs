@@ -25,6 +25,7 @@ use crate::timer::{Deadline, Timer};
 pub use self::address::{Address, check_health};
 pub use self::body::{BodyError, BodyFault, Ending, RequestBody, ResponseBody};
 pub use self::http1::Broken;
+pub use self::http2::{Piece, Pieces};
 pub use self::incoming::{ClientBody, Incoming, StreamBody, Unread};
 pub use self::settings::{Health, Protocol, Settings};
 pub use self::upgrade::{Cut, Duplex, Upgraded, tunnel};

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use h2::server::{Builder, Handshake, SendResponse};
 use h2::{Reason, RecvStream};
 use http::request::Parts;
@@ -34,7 +33,7 @@ use super::site::Limits;
 use super::size;
 use crate::headers::frames::{self, Malformed};
 use crate::timer::Deadline;
-use crate::upstream::{Incoming, StreamBody};
+use crate::upstream::{Incoming, Piece, StreamBody};
 
 /// Bytes of a request's body that may come before the app takes them.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -115,9 +114,9 @@ pub(super) struct Server<IO> {
     reason = "the large one is what a connection is for nearly all its life"
 )]
 enum State<IO> {
-    Handshake(Handshake<Io<IO>, Bytes>),
+    Handshake(Handshake<Io<IO>, Piece>),
     Open {
-        frames: h2::server::Connection<Io<IO>, Bytes>,
+        frames: h2::server::Connection<Io<IO>, Piece>,
         keep_alive: Option<KeepAlive>,
     },
     /// All is said and sent.
@@ -225,7 +224,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
         }
     }
 
-    fn open(&mut self, mut frames: h2::server::Connection<Io<IO>, Bytes>) {
+    fn open(&mut self, mut frames: h2::server::Connection<Io<IO>, Piece>) {
         if self.finishing {
             frames.graceful_shutdown();
         }
@@ -245,7 +244,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
         Poll::Ready(())
     }
 
-    fn begin(&mut self, request: Request<RecvStream>, stream: SendResponse<Bytes>) {
+    fn begin(&mut self, request: Request<RecvStream>, stream: SendResponse<Piece>) {
         let (parts, body) = request.into_parts();
         let judged = judge(&parts);
         let mut unread = None;

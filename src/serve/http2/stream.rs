@@ -21,7 +21,7 @@ use crate::serve::connection::Connection;
 use crate::serve::interim::Interim;
 use crate::serve::pipeline::{self, Begun};
 use crate::timer::Deadline;
-use crate::upstream::{BodyError, Unread};
+use crate::upstream::{BodyError, Piece, Pieces, Unread};
 
 /// How much longer than a whole connection one stream may stand still: a video that is paused.
 const STALLED: u32 = 2;
@@ -35,7 +35,7 @@ const LINGER: Duration = Duration::from_secs(2);
 pub(super) async fn answer(
     begun: Begun,
     unread: Option<Unread>,
-    mut stream: SendResponse<Bytes>,
+    mut stream: SendResponse<Piece>,
     connection: Rc<Connection>,
 ) {
     let unread = unread.as_ref();
@@ -65,7 +65,7 @@ pub(super) async fn answer(
 async fn send(
     begun: Begun,
     unread: Option<&Unread>,
-    stream: &mut SendResponse<Bytes>,
+    stream: &mut SendResponse<Piece>,
     connection: &Connection,
 ) {
     let Some(Response { head, body }) = wait(begun, unread, stream).await else { return };
@@ -82,7 +82,7 @@ async fn send(
     if ended {
         return;
     }
-    let mut sending = Sending { out, body, piece: Bytes::new(), last: false, stalled: None };
+    let mut sending = Sending { out, body, pieces: Pieces::default(), end: None, stalled: None };
     poll_fn(|cx| sending.poll(cx, connection)).await;
 }
 
@@ -90,7 +90,7 @@ async fn send(
 async fn wait(
     begun: Begun,
     unread: Option<&Unread>,
-    stream: &mut SendResponse<Bytes>,
+    stream: &mut SendResponse<Piece>,
 ) -> Option<Response> {
     let interim = Interim::default();
     let mut answering = pin!(pipeline::handle(begun, &interim));
@@ -113,7 +113,7 @@ async fn wait(
 }
 
 /// Sends an interim answer.
-fn tell(stream: &mut SendResponse<Bytes>, head: http::Response<()>) {
+fn tell(stream: &mut SendResponse<Piece>, head: http::Response<()>) {
     if let Err(error) = stream.send_informational(head) {
         tracing::debug!(%error, "an interim answer could not be sent");
     }
@@ -138,14 +138,19 @@ fn complete(headers: &mut HeaderMap, body: Option<&Body>, connection: &Connectio
 
 /// An answer's body on its way.
 struct Sending {
-    out: SendStream<Bytes>,
+    out: SendStream<Piece>,
     body: Body,
-    /// What the body gave and h2 has no room for yet.
-    piece: Bytes,
-    /// Whether it is the last one.
-    last: bool,
+    pieces: Pieces,
+    /// What comes behind them, once the body is at its end.
+    end: Option<End>,
     /// The end of what the client may take to make room, while there is none.
     stalled: Option<Deadline>,
+}
+
+/// The end of a body.
+enum End {
+    Bare,
+    Trailers(HeaderMap),
 }
 
 /// What is left to do for a body.
@@ -159,19 +164,28 @@ impl Sending {
     /// Ready when h2 has all of it, or nobody wants it any more.
     fn poll(&mut self, cx: &mut Context<'_>, connection: &Connection) -> Poll<()> {
         loop {
-            let left = if self.piece.is_empty() {
-                let Poll::Ready(next) = Pin::new(&mut self.body).poll_frame(cx) else {
-                    return self.out.poll_reset(cx).map(|_| ());
-                };
-                self.take(next)
-            } else {
-                let Poll::Ready(left) = self.poll_piece(cx) else {
-                    return self.poll_stalled(cx, connection);
-                };
-                connection.moved();
-                self.stalled = None;
-                left
+            if self.end.is_none() && self.pieces.want_more() {
+                match Pin::new(&mut self.body).poll_frame(cx) {
+                    Poll::Ready(Some(Err(error))) => {
+                        tracing::debug!(%error, "an answer broke off");
+                        self.out.send_reset(reason(&error));
+                        return Poll::Ready(());
+                    }
+                    Poll::Ready(next) => self.take(next.and_then(Result::ok)),
+                    Poll::Pending if self.out.poll_reset(cx).is_ready() => return Poll::Ready(()),
+                    Poll::Pending if self.pieces.is_empty() => return Poll::Pending,
+                    Poll::Pending => {
+                        self.pieces.wait(cx);
+                        return self.poll_stalled(cx, connection);
+                    }
+                }
+                continue;
+            }
+            let Poll::Ready(left) = self.poll_pieces(cx) else {
+                return self.poll_stalled(cx, connection);
             };
+            connection.moved();
+            self.stalled = None;
             match left {
                 Ok(Left::More) => {}
                 Ok(Left::Nothing) => return Poll::Ready(()),
@@ -184,36 +198,14 @@ impl Sending {
     }
 
     /// Takes what the body gave.
-    fn take(&mut self, next: Option<Result<Frame<Bytes>, BodyError>>) -> Result<Left, h2::Error> {
-        let frame = match next {
-            Some(Ok(frame)) => frame,
-            Some(Err(error)) => {
-                tracing::debug!(%error, "an answer broke off");
-                self.out.send_reset(reason(&error));
-                return Ok(Left::Nothing);
+    fn take(&mut self, next: Option<Frame<Bytes>>) {
+        match next.map(Frame::into_data) {
+            Some(Ok(data)) => {
+                self.pieces.put(data);
+                self.end = self.body.is_end_stream().then_some(End::Bare);
             }
-            None => {
-                self.out.send_data(Bytes::new(), true)?;
-                return Ok(Left::Nothing);
-            }
-        };
-        match frame.into_data() {
-            Ok(data) if data.is_empty() && !self.body.is_end_stream() => Ok(Left::More),
-            Ok(data) if data.is_empty() => {
-                self.out.send_data(data, true)?;
-                Ok(Left::Nothing)
-            }
-            Ok(data) => {
-                self.out.reserve_capacity(data.len());
-                (self.piece, self.last) = (data, self.body.is_end_stream());
-                Ok(Left::More)
-            }
-            Err(frame) => {
-                let Ok(trailers) = frame.into_trailers() else { return Ok(Left::More) };
-                self.out.reserve_capacity(0);
-                self.out.send_trailers(trailers)?;
-                Ok(Left::Nothing)
-            }
+            Some(Err(frame)) => self.end = frame.into_trailers().ok().map(End::Trailers),
+            None => self.end = Some(End::Bare),
         }
     }
 
@@ -234,8 +226,19 @@ impl Sending {
         Poll::Ready(())
     }
 
-    /// Hands over as much of the piece as there is room for: h2 keeps what the client does not take.
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Left, h2::Error>> {
+    /// Hands over as much as there is room for, and what comes behind it: h2 keeps what the client does not take.
+    fn poll_pieces(&mut self, cx: &mut Context<'_>) -> Poll<Result<Left, h2::Error>> {
+        if self.pieces.is_empty() {
+            match self.end.take() {
+                Some(End::Trailers(trailers)) => {
+                    self.out.reserve_capacity(0);
+                    self.out.send_trailers(trailers)?;
+                }
+                _ => self.out.send_data(Piece::end(), true)?,
+            }
+            return Poll::Ready(Ok(Left::Nothing));
+        }
+        self.out.reserve_capacity(self.pieces.len());
         let mut room = self.out.capacity();
         while room == 0 {
             room = match ready!(self.out.poll_capacity(cx)) {
@@ -244,12 +247,8 @@ impl Sending {
                 None => return Poll::Ready(Ok(Left::Nothing)),
             };
         }
-        let piece = if room < self.piece.len() {
-            self.piece.split_to(room)
-        } else {
-            std::mem::take(&mut self.piece)
-        };
-        let ends = self.last && self.piece.is_empty();
+        let piece = self.pieces.take(room, self.end.is_some());
+        let ends = self.pieces.is_empty() && matches!(self.end, Some(End::Bare));
         self.out.send_data(piece, ends)?;
         Poll::Ready(Ok(if ends { Left::Nothing } else { Left::More }))
     }

@@ -8,9 +8,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 
+use super::pieces::Piece;
 use crate::upstream::connect::Stream;
 use crate::upstream::http1::HEAD;
 
@@ -29,7 +29,7 @@ const SEND_BUFFER: usize = 64 << 10;
 /// A connection that is shared by requests.
 #[derive(Clone)]
 pub(in crate::upstream) struct Shared {
-    send: SendRequest<Bytes>,
+    send: SendRequest<Piece>,
     usage: Rc<Usage>,
 }
 
@@ -50,7 +50,7 @@ impl fmt::Debug for Shared {
 /// The right to send one request on a connection.
 #[derive(Debug)]
 pub(in crate::upstream) struct Seat {
-    pub(super) send: SendRequest<Bytes>,
+    pub(super) send: SendRequest<Piece>,
     pub(super) place: Rc<Place>,
 }
 

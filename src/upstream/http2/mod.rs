@@ -3,13 +3,13 @@
 mod body;
 mod connection;
 mod outgoing;
+mod pieces;
 
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream};
 use http::{Method, Request, Response, StatusCode, Uri, header, uri};
@@ -25,6 +25,7 @@ use crate::headers::{AnswerHead, Fields, Stamped};
 
 pub(super) use self::body::ResponseBody;
 pub(super) use self::connection::{Place, Seat, Shared};
+pub use self::pieces::{Piece, Pieces};
 
 impl Client {
     /// As [`Client::send`].
@@ -108,7 +109,7 @@ struct Exchange {
 impl Exchange {
     /// Sends the head; `whole`: there is no body.
     fn begin(
-        mut send: SendRequest<Bytes>,
+        mut send: SendRequest<Piece>,
         head: Request<()>,
         whole: bool,
     ) -> Result<Self, Failure> {

@@ -6,12 +6,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::Body as _;
 use tokio::sync::oneshot;
 
 use super::connection::Place;
+use super::pieces::{Piece, Pieces};
 use crate::timer::Timer;
 use crate::upstream::body::{BodyError, RequestBody};
 
@@ -22,9 +22,10 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Sends a request's body as the app takes it.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    stream: SendStream<Bytes>,
-    /// What the body gave and h2 has no room for yet.
-    piece: Bytes,
+    stream: SendStream<Piece>,
+    pieces: Pieces,
+    /// Whether nothing comes behind them.
+    last: bool,
     /// Whether anything of the body was taken: it cannot be sent again.
     begun: bool,
     /// Whether the app has taken something since that was looked at last.
@@ -35,8 +36,9 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// `finished`: there is no body.
-    pub(super) fn new(stream: SendStream<Bytes>, finished: bool) -> Self {
-        Self { stream, piece: Bytes::new(), begun: false, moved: false, finished }
+    pub(super) fn new(stream: SendStream<Piece>, finished: bool) -> Self {
+        let pieces = Pieces::default();
+        Self { stream, pieces, last: false, begun: false, moved: false, finished }
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -57,13 +59,14 @@ impl Outgoing {
         body: &mut RequestBody,
     ) -> Poll<Result<(), BodyError>> {
         while !self.finished {
-            if !self.piece.is_empty() {
-                if let Err(error) = ready!(self.poll_piece(cx, body)) {
+            if self.last || !self.pieces.want_more() {
+                if let Err(error) = ready!(self.poll_pieces(cx)) {
                     self.stop(&error);
                 }
                 continue;
             }
             let Poll::Ready(next) = Pin::new(&mut *body).poll_frame(cx) else {
+                self.pieces.wait(cx);
                 // The app may want no more before there is more.
                 match ready!(self.stream.poll_reset(cx)) {
                     Ok(reason) => self.stop(&reason.into()),
@@ -74,29 +77,27 @@ impl Outgoing {
             match next {
                 Some(Ok(frame)) => {
                     self.begun = true;
-                    self.piece = frame.into_data().unwrap_or_default();
-                    if self.piece.is_empty() && body.is_end_stream() {
-                        self.end();
-                    }
+                    self.pieces.put(frame.into_data().unwrap_or_default());
+                    self.last = body.is_end_stream();
                 }
                 Some(Err(error)) => {
                     self.finished = true;
                     self.stream.send_reset(Reason::CANCEL);
                     return Poll::Ready(Err(error));
                 }
-                None => self.end(),
+                None => self.last = true,
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Hands over as much of the piece as there is room for.
-    fn poll_piece(
-        &mut self,
-        cx: &mut Context<'_>,
-        body: &RequestBody,
-    ) -> Poll<Result<(), h2::Error>> {
-        self.stream.reserve_capacity(self.piece.len());
+    /// Hands over as much of the body as there is room for.
+    fn poll_pieces(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        if self.pieces.is_empty() {
+            self.finished = true;
+            return Poll::Ready(self.stream.send_data(Piece::end(), true));
+        }
+        self.stream.reserve_capacity(self.pieces.len());
         let mut room = self.stream.capacity();
         while room == 0 {
             room = match ready!(self.stream.poll_capacity(cx)) {
@@ -104,18 +105,10 @@ impl Outgoing {
                 None => return Poll::Ready(Err(Reason::STREAM_CLOSED.into())),
             };
         }
-        let piece = self.piece.split_to(room.min(self.piece.len()));
+        let piece = self.pieces.take(room, self.last);
         self.moved = true;
-        let ends = self.piece.is_empty() && body.is_end_stream();
-        self.finished = ends;
-        Poll::Ready(self.stream.send_data(piece, ends))
-    }
-
-    fn end(&mut self) {
-        if let Err(error) = self.stream.send_data(Bytes::new(), true) {
-            self.stop(&error);
-        }
-        self.finished = true;
+        self.finished = self.last && self.pieces.is_empty();
+        Poll::Ready(self.stream.send_data(piece, self.finished))
     }
 
     /// The app takes no more. It may have answered all the same.
@@ -145,7 +138,7 @@ impl Outgoing {
                 }
                 let ends = !is_over && Pin::new(&mut answered).poll(cx).is_ready();
                 is_over |= ends;
-                let waits = !self.piece.is_empty();
+                let waits = !self.pieces.is_empty();
                 let begins = !std::mem::replace(&mut waited, waits) && waits;
                 if ends || begins || std::mem::take(&mut self.moved) {
                     left.push_back();

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
 use super::gateway::Gateway;
@@ -66,10 +67,26 @@ impl H2Raw {
     /// Connects and sends the preface. The settings leave no room for indexed fields in answers, so that a
     /// status can be read without what came before it.
     pub(crate) async fn connect(gateway: &Gateway) -> Self {
-        let mut connection = Self::silent(gateway).await;
-        connection.send(PREFACE).await;
-        connection.frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]).await;
+        Self::silent(gateway).await.open().await
+    }
+
+    /// As [`Self::connect`], with windows as wide as they can be and a socket that holds little.
+    pub(crate) async fn narrow(gateway: &Gateway) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(16 << 10).unwrap();
+        let tcp = socket.connect(gateway.addr()).await.unwrap();
+        let raw = Raw::over(tcp, gateway.tls(&["h2"]), "localhost").await.unwrap();
+        let mut connection = Self { raw }.open().await;
+        let widest = i32::MAX.to_be_bytes();
+        connection.frame(SETTINGS, 0, 0, &[&[0, 4], &widest[..]].concat()).await;
+        connection.frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 30).to_be_bytes()).await;
         connection
+    }
+
+    async fn open(mut self) -> Self {
+        self.send(PREFACE).await;
+        self.frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]).await;
+        self
     }
 
     /// Connects and sends nothing.

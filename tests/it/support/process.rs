@@ -104,6 +104,19 @@ pub(crate) fn open_to(port: u16) -> usize {
     table.lines().filter(is_open).count()
 }
 
+/// Bytes that have come for this port of this machine and that nobody has read yet.
+pub(crate) fn unread_at(port: u16) -> u64 {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let local = format!(":{port:04X}");
+    let unread = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let (_, received) = words.get(4)?.split_once(':')?;
+        (words[1].ends_with(&local) && words[3] == "01")
+            .then(|| u64::from_str_radix(received, 16).unwrap())
+    };
+    table.lines().filter_map(unread).sum()
+}
+
 /// Notes when nothing of this process ran: what has a time limit of its own may then have missed it.
 #[derive(Debug)]
 pub(crate) struct Stalls {
