@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use h2::client::{Builder, SendRequest};
 
+use super::input::Input;
 use super::pieces::Piece;
 use crate::upstream::connect::Stream;
 use crate::upstream::http1::HEAD;
@@ -82,7 +83,7 @@ impl Shared {
             // Clients that do not read fill their own streams, not the connection, however many they are.
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(STREAM_WINDOW * STREAMS)
-            .handshake(stream);
+            .handshake(Input::new(stream));
         let (send, mut connection) = handshake.await.map_err(io::Error::other)?;
         poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(io::Error::other(error))),

@@ -2,6 +2,7 @@
 
 mod body;
 mod connection;
+mod input;
 mod outgoing;
 mod pieces;
 

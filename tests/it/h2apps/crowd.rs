@@ -251,3 +251,26 @@ async fn small_pieces_for_an_app_that_does_not_read_are_joined() {
     println!("{BODIES} requests of {PIECES} pieces, unread: {grown} KiB more");
     assert!(grown < MOST, "{grown} KiB");
 }
+
+/// Regression: frames without a byte, which say nothing, ended the connection behind a hundred of them, with the requests
+/// of all clients on it.
+#[tokio::test]
+async fn frames_that_say_nothing_end_no_others() {
+    const IDLE: usize = 300;
+    let addr = raw_app(|stream| {
+        let mut said = head(stream);
+        said.extend(frame(DATA, 0, stream, b"").repeat(IDLE));
+        said.extend(frame(DATA, 0, stream, b"some"));
+        said.extend(frame(DATA, 0, stream, b"").repeat(IDLE));
+        said.extend(frame(DATA, 0, stream, b"thing"));
+        said.extend(frame(DATA, END_STREAM, stream, b""));
+        said
+    });
+    let gateway = in_front_of(addr.await);
+    for mut client in [gateway.client(), Client::h2(&gateway)] {
+        for _ in 0..5 {
+            let answer = client.get("/").await.expect(200);
+            assert!(answer.text() == "something" && !answer.truncated);
+        }
+    }
+}
