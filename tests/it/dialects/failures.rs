@@ -161,7 +161,7 @@ async fn without_store(world: &mut World, mut redis: crate::support::redis::Serv
     tokio::time::sleep(crate::support::open::SOON * 2).await;
     for more in [&[][..], NAVIGATION] {
         let signed = [&[sid], more].concat();
-        let mut client = world.a.client();
+        let mut client = world.a.client().impatient();
         let after = |answer: &Response| {
             assert!(answer.header("retry-after").is_some(), "{:?}", answer.headers);
         };
@@ -183,7 +183,7 @@ async fn without_store(world: &mut World, mut redis: crate::support::redis::Serv
             after(&answer);
         }
     }
-    let mut client = world.a.client();
+    let mut client = world.a.client().impatient();
     nuvla("503", &client.post_json("/api/session", &nuvla_login("bob")).await, 503);
     let act = [("sid", PARTNER_KEY.1)];
     let wanted = json!({ "userId": "1002" });

@@ -83,6 +83,11 @@ impl Client {
         }
     }
 
+    /// Takes every answer; see [`super::gateway::Builder::patient`].
+    pub(crate) fn impatient(self) -> Self {
+        Self { patient: false, ..self }
+    }
+
     /// Another user agent with the same cookies on its own connection: a second tab.
     pub(crate) fn tab(&self) -> Self {
         Self {
@@ -360,8 +365,11 @@ impl Client {
     }
 }
 
+/// In the words of any API.
 fn is_store_slow(answer: &Response) -> bool {
-    answer.status == 503 && answer.text().contains("session-store-unavailable")
+    let said = ["session-store-unavailable", "session store does not answer"];
+    let text = answer.text();
+    answer.header("retry-after").is_some() && said.iter().any(|said| text.contains(said))
 }
 
 async fn collect(answer: http::Response<Incoming>) -> Response {

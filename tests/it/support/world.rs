@@ -132,7 +132,7 @@ pub(crate) struct World {
 impl World {
     /// With further settings on all nodes; they must say where requests go.
     pub(crate) fn with(kept: Kept, settings: impl Fn(Builder) -> Builder) -> Self {
-        let builder = || settings(mounted(Gateway::builder()));
+        let builder = || settings(mounted(Gateway::builder().patient()));
         if kept == Kept::Embedded {
             return Self { a: builder().start(), b: None, redis: None };
         }
