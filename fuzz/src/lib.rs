@@ -18,6 +18,7 @@ pub mod nuvla;
 pub mod proxy;
 pub mod record;
 pub mod reply;
+pub mod reply_h2;
 pub mod request;
 pub mod route;
 pub mod stamp;
@@ -51,6 +52,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "proxy", run: proxy::run, words: proxy::WORDS },
     Target { name: "record", run: record::run, words: record::WORDS },
     Target { name: "reply", run: reply::run, words: reply::WORDS },
+    Target { name: "reply_h2", run: reply_h2::run, words: reply_h2::WORDS },
     Target { name: "request", run: request::run, words: request::WORDS },
     Target { name: "route", run: route::run, words: route::WORDS },
     Target { name: "stamp", run: stamp::run, words: stamp::WORDS },

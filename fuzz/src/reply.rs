@@ -76,19 +76,19 @@ pub fn run(data: &[u8]) {
 
 /// What came of a request.
 #[derive(Debug, PartialEq, Eq)]
-enum Seen {
+pub(crate) enum Seen {
     /// No answer to hand on.
     Nothing,
     Answer(Answer),
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Answer {
-    status: StatusCode,
-    body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Vec<u8>,
     trailers: HeaderMap,
     /// Whether the body came to its end.
-    whole: bool,
+    pub(crate) whole: bool,
 }
 
 /// What a second reader of the whole input finds.
@@ -102,7 +102,7 @@ struct Model {
 }
 
 async fn check(data: &[u8], method: &Method, model: &Model) {
-    let app = App::new().await;
+    let app = App::new("http1").await;
     let pieces = [data];
     let (tcp, seen) = tokio::join!(app.answer(&pieces, true), app.ask(method));
     drop(tcp);
@@ -111,7 +111,7 @@ async fn check(data: &[u8], method: &Method, model: &Model) {
         return;
     }
     // The connection stays open, and the bytes come in two pieces.
-    let app = App::new().await;
+    let app = App::new("http1").await;
     let halves = <[&[u8]; 2]>::from(data.split_at(data.len() / 2));
     let (mut tcp, seen) = tokio::join!(app.answer(&halves, false), app.ask(method));
     assert_eq!(seen, model.seen, "{method}: it depends on how the bytes arrive");
@@ -119,18 +119,19 @@ async fn check(data: &[u8], method: &Method, model: &Model) {
 }
 
 /// An app, and the client that speaks with it.
-struct App {
-    listener: TcpListener,
+pub(crate) struct App {
+    pub(crate) listener: TcpListener,
     upstream: Arc<Upstream>,
     client: Client,
 }
 
 impl App {
-    async fn new() -> Self {
+    pub(crate) async fn new(protocol: &str) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let problems = Problems::default();
-        let text = format!("name = \"a\"\nurl = \"http://127.0.0.1:{port}\"");
+        let url = format!("http://127.0.0.1:{port}");
+        let text = format!("name = \"a\"\nurl = \"{url}\"\nprotocol = \"{protocol}\"");
         let settings = Settings::read(&mut Section::parse(Path::new("c.toml"), text, &problems));
         let client = Client::new(Timer::new(core::clock()));
         Self { listener, upstream: Arc::new(Upstream::new(settings, None)), client }
@@ -155,7 +156,7 @@ impl App {
         tcp
     }
 
-    async fn ask(&self, method: &Method) -> Seen {
+    pub(crate) async fn ask(&self, method: &Method) -> Seen {
         let mut early = interim;
         let asking = async {
             let Ok(answer) = self.client.send(stamped(method), &self.upstream, &mut early).await
