@@ -58,7 +58,7 @@ impl Authority {
         // It ends with the key that it was made with.
         record.key.clone_from(&live.record().key);
         record.expires = self.with_key(&record, record.expires);
-        let (live, token) = self.hand_out(record, token, None, caller).await?;
+        let (live, token) = self.hand_out(record, token, None, None, caller).await?;
         Ok(Outcome::Opened(live, token))
     }
 

@@ -15,6 +15,7 @@ use super::identity::{Identity, account_of, claimable, group_claim, own_claim};
 use super::limits::Turns;
 use super::live::Live;
 use super::lookup::Flights;
+use super::open::Shown;
 use super::ports::{
     Account, Credentials, Directory, LoginError, Method, Proven, Store, StoreError,
 };
@@ -112,6 +113,7 @@ impl Authority {
         command: Command,
         caller: &Caller,
     ) -> Result<Outcome, Refusal> {
+        let caller = &self.now(caller).await?;
         if let Some(live) = &caller.session
             && !live.is_signed_in()
             && !command.needs_nobody()
@@ -151,6 +153,16 @@ impl Authority {
         }
     }
 
+    /// The caller as they are now. The session was found by the head of a request, whose body may take long to come: it
+    /// may have ended since, or its user have lost a group.
+    async fn now(self: &Arc<Self>, caller: &Caller) -> Result<Caller, Refusal> {
+        let session = match &caller.session {
+            Some(live) => self.current(live).await?,
+            None => None,
+        };
+        Ok(Caller { session, ..caller.clone() })
+    }
+
     async fn login(
         self: &Arc<Self>,
         opening: &Opening,
@@ -163,7 +175,8 @@ impl Authority {
         let typed = credentials.identifier();
         let proven = |account: &Arc<Account>| Some(Arc::clone(account));
         let (method, account) = self.prove(credentials, typed, caller, proven).await?;
-        match self.open(&account, method, terms, caller).await {
+        let shown = Shown { credentials: credentials.clone(), account };
+        match self.open(shown, method, terms, caller).await {
             Ok((live, token)) => Ok(Outcome::Opened(live, token)),
             Err(refusal) => {
                 self.note_failure(typed, "store", caller);
@@ -243,7 +256,7 @@ impl Authority {
         }
     }
 
-    async fn verify(
+    pub(super) async fn verify(
         &self,
         credentials: &Credentials,
     ) -> Result<(&'static str, Arc<Account>), LoginError> {

@@ -58,7 +58,7 @@ impl Authority {
         }
         record.key = Some(key.id.clone());
         record.expires = record.expires.min(key.expires.unwrap_or(UnixMs::NEVER));
-        match self.hand_out(record, token, former(caller), caller).await {
+        match self.hand_out(record, token, former(caller), None, caller).await {
             Ok((live, token)) => Ok(Outcome::Opened(live, token)),
             Err(refusal) => {
                 self.note_failure(&typed, "store", caller);

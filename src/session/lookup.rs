@@ -167,6 +167,27 @@ impl Authority {
         }))
     }
 
+    /// A session that was found some time ago, as it is now; `None` when it is over.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`] when the store does not answer.
+    pub(super) async fn current(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+    ) -> Result<Option<Arc<Live>>, Refusal> {
+        let (id, now) = (live.id(), self.clock.now());
+        let cached = self.cache.find(id).filter(|live| {
+            let derived = live.epoch() == self.directory.epoch();
+            derived && live.is_trusted(now) && !live.pulse().is_over(now)
+        });
+        let found = match cached {
+            Some(live) => Ok(live),
+            None if live.record().form == Form::Key => self.of_key(id, &live.record().secret)?,
+            None => self.read(id).await?,
+        };
+        Ok(found.ok().filter(|live| !live.pulse().is_over(self.clock.now())))
+    }
+
     /// Whether a session with this id is going on, whosever it is.
     ///
     /// # Errors

@@ -12,7 +12,8 @@ use super::change::deliver;
 use super::command::{Caller, Refusal, Terms};
 use super::identity::{Identity, own_claim};
 use super::live::Live;
-use super::ports::Account;
+use super::lookup::ATTEMPTS;
+use super::ports::{Account, Credentials, LoginError};
 use super::record::{Kind, RECORD_VERSION, Record};
 use super::token::{Form, SessionId, Token};
 use crate::audit::{Event, Origin};
@@ -31,17 +32,25 @@ pub(super) fn former(caller: &Caller) -> Option<SessionId> {
     Some(live.id())
 }
 
+/// What somebody has proven who they are with, and who that is. Proving takes a while: see
+/// [`Authority::is_still_right`].
+#[derive(Clone, Debug)]
+pub(super) struct Shown {
+    pub(super) credentials: Credentials,
+    pub(super) account: Arc<Account>,
+}
+
 impl Authority {
     /// Opens a session; the one that the request carried ends, its id is never adopted.
     pub(super) async fn open(
         self: &Arc<Self>,
-        account: &Account,
+        shown: Shown,
         method: &str,
         terms: &Terms,
         caller: &Caller,
     ) -> Result<(Arc<Live>, Token), Refusal> {
-        let (record, token) = self.draft(account, method, terms, caller)?;
-        self.hand_out(record, token, former(caller), caller).await
+        let (record, token) = self.draft(&shown.account, method, terms, caller)?;
+        self.hand_out(record, token, former(caller), Some(shown), caller).await
     }
 
     /// The record of a new session, and the token that opens it.
@@ -101,12 +110,13 @@ impl Authority {
         record: Record,
         token: Token,
         former: Option<SessionId>,
+        shown: Option<Shown>,
         caller: &Caller,
     ) -> Result<(Arc<Live>, Token), Refusal> {
         let (origin, id) = (origin(caller), record.id);
         let opening = {
             let (core, origin) = (Arc::clone(self), origin.clone());
-            async move { core.establish(record, token, former, &origin).await }
+            async move { core.establish(record, token, former, shown, &origin).await }
         };
         let core = Arc::clone(self);
         deliver(opening, async move { core.abandon(id, &origin).await }).await
@@ -127,11 +137,16 @@ impl Authority {
         record: Record,
         token: Token,
         former: Option<SessionId>,
+        shown: Option<Shown>,
         origin: &Origin,
     ) -> Result<(Arc<Live>, Token), Refusal> {
         let id = record.id;
         self.store.create(record).await.map_err(|error| unavailable(&error))?;
-        let settled = match self.make_room(&token, former, origin).await {
+        let settled = match self.is_still_right(shown).await {
+            Ok(()) => self.make_room(&token, former, origin).await,
+            Err(refusal) => Err(refusal),
+        };
+        let settled = match settled {
             Ok(live) => live,
             Err(refusal) => {
                 self.abandon(id, origin).await;
@@ -140,6 +155,24 @@ impl Authority {
         };
         self.note_login(&settled, origin);
         Ok((settled, token))
+    }
+
+    /// Whether what was shown still proves somebody, once whoever ends their sessions ends the new one, too: a password
+    /// that was changed since opens nothing any more. A hash may also have been renewed.
+    async fn is_still_right(&self, shown: Option<Shown>) -> Result<(), Refusal> {
+        let Some(Shown { credentials, mut account }) = shown else { return Ok(()) };
+        for _ in 0..ATTEMPTS {
+            let now = self.directory.by_id(&account.id);
+            if now.is_some_and(|now| now.password == account.password) {
+                return Ok(());
+            }
+            account = match self.verify(&credentials).await {
+                Ok((_, again)) if again.id == account.id => again,
+                Err(LoginError::Busy) => return Err(Refusal::Busy),
+                _ => return Err(Refusal::InvalidCredentials),
+            };
+        }
+        Err(Refusal::Conflict)
     }
 
     pub(super) fn note_login(&self, live: &Live, origin: &Origin) {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::support::client::COOKIE;
 use crate::support::process::{PATIENCE, wait_for};
 use crate::support::{Client, Gateway};
 
@@ -156,5 +157,32 @@ async fn a_key_of_a_group_is_the_group_until_the_file_says_otherwise() {
     while bearer(&gateway, &secret).await != 401 {
         assert!(Instant::now() < end, "the key works on");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Regression: who had signed out could end the request that they had begun before: a key was made that outlived them.
+#[tokio::test]
+async fn a_request_that_was_begun_before_the_logout_makes_no_key() {
+    let gateway = Gateway::whoami();
+    for (method, path) in [("POST", "/auth/keys"), ("DELETE", "/auth/sessions")] {
+        let mut alice = gateway.signed_in("alice").await;
+        let mut other = gateway.signed_in("alice").await;
+        let mut raw = gateway.raw().await;
+        let (host, cookie) = (gateway.authority(), alice.token().unwrap().to_owned());
+        let body = "{\"name\": \"mine\"}";
+        raw.send(format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nOrigin: {}\r\nCookie: {COOKIE}={cookie}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{{",
+            gateway.origin(),
+            body.len()
+        ))
+        .await;
+        gateway.metric_is("portcullis_requests_in_flight", |count| count >= 1.0).await;
+        alice.delete("/auth/session").await.expect(204);
+        raw.send(&body[1..]).await;
+        let answer = raw.response().await;
+        assert_eq!(answer.status, 401, "{path}: {answer:?}");
+        assert!(listed(&gateway, &[]).is_empty(), "{path}");
+        other.get("/auth/session").await.expect(200);
     }
 }

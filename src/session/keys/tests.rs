@@ -229,6 +229,72 @@ async fn keys_belong_to_the_active_claim_and_to_nobody_elses() {
     assert_eq!(world.does(Command::ListKeys, None).await.unwrap_err(), Refusal::NotSignedIn);
 }
 
+/// Regression: a session was looked up by the head of a request only. With the body held back, one that had ended since
+/// made keys, and ended others; so did one whose user had left the group.
+#[tokio::test]
+async fn who_has_signed_out_since_the_head_of_a_request_is_nobody() {
+    let world = World::new("");
+    let (gone, other) = (world.alice().await, world.alice().await);
+    assert!(world.does(Command::Logout, Some(&gone)).await.is_ok());
+    assert_eq!(world.issue(&gone, None).await.unwrap_err(), Refusal::NotSignedIn);
+    for command in [Command::EndOthers, Command::EndSession(other.id()), Command::ListSessions] {
+        let refused = world.does(command, Some(&gone)).await.unwrap_err();
+        assert_eq!(refused, Refusal::NotSignedIn);
+    }
+    assert!(matches!(world.does(Command::Logout, Some(&gone)).await, Ok(Outcome::Ended(0))));
+    assert!(!other.pulse().is_over(START));
+    let staff = world.switched(&other, "group/staff").await.unwrap();
+    let mine = world.switched(&staff, "user/u1").await.unwrap();
+    let (key, _) = world.issue(&staff, None).await.unwrap();
+    assert_eq!(key.owner.to_string(), "user/u1", "what it acts as now");
+    let staff = world.switched(&mine, "group/staff").await.unwrap();
+    world.edit("groups = [\"staff\"]", "");
+    match world.issue(&staff, None).await {
+        Ok((key, _)) => assert_eq!(key.owner.to_string(), "user/u1"),
+        Err(refusal) => assert_eq!(refusal, Refusal::NotSignedIn),
+    }
+    assert!(world.users.keys_of(&"group/staff".parse().unwrap()).is_empty());
+    let (id, secret) = world.made("partner/100", None);
+    let (acme, _) = opened(world.login(&id, &secret).await);
+    assert!(world.core.revoke(&id).await.unwrap());
+    let whom = Whom::Email("bob@example.org".to_owned());
+    let refused = world.does(Command::IssuePartnerKey(whom), Some(&acme)).await.unwrap_err();
+    assert_eq!(refused, Refusal::NotSignedIn);
+}
+
+/// Regression: a login with the old password that was under way opened a session behind the change of the password and
+/// the end of all sessions.
+#[tokio::test]
+async fn a_password_that_is_changed_meanwhile_opens_nothing() {
+    let hash = |word: &str| {
+        let hash = hash_password(&Secret::new(word.to_owned()), &CHEAP).unwrap();
+        format!("password = \"{}\"", hash.expose())
+    };
+    for (word, opens) in [("another password", false), ("password of alice", true)] {
+        let world = World::new("");
+        let core = Arc::clone(&world.core);
+        world.store.hold();
+        let login = tokio::spawn(async move {
+            let password = Secret::new("password of alice".to_owned());
+            let credentials = Credentials::Password { identifier: "alice".to_owned(), password };
+            core.execute(Command::login(credentials), &Caller::default()).await
+        });
+        while world.store.waiting() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let text = fs::read_to_string(&world.file).unwrap();
+        let old = text.lines().find(|line| line.starts_with("password")).unwrap();
+        world.edit(old, &hash(word));
+        world.store.release();
+        let done = login.await.unwrap();
+        assert_eq!(done.is_ok(), opens, "{word}: {done:?}");
+        assert_eq!(world.store.len(), usize::from(opens), "{word}");
+        if let Err(refusal) = done {
+            assert_eq!(refusal, Refusal::InvalidCredentials);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_partners_key_is_the_partner_and_nobody_else() {
     let world = World::new("");

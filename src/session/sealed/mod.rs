@@ -19,6 +19,7 @@ use self::draft::{Draft, Place};
 pub(super) use self::widget::Widgets;
 use super::authority::{AGENT_LENGTH, Authority, no_randomness, shorten};
 use super::command::{Caller, KsTerms, Outcome, Refusal, Seal};
+use super::open::Shown;
 use super::token::{Form, Token};
 use crate::ks::{Ks, seal};
 use crate::secret::random;
@@ -31,6 +32,7 @@ impl Authority {
         terms: &KsTerms,
         caller: &Caller,
     ) -> Result<Outcome, Refusal> {
+        let mut shown = None;
         let draft = match seal {
             Seal::AppToken { id, hash, user, admin: _, ks } => {
                 let app = app_token::Shown { id, hash, user, ks };
@@ -38,7 +40,10 @@ impl Authority {
             }
             Seal::Password { credentials, tenant, by_alias } => {
                 let tenant = tenant.as_deref();
-                self.by_password(credentials, tenant, *by_alias, terms, caller).await?
+                let proven = self.by_password(credentials, tenant, *by_alias, terms, caller);
+                let (draft, by) = proven.await?;
+                shown = Some(by);
+                draft
             }
             Seal::Secret { tenant, secret, user, admin } => {
                 let asked = ways::Asked { user, admin: *admin };
@@ -46,11 +51,16 @@ impl Authority {
             }
             Seal::Widget { tenant } => self.by_widget(tenant, terms)?,
         };
-        self.give(&draft, caller).await
+        self.give(&draft, shown, caller).await
     }
 
     /// Seals the KS of a draft and opens its session.
-    async fn give(self: &Arc<Self>, draft: &Draft, caller: &Caller) -> Result<Outcome, Refusal> {
+    async fn give(
+        self: &Arc<Self>,
+        draft: &Draft,
+        shown: Option<Shown>,
+        caller: &Caller,
+    ) -> Result<Outcome, Refusal> {
         let partner = &draft.partner;
         // Nobody can prove a KS of a partner without one.
         let secret = partner.admin_secrets.first().ok_or(Refusal::InvalidCredentials)?;
@@ -72,7 +82,7 @@ impl Authority {
         let sealed_by = Some(partner.seal_of(secret));
         let place = Place { now, created: self.moment(now), ip: caller.ip, agent, sealed_by };
         let record = draft.record(&token, parent, place);
-        let (live, token) = self.hand_out(record, token, None, caller).await?;
+        let (live, token) = self.hand_out(record, token, None, shown, caller).await?;
         Ok(Outcome::Opened(live, token))
     }
 }

@@ -8,6 +8,7 @@ use crate::secret::Secret;
 use crate::session::authority::{Authority, unavailable};
 use crate::session::command::{Caller, KsTerms, Refusal};
 use crate::session::counters::Person;
+use crate::session::open::Shown;
 use crate::session::ports::{Account, Credentials};
 use crate::session::principal::{PARTNER, Partner};
 use crate::session::reach::{Subject, member};
@@ -75,7 +76,7 @@ impl Authority {
         by_alias: bool,
         terms: &KsTerms,
         caller: &Caller,
-    ) -> Result<Draft, Refusal> {
+    ) -> Result<(Draft, Shown), Refusal> {
         let Credentials::Password { identifier, password } = credentials else {
             return Err(Refusal::Unsupported);
         };
@@ -85,10 +86,12 @@ impl Authority {
             true => self.login_name(tenant, identifier).unwrap_or_default(),
         };
         let shown = Credentials::Password { identifier, password: password.clone() };
-        let choose = |account: &Arc<Account>| self.of_member(account, tenant, terms);
+        let choose = |account: &Arc<Account>| {
+            Some((self.of_member(account, tenant, terms)?, Arc::clone(account)))
+        };
         let proven = self.prove(&shown, credentials.identifier(), caller, choose).await?;
-        let (method, draft) = proven;
-        Ok(Draft { method, ..draft })
+        let (method, (draft, account)) = proven;
+        Ok((Draft { method, ..draft }, Shown { credentials: shown, account }))
     }
 
     /// The login name of the member whom a partner calls `alias`.
