@@ -28,21 +28,26 @@ impl KeepAlive {
         Self { pings, deadline: timer.deadline(SILENCE), timer, asked: false }
     }
 
-    /// Ready when the client did not answer in time. `last_read` is when bytes last came from it.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, last_read: UnixMs) -> Poll<()> {
+    /// Ready when the client did not answer in time. `alive` is when it last gave a sign of life: the question may wait
+    /// behind all that is on its way to a slow client.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, alive: UnixMs) -> Poll<()> {
         loop {
-            if self.asked {
-                // An error says that the connection is at its end: that is found elsewhere.
-                if self.pings.poll_pong(cx).is_pending() {
-                    return self.deadline.poll(cx);
-                }
+            // An error says that the connection is at its end: that is found elsewhere.
+            if self.asked && self.pings.poll_pong(cx).is_ready() {
                 self.asked = false;
                 self.deadline.reset(SILENCE);
             }
             if self.deadline.poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            let silence = self.timer.now().since(last_read);
+            let silence = self.timer.now().since(alive);
+            if self.asked {
+                match ANSWER.checked_sub(silence).filter(|left| !left.is_zero()) {
+                    Some(left) => self.deadline.reset(left),
+                    None => return Poll::Ready(()),
+                }
+                continue;
+            }
             match SILENCE.checked_sub(silence).filter(|left| !left.is_zero()) {
                 Some(left) => self.deadline.reset(left),
                 None if self.pings.send_ping(Ping::opaque()).is_ok() => {
@@ -99,7 +104,11 @@ mod tests {
         pass(30);
         assert_eq!(poll(UnixMs(54_000)), (false, true));
         pass(20);
-        assert_eq!(poll(UnixMs(54_000)), (true, true));
+        assert_eq!(poll(UnixMs(90_000)), (false, true), "it has taken something since");
+        pass(5);
+        assert_eq!(poll(UnixMs(90_000)), (false, true));
+        pass(1);
+        assert_eq!(poll(UnixMs(90_000)), (true, true));
         drop(send);
     }
 }

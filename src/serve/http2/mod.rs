@@ -31,6 +31,7 @@ use super::http1::Violation;
 use super::pipeline;
 use super::site::Limits;
 use super::size;
+use crate::clock::UnixMs;
 use crate::headers::frames::{self, Malformed};
 use crate::timer::Deadline;
 use crate::upstream::{Incoming, Piece, StreamBody};
@@ -84,6 +85,7 @@ where
         finishing: false,
         stuck: false,
         taken: 0,
+        drained: UnixMs(0),
         signals,
         io,
         connection,
@@ -106,6 +108,8 @@ pub(super) struct Server<IO> {
     stuck: bool,
     /// What the socket had taken at the last look.
     taken: u64,
+    /// When a full socket last took more: the client had taken something.
+    drained: UnixMs,
     connection: Rc<Connection>,
 }
 
@@ -182,14 +186,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
     /// Whether it is the client's turn to take what is written, for the limits on its time: an answer is over for
     /// those who made it while its last bytes still wait here.
     fn note(&mut self, stuck: bool) {
-        if self.stuck != stuck {
-            self.stuck = stuck;
+        let was_stuck = std::mem::replace(&mut self.stuck, stuck);
+        if was_stuck != stuck {
             self.connection.hold(stuck);
         }
         let taken = self.io.taken();
         if self.taken != taken {
             self.taken = taken;
             self.connection.moved();
+            if was_stuck {
+                self.drained = self.connection.worker.timer.now();
+            }
         }
     }
 
@@ -239,7 +246,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
         let State::Open { frames, keep_alive: Some(keep_alive) } = &mut self.state else {
             return Poll::Pending;
         };
-        ready!(keep_alive.poll(&mut Context::from_waker(&self.keeping), self.io.last_read()));
+        let alive = self.io.last_read().max(self.drained);
+        ready!(keep_alive.poll(&mut Context::from_waker(&self.keeping), alive));
         frames.abrupt_shutdown(Reason::NO_ERROR);
         Poll::Ready(())
     }
