@@ -144,7 +144,7 @@ impl Password {
         let checker = Arc::clone(&self.checker);
         self.pool.submit(move || checker.run(attempt)).map_err(|_| LoginError::Busy)?;
         // No answer: the thread panicked, which it has logged.
-        let right = answer.await.map_err(|_| LoginError::Busy)?;
+        let right = answer.await.ok().flatten().ok_or(LoginError::Busy)?;
         account.filter(|_| right).ok_or(LoginError::Invalid)
     }
 }
@@ -178,7 +178,8 @@ impl fmt::Debug for Password {
 struct Attempt {
     account: Option<Arc<Account>>,
     password: Secret,
-    reply: oneshot::Sender<bool>,
+    /// `None`: nothing was found out.
+    reply: oneshot::Sender<Option<bool>>,
 }
 
 impl Checker {
@@ -196,15 +197,18 @@ impl Checker {
         });
         self.checks.fetch_add(1, Ordering::Relaxed);
         let Some((account, text, hash)) = stored else {
-            std::hint::black_box(self.dummy.verify(&password));
+            let checked = std::hint::black_box(self.dummy.verify(&password));
             // A caller that has gone does not matter here.
-            let _ = reply.send(false);
+            let _ = reply.send(checked.map(|_| false).ok());
             return;
         };
-        let right = hash.verify(&password);
+        // For want of memory, a right password must not pass for a wrong one.
+        let checked = hash.verify(&password).inspect_err(|error| {
+            tracing::error!(%error, "a password cannot be checked: give the gateway more memory");
+        });
         // Answered first: nobody waits for the new hash.
-        let _ = reply.send(right);
-        if right && !hash.is_current(&self.costs) && !hash.cuts(&password) {
+        let _ = reply.send(checked.ok());
+        if checked == Ok(true) && !hash.is_current(&self.costs) && !hash.cuts(&password) {
             self.renew(account, text, &password);
         }
     }

@@ -129,26 +129,24 @@ impl PasswordHash {
     }
 
     /// Whether `password` is the one; takes the time and memory that the hash asks for.
-    pub fn verify(&self, password: &Secret) -> bool {
+    ///
+    /// # Errors
+    /// [`HashError::Costs`] when there is not enough memory: nothing is known of the password then.
+    pub fn verify(&self, password: &Secret) -> Result<bool, HashError> {
         let password = password.expose().as_bytes();
-        match &self.0 {
+        Ok(match &self.0 {
             Form::Argon2 { algorithm, version, params, salt, out } => {
                 let hasher = Argon2::new(*algorithm, *version, params.clone());
                 let mut made = Zeroizing::new(vec![0; out.len()]);
-                match hasher.hash_password_into(password, salt, &mut made) {
-                    Ok(()) => same(&made, out),
-                    Err(error) => {
-                        tracing::error!(%error, "a stored password hash cannot be checked");
-                        false
-                    }
-                }
+                hasher.hash_password_into(password, salt, &mut made).map_err(HashError::Costs)?;
+                same(&made, out)
             }
             Form::Bcrypt(text) => bcrypt::verify(password, text).unwrap_or(false),
             Form::Scrypt { params, salt, out } => {
                 let mut made = Zeroizing::new(vec![0; out.len()]);
                 scrypt::scrypt(password, salt, params, &mut made).is_ok() && same(&made, out)
             }
-        }
+        })
     }
 
     /// Whether a new hash made with `costs` would be of this kind: otherwise it is due for a new one.
@@ -260,9 +258,9 @@ mod tests {
         let made = hash_password(&secret("pässwörd"), &CHEAP).unwrap();
         assert!(made.expose().starts_with("$argon2id$v=19$m=16,t=1,p=1$"), "{}", made.expose());
         let hash = parse(made.expose());
-        assert!(hash.verify(&secret("pässwörd")));
-        assert!(!hash.verify(&secret("pässworD")));
-        assert!(!hash.verify(&secret("")));
+        assert!(hash.verify(&secret("pässwörd")).unwrap());
+        assert!(!hash.verify(&secret("pässworD")).unwrap());
+        assert!(!hash.verify(&secret("")).unwrap());
         assert!(hash.is_current(&CHEAP));
         assert!(!hash.is_current(&Costs::default()));
         let again = hash_password(&secret("pässwörd"), &CHEAP).unwrap();
@@ -274,7 +272,7 @@ mod tests {
         let hash = PasswordHash::of_nobody(&CHEAP).unwrap();
         assert!(hash.is_current(&CHEAP), "the same algorithm, costs and lengths");
         for password in ["", "password"] {
-            assert!(!hash.verify(&secret(password)));
+            assert!(!hash.verify(&secret(password)).unwrap());
         }
         let none = Costs { memory_kib: 0, ..CHEAP };
         assert!(matches!(PasswordHash::of_nobody(&none), Err(HashError::Costs(_))));
@@ -284,8 +282,8 @@ mod tests {
     fn long_passwords_count_to_their_last_byte() {
         let long = "𝔘".repeat(256);
         let hash = parse(hash_password(&secret(&long), &CHEAP).unwrap().expose());
-        assert!(hash.verify(&secret(&long)));
-        assert!(!hash.verify(&secret(&format!("{}𝔙", "𝔘".repeat(255)))));
+        assert!(hash.verify(&secret(&long)).unwrap());
+        assert!(!hash.verify(&secret(&format!("{}𝔙", "𝔘".repeat(255)))).unwrap());
     }
 
     /// Vectors: the reference `argon2` tool's test file, passlib's documentation, jBCrypt's tests.
@@ -313,8 +311,8 @@ mod tests {
         ];
         for (text, password) in known {
             let hash = parse(text);
-            assert!(hash.verify(&secret(password)), "{text}");
-            assert!(!hash.verify(&secret("wrong")), "{text}");
+            assert!(hash.verify(&secret(password)).unwrap(), "{text}");
+            assert!(!hash.verify(&secret("wrong")).unwrap(), "{text}");
             assert!(!hash.is_current(&Costs::default()), "{text}");
         }
     }
@@ -324,7 +322,7 @@ mod tests {
         let text = bcrypt::hash("x".repeat(72), 4).unwrap();
         for prefix in ["$2a$", "$2b$", "$2y$"] {
             let hash = parse(&format!("{prefix}{}", text.get(4..).unwrap()));
-            assert!(hash.verify(&secret(&"x".repeat(73))));
+            assert!(hash.verify(&secret(&"x".repeat(73))).unwrap());
             assert!(hash.cuts(&secret(&"x".repeat(73))));
             assert!(!hash.cuts(&secret(&"x".repeat(72))));
         }

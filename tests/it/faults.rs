@@ -18,6 +18,26 @@ fn builder(upstream: &Upstream) -> Builder {
         .private("/", "app")
 }
 
+/// Regression: a password that could not be checked for want of memory was a wrong one, and counted as such.
+#[tokio::test]
+async fn a_lack_of_memory_makes_no_password_wrong() {
+    let upstream = Upstream::start();
+    let gateway = builder(&upstream)
+        .set("login.password", "m_cost", "1048576")
+        .under(&["prlimit", "--as=900000000"])
+        .start();
+    let mut client = gateway.client();
+    // Nobody's password is checked at full costs.
+    for _ in 0..8 {
+        let answer = client.try_sign_in("nobody", "word").await;
+        assert_eq!(answer.status, 503, "{answer:?}");
+        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    }
+    let log = gateway.log();
+    let failures = log.iter().filter(|line| line["event"] == "login-failure");
+    assert!(failures.into_iter().all(|line| line["reason"] == "busy"), "{log:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_lives_through_a_lack_of_descriptors() {
     let upstream = Upstream::start();
