@@ -135,8 +135,10 @@ impl Settings {
         let mut health = section.table("health");
         if health.is_present() {
             let path = health.required("path", "/healthz");
-            if !path.value.starts_with('/') {
-                health.problem_at(&path, "`health.path` must start with /", "write \"/healthz\"");
+            let visible = |byte: u8| byte.is_ascii_graphic();
+            if !path.value.starts_with('/') || !path.value.bytes().all(visible) {
+                let what = "`health.path` must start with / and have no blanks or other characters that URLs lack";
+                health.problem_at(&path, what, "write \"/healthz\"");
             }
             settings.health = Some(Health {
                 path: path.value,
@@ -157,7 +159,11 @@ const URL_REMEDY: &str =
     "write \"http://127.0.0.1:3000\", \"https://app.internal:8443\" or \"builtin:whoami\"";
 
 fn target(text: &str) -> Result<Target, String> {
-    let url = url::Url::parse(text).map_err(|error| format!("\"{text}\" is not a URL: {error}"))?;
+    let parsed = url::Url::parse(text);
+    // What stands before it may be a password.
+    let text =
+        text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, host)| format!("...@{host}"));
+    let url = parsed.map_err(|error| format!("\"{text}\" is not a URL: {error}"))?;
     let tls = match url.scheme() {
         "http" => false,
         "https" => true,
@@ -212,12 +218,19 @@ mod tests {
             ("name = \"a\"\nurl = \"127.0.0.1:3000\"", "is not"),
             ("name = \"a\"\nurl = \"ftp://h\"", "not supported"),
             ("name = \"a\"\nurl = \"http://h/base\"", "scheme, host and port only"),
+            ("name = \"a\"\nurl = \"http://me:canary@h\"", "\"...@h\" must be"),
+            ("name = \"a\"\nurl = \"http://me:canary@h:x\"", "\"...@h:x\" is not a URL"),
+            (
+                "name = \"a\"\nurl = \"http://h\"\nhealth = { path = \"/x\\r\\ny\" }",
+                "must start with",
+            ),
             ("url = \"http://h\"", "`name` is missing"),
             ("name = \"a\"\nurl = \"http://h\"\nprotocol = \"h3\"", "cannot be"),
             ("name = \"a\"\nurl = \"http://h\"\nconect_timeout = \"1s\"", "connect_timeout"),
         ] {
             let (_, problems) = read(text);
             assert!(problems.contains(what), "{text}: {problems}");
+            assert!(!problems.contains("canary"), "{problems}");
         }
     }
 }
