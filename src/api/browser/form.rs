@@ -209,6 +209,11 @@ fn json<T: DeserializeOwned>(ask: &Ask<'_>, shape: &str) -> Result<T, Fault> {
     if Media::of(ask) != Media::Json {
         return Err(unsupported("application/json"));
     }
+    // Lists pass for objects, too: values in the order of their names.
+    let first = ask.body.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first.is_some_and(|first| *first != b'{') {
+        return Err(malformed(format!("The body is not {shape} (line 1, column 1).")));
+    }
     serde_json::from_slice(&ask.body).map_err(|error| {
         // The parser's own words can hold the value that it stumbled over.
         let (line, column) = (error.line(), error.column());

@@ -250,6 +250,7 @@ async fn bodies_are_judged_by_kind_and_shape() {
     for bad in [
         "{",
         "[]",
+        "[\"alice\", \"s3cret\"]",
         "\"s3cret\"",
         r#"{"username":"alice"}"#,
         r#"{"username":"alice","password":31337}"#,
