@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::reload::Reloader;
+use super::reload::{QUIET, Reloader};
 use super::workers::{Bound, Threads};
 use super::{Failure, Gateway, Stage, operator, start};
 use crate::listener::Kind;
@@ -38,18 +38,21 @@ pub(super) async fn control(
     let mut look = tokio::time::interval(WATCH);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
+        let asked = tokio::select! {
             stop = signals.next() => {
                 if stop {
                     break;
                 }
                 gateway.logs.reopen();
+                true
             }
-            _ = look.tick() => {}
-        }
+            _ = look.tick() => false,
+        };
         // A file system that does not answer must not keep the gateway from ending.
         tokio::select! {
-            () = reloader.look(gateway) => {}
+            looked = reloader.look(gateway, asked) => if !looked {
+                look.reset_after(QUIET);
+            },
             () = signals.stop() => break,
         }
     }

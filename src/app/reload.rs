@@ -1,12 +1,16 @@
 //! Taking up changed files: configuration, users, certificates. A bad new state is refused and reported;
 //! the old one stays in use.
 
+use std::fs;
 use std::io::Read as _;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::Gateway;
 use super::build::{site, upstreams_of};
 use super::control::HealthChecks;
+use crate::clock::{UnixMs, millis};
 use crate::config::Config;
 use crate::directory;
 use crate::metrics::Reload;
@@ -15,10 +19,18 @@ use crate::section::{Problem, Settled, open_file};
 use crate::session::Directory as _;
 use crate::tls;
 
+/// How long a file must have been left alone to be looked at unasked: half of one that is being written may be sound by
+/// itself, and say something else.
+pub(super) const QUIET: Duration = Duration::from_millis(500);
+/// So often in a row that is waited for.
+const WAITS: u8 = 4;
+
 /// What was seen last.
 pub(super) struct Reloader {
     config: Option<[u8; 32]>,
     settled: Settled,
+    /// How often in a row a file that is being written was waited for.
+    waited: u8,
     /// The problems of the certificates that were reported last.
     certificates: Vec<Problem>,
     /// The epoch of the directory with which sessions were compared last, and of what they are made with; none where
@@ -48,6 +60,7 @@ impl Reloader {
         Self {
             config,
             settled,
+            waited: 0,
             certificates: Vec::new(),
             reconciled,
             started: gateway.config.load_full(),
@@ -56,14 +69,20 @@ impl Reloader {
         }
     }
 
-    /// Looks at every file.
-    pub(super) async fn look(&mut self, gateway: &Gateway) {
+    /// Looks at every file; whether it did. It waits for one that is being written, unless it was `asked` to look.
+    pub(super) async fn look(&mut self, gateway: &Gateway, asked: bool) -> bool {
+        if !asked && self.waited < WAITS && is_being_written(gateway) {
+            self.waited += 1;
+            return false;
+        }
+        self.waited = 0;
         if std::mem::take(&mut self.renderings) {
             gateway.authority.forget_renderings();
         }
         self.look_at_config(gateway);
         self.look_at_certificates(gateway);
         self.look_at_directory(gateway).await;
+        true
     }
 
     fn look_at_config(&mut self, gateway: &Gateway) {
@@ -163,6 +182,19 @@ impl Reloader {
     }
 }
 
+/// Whether configuration or users were changed just now.
+fn is_being_written(gateway: &Gateway) -> bool {
+    let (config, now) = (gateway.config.load(), gateway.clock.now());
+    is_fresh(&config.file, now) || is_fresh(&config.directory.file, now)
+}
+
+fn is_fresh(file: &Path, now: UnixMs) -> bool {
+    let changed = fs::metadata(file).and_then(|found| found.modified()).ok();
+    let changed = changed.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    // A time to come says nothing.
+    changed.is_some_and(|at| now.0.checked_sub(millis(at)).is_some_and(|age| age < millis(QUIET)))
+}
+
 fn digest(gateway: &Gateway) -> Option<[u8; 32]> {
     let mut bytes = Vec::new();
     open_file(&gateway.config.load().file)
@@ -211,4 +243,23 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     note(format!("{:?}", old.session) != format!("{:?}", new.session), "[session]");
     note(format!("{:?}", old.login) != format!("{:?}", new.login), "[login]");
     changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_left_alone_while_it_is_being_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.toml");
+        let (now, quiet) = (UnixMs(1_800_000_000_000), millis(QUIET));
+        assert!(!is_fresh(&file, now), "there is none");
+        fs::write(&file, "half").unwrap();
+        let at = UNIX_EPOCH + Duration::from_millis(now.0);
+        fs::File::options().write(true).open(&file).unwrap().set_modified(at).unwrap();
+        assert!(is_fresh(&file, now) && is_fresh(&file, UnixMs(now.0 + quiet - 1)));
+        assert!(!is_fresh(&file, UnixMs(now.0 + quiet)));
+        assert!(!is_fresh(&file, UnixMs(now.0 - 1)), "its machine's clock is ahead");
+    }
 }
