@@ -299,6 +299,10 @@ impl Directory for Users {
         self.now.load().by_alias(dialect, alias).cloned()
     }
 
+    fn is_taken(&self, name: &str) -> bool {
+        self.now.load().is_taken(name)
+    }
+
     fn partner(&self, id: &str) -> Option<Arc<Partner>> {
         self.now.load().partner(id).cloned()
     }

@@ -2,6 +2,7 @@
 //!
 //! Opens no file.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
@@ -262,11 +263,41 @@ fn names_of(groups: &[Placed<String>]) -> Vec<String> {
     names
 }
 
+/// Names of one person that stand for another: an app, or a rule, would take one for the other.
+fn check_meanings(root: &Section, users: &[User]) {
+    let mut ids: HashMap<&str, usize> = HashMap::new();
+    let mut logins: HashMap<Cow<'_, str>, usize> = HashMap::new();
+    for (number, user) in users.iter().enumerate() {
+        ids.extend(user.id.as_ref().map(|id| (id.value.as_str(), number)));
+        logins.extend(user.name.as_ref().map(|name| (canonical(&name.value), number)));
+    }
+    for (number, user) in users.iter().enumerate() {
+        let another = |found: Option<&usize>| found.is_some_and(|found| *found != number);
+        if let Some(id) = user.id.as_ref().filter(|id| another(logins.get(&canonical(&id.value)))) {
+            let what = format!("the id `{}` is the login name of another user", id.value);
+            root.problem_at(
+                id,
+                what,
+                format!("give this user another, such as \"{}\"", fresh_id()),
+            );
+        }
+        for (dialect, alias) in &user.aliases {
+            let is_login = dialect.value == "kaltura" && another(logins.get(&canonical(alias)));
+            if is_login || another(ids.get(alias.as_str())) {
+                let whose = if is_login { "login name" } else { "id" };
+                let what = format!("the alias `{alias}` is the {whose} of another user");
+                root.problem_at(dialect, what, "choose another");
+            }
+        }
+    }
+}
+
 fn check_users(
     root: &Section,
     users: Vec<User>,
     groups: &BTreeMap<String, Arc<Group>>,
 ) -> Vec<Account> {
+    check_meanings(root, &users);
     let names: Vec<&str> = groups.keys().map(String::as_str).collect();
     let (mut ids, mut logins, mut taken) = (HashMap::new(), HashMap::new(), HashMap::new());
     let mut people = Vec::with_capacity(users.len());

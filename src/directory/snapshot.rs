@@ -17,6 +17,8 @@ pub(super) struct Snapshot {
     by_name: HashMap<String, Arc<Account>>,
     /// `None` where several accounts have the address.
     by_email: HashMap<String, Option<Arc<Account>>>,
+    /// Stable ids and aliases, as names are compared.
+    folded: HashSet<String>,
     groups: BTreeMap<String, Arc<Group>>,
     below: HashMap<String, Vec<String>>,
     members: HashMap<String, Vec<Arc<Account>>>,
@@ -46,7 +48,9 @@ impl Snapshot {
             for (dialect, alias) in &account.aliases {
                 let of_dialect = new.by_alias.entry(dialect.clone()).or_default();
                 of_dialect.insert(alias.clone(), Arc::clone(&account));
+                new.folded.insert(canonical(alias).into_owned());
             }
+            new.folded.insert(canonical(&account.id).into_owned());
             for group in &account.groups {
                 new.members.entry(group.clone()).or_default().push(Arc::clone(&account));
             }
@@ -110,6 +114,14 @@ impl Snapshot {
 
     pub(super) fn by_alias(&self, dialect: &str, alias: &str) -> Option<&Arc<Account>> {
         self.by_alias.get(dialect)?.get(alias)
+    }
+
+    /// As [`crate::session::Directory::is_taken`].
+    pub(super) fn is_taken(&self, name: &str) -> bool {
+        let name = &*canonical(name);
+        self.by_name.contains_key(name)
+            || self.by_email.contains_key(name)
+            || self.folded.contains(name)
     }
 
     pub(super) fn partner(&self, id: &str) -> Option<&Arc<Partner>> {

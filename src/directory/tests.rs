@@ -119,6 +119,32 @@ fn a_name_wins_over_somebody_elses_address() {
 }
 
 #[test]
+fn no_name_of_one_person_stands_for_another() {
+    let bob = "[[user]]\nid = \"u-bob\"\nname = \"bob\"\naliases = { nuvla = \"b\" }\n";
+    let with = |more: &str| format!("{bob}[[user]]\n{more}");
+    for (more, what) in [
+        (
+            "id = \"1\"\nname = \"nora\"\naliases = { nuvla = \"u-bob\" }",
+            "the alias `u-bob` is the id",
+        ),
+        (
+            "id = \"1\"\nname = \"nora\"\naliases = { kaltura = \"BOB\" }",
+            "is the login name of another",
+        ),
+        ("id = \"bob\"\nname = \"mallory\"", "the id `bob` is the login name of another user"),
+    ] {
+        let found = problems(&with(more));
+        assert!(found.iter().any(|problem| problem.contains(what)), "{more}: {found:?}");
+    }
+    let same = "id = \"nora\"\nname = \"Nora\"\naliases = { nuvla = \"nora\", kaltura = \"NORA\" }";
+    let users = Place::with(&with(same)).open();
+    for name in ["Bob", "U-BOB", "b", "B", "nora", "ｎｏｒａ"] {
+        assert!(users.is_taken(name), "{name}");
+    }
+    assert!(!users.is_taken("u-bo") && !users.is_taken(""));
+}
+
+#[test]
 fn groups_reach_down_over_all_levels() {
     let users = Place::with(FILE).open();
     assert_eq!(users.below("staff"), ["night", "ops"]);

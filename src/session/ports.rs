@@ -291,6 +291,12 @@ pub trait Directory: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Whether a name is somebody's in any way, also one that names no single person, as people compare names: a stable
+    /// id, a login name, an e-mail address, an alias.
+    fn is_taken(&self, name: &str) -> bool {
+        self.by_id(name).is_some() || self.by_login(name).is_some()
+    }
+
     /// The partner with this id.
     fn partner(&self, id: &str) -> Option<Arc<Partner>> {
         let _ = id;

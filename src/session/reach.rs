@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use super::authority::Authority;
 use super::identity::Identity;
+use super::name::canonical;
 use super::ports::{Account, Directory};
 use super::principal::{Member, Partner, Principal, Reach};
 use super::record::{Kind, Record};
@@ -139,8 +140,8 @@ impl Subject {
             // An e-mail address names nobody here.
             directory.by_login(id).filter(|account| account.identifier == id)
         });
-        // But nobody becomes a guest under a name that is somebody's.
-        let taken = directory.by_id(id).is_some() || directory.by_login(id).is_some();
+        // But nobody becomes a guest under a name that may pass for somebody's.
+        let taken = directory.is_taken(id) || is_members(partner, id, directory);
         match (partner.reach, known) {
             (Reach::Everybody, Some(account)) if !account.disabled => {
                 Some(Self::person(partner, &account))
@@ -178,6 +179,13 @@ pub(super) fn member(
     let mut named = accounts.filter(|account| Subject::name(partner, account) == id);
     // Two who share a name are told apart by nothing.
     named.next().filter(|_| named.next().is_none())
+}
+
+/// Whether a partner calls one of its members so, as people compare names.
+fn is_members(partner: &Partner, name: &str, directory: &dyn Directory) -> bool {
+    let name = canonical(name);
+    let accounts = partner.members.keys().filter_map(|user| directory.by_id(user));
+    accounts.into_iter().any(|account| canonical(&Subject::name(partner, &account)) == name)
 }
 
 fn is_guest(id: &str) -> bool {

@@ -226,6 +226,7 @@ hash = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
     fix("users.toml:4:13: there is no API `kaltur`", "did you mean `kaltura`?");
     fix("users.toml:4:27: the alias `versal` cannot be \"1.5\"", "64 bits");
     fix("users.toml:4:43: the alias `nuvla` cannot be \"user/x\"", "A-Z a-z 0-9");
+    fix("users.toml:4:61: the alias `bob` is the login name of another user", "another");
     fix("users.toml:9:6: `id` cannot be \"a/b\"", "A-Z a-z 0-9");
     fix("users.toml:10:18: `admin_secrets` holds a secret that is too short", "16 random");
     fix("users.toml:10:33: the environment variable SURELY_NOT_SET_42", "set it");
@@ -255,7 +256,7 @@ hash = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
     for secret in ["too short\"", "short secret", "the secret itself", "47DEQ"] {
         assert!(!found.iter().any(|problem| problem.contains(secret)), "{found:#?}");
     }
-    assert_eq!(found.len(), 32, "{found:#?}");
+    assert_eq!(found.len(), 33, "{found:#?}");
 }
 
 #[test]

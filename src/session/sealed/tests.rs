@@ -883,9 +883,20 @@ async fn nobody_becomes_a_guest_under_somebodys_name() {
         partner.reach = Reach::Guests;
         partner.members.clear();
     });
-    for name in ["u1", "alice"] {
+    let refused = async |name: &str| {
         let guest = by_secret(ADMIN, name, false);
-        assert!(start(&world, guest, asking(""), &home()).await.is_err(), "{name}");
+        start(&world, guest, asking(""), &home()).await.is_err()
+    };
+    for name in ["u1", "alice"] {
+        assert!(refused(name).await, "{name}");
+    }
+    assert!(!refused("Ada-7").await);
+    let member = Member { alias: "ada-7".to_owned(), ..Member::default() };
+    world.people.partner("102", |partner| {
+        partner.members.insert("u1".to_owned(), member);
+    });
+    for name in ["Ada-7", "ADA-7", " ada-7"] {
+        assert!(refused(name).await, "{name}");
     }
 }
 
