@@ -60,6 +60,17 @@ impl Common {
         }
     }
 
+    /// A key holds a value of another type than ours: says so, and what comes of it.
+    pub(super) fn mistyped(&self, key: &str, outcome: &str) {
+        self.metrics.unreadable();
+        tracing::error!(key, "a key in Redis holds a value of another type: {outcome}");
+    }
+
+    /// As [`Common::mistyped`], for one that is only read.
+    pub(super) fn skipped(&self, key: &str) {
+        self.mistyped(key, &format!("it counts as none; delete it (in redis-cli: DEL {key:?})"));
+    }
+
     pub(super) fn canary_sent(&self, key: Vec<u8>) {
         let mut sent = self.canaries.lock().unwrap_or_else(PoisonError::into_inner);
         // One for each link; those of links that are gone must not add up.

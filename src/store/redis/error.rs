@@ -26,6 +26,9 @@ pub(super) enum Failure {
     /// The id is in use.
     #[error("a session with this id exists already")]
     Taken,
+    /// The key holds a value of another type than ours.
+    #[error("the key {0:?} in Redis holds a value of another type")]
+    WrongType(String),
     /// An answer that makes no sense.
     #[error("Redis has answered what was not asked")]
     Nonsense,
@@ -39,7 +42,7 @@ impl Failure {
             Self::Busy => StoreFailure::Busy,
             Self::Late => StoreFailure::Timeout,
             Self::Unconfirmed => StoreFailure::Unconfirmed,
-            Self::Nonsense | Self::Taken => StoreFailure::Other,
+            Self::Nonsense | Self::Taken | Self::WrongType(_) => StoreFailure::Other,
             Self::Redis(error) => kind(error),
         }
     }
@@ -59,9 +62,16 @@ impl Failure {
         match self {
             Self::Late | Self::Unconfirmed | Self::Nonsense => true,
             Self::Redis(error) => error.is_io_error() || error.is_unrecoverable_error(),
-            Self::Down(_) | Self::Busy | Self::Taken => false,
+            Self::Down(_) | Self::Busy | Self::Taken | Self::WrongType(_) => false,
         }
     }
+}
+
+/// Whether the key holds a value of another type than the command is for.
+pub(super) fn is_wrong_type(error: &RedisError) -> bool {
+    // Before Redis 7 a script hands it on in its words.
+    let words = error.detail().unwrap_or_default();
+    error.code() == Some("WRONGTYPE") || words.contains("WRONGTYPE Operation")
 }
 
 impl From<RedisError> for Failure {
@@ -137,6 +147,18 @@ mod tests {
         let error = make_extension_error("ERR".to_owned(), Some(detail.to_owned()));
         let told = Failure::from(error).to_string();
         assert!(told.contains("unknown command") && !told.contains("s3cret"), "{told}");
+    }
+
+    #[test]
+    fn a_wrong_type_is_one_whoever_tells() {
+        let error = |code: &str, detail: &str| {
+            make_extension_error(code.to_owned(), Some(detail.to_owned()))
+        };
+        let words = "Operation against a key holding the wrong kind of value";
+        assert!(is_wrong_type(&error("WRONGTYPE", words)));
+        let by_script = format!("Error running script: @user_script:1: WRONGTYPE {words}");
+        assert!(is_wrong_type(&error("ERR", &by_script)));
+        assert!(!is_wrong_type(&error("ERR", "something else")));
     }
 
     #[test]

@@ -69,6 +69,10 @@ impl Inner {
     }
 
     pub(super) async fn create(&self, record: &Record) -> Result<(), Failure> {
+        self.indexed(&record.user, || self.create_now(record)).await
+    }
+
+    async fn create_now(&self, record: &Record) -> Result<(), Failure> {
         if self.recent.tombstone(record.id).is_some() {
             return Err(Failure::Taken);
         }
@@ -108,7 +112,13 @@ impl Inner {
         }
         let key = self.common.keys.session(id);
         let get = |_: &Up| script::get(&key);
-        let (found, up) = self.router.ask(&key, Lane::Read, self.deadline(), get).await?;
+        let (found, up) = match self.router.ask(&key, Lane::Read, self.deadline(), get).await {
+            Err(Failure::WrongType(key)) => {
+                self.common.skipped(&key);
+                return Ok(None);
+            }
+            outcome => outcome?,
+        };
         Ok(self.record(id, found, &up).map(|record| Leased { record, lease: up.lease.clone() }))
     }
 
@@ -182,6 +192,32 @@ impl Inner {
         Ok(former)
     }
 
+    /// Carries out what needs a user's index. One of another type is made anew of all sessions first: one
+    /// that is not in it could not be ended with the user's others.
+    async fn indexed<T, F: Future<Output = Result<T, Failure>>>(
+        &self,
+        user: &str,
+        operation: impl Fn() -> F,
+    ) -> Result<T, Failure> {
+        match operation().await {
+            Err(Failure::WrongType(_)) => {}
+            outcome => return outcome,
+        }
+        self.reindex(user).await?;
+        operation().await
+    }
+
+    async fn reindex(&self, user: &str) -> Result<(), Failure> {
+        let index = self.common.keys.user(user);
+        self.common.mistyped(&index, "it is replaced by a list of all sessions of the user");
+        // Rather fails than misses the sessions of a server that is not there.
+        self.router.ready(self.deadline()).await?;
+        let records = self.walk(LISTED, |record| record.user == user).await?;
+        let ours = self.common.clock.now();
+        let put = |up: &Up| script::reindex(&index, &records, up, ours);
+        self.router.ask(&index, Lane::Write, self.deadline(), put).await.map(drop)
+    }
+
     /// Takes entries out of a user's index; what stays for a fault is taken out at the next read.
     async fn prune(&self, user: &str, members: Vec<String>) {
         let index = self.common.keys.user(user);
@@ -248,6 +284,10 @@ impl Inner {
     }
 
     pub(super) async fn of_user(&self, user: &str) -> Result<Vec<Record>, Failure> {
+        self.indexed(user, || self.of_user_now(user)).await
+    }
+
+    async fn of_user_now(&self, user: &str) -> Result<Vec<Record>, Failure> {
         let index = self.common.keys.user(user);
         let range = |_: &Up| {
             let mut command = redis::cmd("ZREVRANGE");
@@ -280,7 +320,16 @@ impl Inner {
     }
 
     pub(super) async fn list(&self, limit: usize) -> Result<Vec<Record>, Failure> {
-        let (limit, now) = (limit.min(LISTED), self.common.clock.now());
+        self.walk(limit.min(LISTED), |_| true).await
+    }
+
+    /// The sessions that are `wanted`, of all.
+    async fn walk(
+        &self,
+        limit: usize,
+        wanted: impl Fn(&Record) -> bool,
+    ) -> Result<Vec<Record>, Failure> {
+        let now = self.common.clock.now();
         let mut records = Vec::new();
         let (pattern, _) = self.common.keys.patterns();
         let mut scan = self.router.scan(pattern);
@@ -290,7 +339,8 @@ impl Inner {
             let ids: Vec<_> =
                 keys.iter().filter_map(|key| self.common.keys.session_of(key)).collect();
             let found = self.load_all(&ids).await?.into_iter().flatten();
-            records.extend(found.filter(|record| record.ends() > now && record.is_listed()));
+            let live = found.filter(|record| record.ends() > now && record.is_listed());
+            records.extend(live.filter(&wanted));
         }
         // A scan may name a key twice.
         records.sort_by_key(|record| record.id);

@@ -11,12 +11,12 @@ use tokio::time::{Instant, sleep};
 
 use super::cluster::Cluster;
 use super::common::Common;
-use super::error::Failure;
+use super::error::{Failure, is_wrong_type};
 use super::find::{Finder, Sentinels};
 use super::keys::slot;
 use super::link::{Lane, Link, Role, Up};
-use super::pipeline;
 use super::settings::{Place, Settings};
+use super::{pipeline, script};
 
 /// How often a command is sent on, or sent again, before it is given up.
 const TRIES: usize = 8;
@@ -30,6 +30,7 @@ const SCANNED: u32 = 1000;
 /// The links, and which one has which key.
 #[derive(Debug)]
 pub(super) struct Router {
+    common: Arc<Common>,
     way: Way,
     /// Replicas that must have a change before it is answered.
     replicas: u32,
@@ -58,7 +59,7 @@ impl Router {
                 Way::Cluster(Cluster::new(Arc::clone(common), seeds.clone()))
             }
         };
-        Self { way, replicas: settings.replicas }
+        Self { common: Arc::clone(common), way, replicas: settings.replicas }
     }
 
     /// Keeps the links until the future is dropped.
@@ -102,10 +103,21 @@ impl Router {
     ) -> Result<Answer, Failure> {
         // What only reads may be done twice; so may a touch.
         let again = lane == Lane::Read;
-        self.send(key, lane, deadline, again, 0, build).await
+        self.send(key, lane, deadline, again, 0, &build).await
     }
 
-    /// As [`Router::ask`], answered when replicas have it, too.
+    /// As [`Router::ask`] by the connection for changes, of a text: a value of another type is deleted and
+    /// counts as none.
+    pub(super) async fn ask_text(
+        &self,
+        key: &str,
+        deadline: Instant,
+        build: impl Fn(&Up) -> Cmd,
+    ) -> Result<Answer, Failure> {
+        self.send_text(key, deadline, false, 0, build).await
+    }
+
+    /// As [`Router::ask_text`], answered when replicas have it, too.
     pub(super) async fn change(
         &self,
         key: &str,
@@ -113,7 +125,25 @@ impl Router {
         deadline: Instant,
         build: impl Fn(&Up) -> Cmd,
     ) -> Result<Answer, Failure> {
-        self.send(key, Lane::Write, deadline, again, self.replicas, build).await
+        self.send_text(key, deadline, again, self.replicas, build).await
+    }
+
+    async fn send_text(
+        &self,
+        key: &str,
+        deadline: Instant,
+        again: bool,
+        replicas: u32,
+        build: impl Fn(&Up) -> Cmd,
+    ) -> Result<Answer, Failure> {
+        match self.send(key, Lane::Write, deadline, again, replicas, &build).await {
+            Err(Failure::WrongType(_)) => {}
+            outcome => return outcome,
+        }
+        self.common.mistyped(key, "it is deleted");
+        let clear = |_: &Up| script::clear(key);
+        self.send(key, Lane::Write, deadline, true, replicas, &clear).await?;
+        self.send(key, Lane::Write, deadline, again, replicas, &build).await
     }
 
     async fn send(
@@ -123,7 +153,7 @@ impl Router {
         deadline: Instant,
         again: bool,
         replicas: u32,
-        build: impl Fn(&Up) -> Cmd,
+        build: &impl Fn(&Up) -> Cmd,
     ) -> Result<Answer, Failure> {
         let mut link = self.link(key, deadline).await?;
         let mut asking = false;
@@ -158,6 +188,7 @@ impl Router {
                     sleep(PAUSE / 5).await;
                     link = self.link(key, deadline).await?;
                 }
+                _ if is_wrong_type(error) => return Err(Failure::WrongType(key.to_owned())),
                 _ => return Err(failure),
             }
         }
@@ -165,7 +196,7 @@ impl Router {
     }
 
     /// Carries out a command for each key, those for one server together. An error of one is the error
-    /// of all.
+    /// of all, but a value of another type counts as none.
     pub(super) async fn ask_each(
         &self,
         keys: &[String],
@@ -187,14 +218,22 @@ impl Router {
             let commands = group.iter().filter_map(|index| build(&up, *index)).collect();
             let values = link.ask_all(&up, lane, &pipeline(commands), deadline).await?;
             for (index, value) in group.into_iter().zip(values) {
-                let answer = match value.extract_error() {
-                    Ok(value) => (value, Arc::clone(&up)),
+                let key = keys.get(index).ok_or(Failure::Nonsense)?;
+                let outcome = match value.extract_error() {
+                    Ok(value) => Ok((value, Arc::clone(&up))),
+                    Err(error) if is_wrong_type(&error) => Err(Failure::WrongType(key.clone())),
                     Err(error) if step(&error) != Step::Stop => {
-                        let key = keys.get(index).ok_or(Failure::Nonsense)?;
                         let one = |up: &Up| build(up, index).unwrap_or_default();
-                        Box::pin(self.ask(key, lane, deadline, one)).await?
+                        Box::pin(self.ask(key, lane, deadline, one)).await
                     }
-                    Err(error) => return Err(error.into()),
+                    Err(error) => Err(error.into()),
+                };
+                let answer = match outcome {
+                    Err(Failure::WrongType(key)) => {
+                        self.common.skipped(&key);
+                        (Value::Nil, Arc::clone(&up))
+                    }
+                    outcome => outcome?,
                 };
                 answers.push((index, answer));
             }

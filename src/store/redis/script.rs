@@ -5,6 +5,7 @@
 
 use redis::{Cmd, cmd};
 
+use super::link::Up;
 use crate::clock::{UnixMs, millis};
 use crate::session::Record;
 
@@ -62,6 +63,23 @@ if not v then redis.call('SET', KEYS[1], '', 'PX', 1) end
 redis.call('DEL', KEYS[1])
 return v";
 
+/// Deletes a value that is no text.
+const CLEAR: &str = "local v = redis.pcall('GET', KEYS[1])
+if type(v) == 'table' and string.find(v.err or '', 'WRONGTYPE', 1, true) then
+  return redis.call('DEL', KEYS[1])
+end
+return 0";
+
+/// Adds sessions to their user's index, in the place of a value of another type. An index that is there
+/// stays: another node may have made it anew, and added to it since.
+const REINDEX: &str = "local v = redis.pcall('ZREVRANGE', KEYS[1], 0, 0)
+if string.find(v.err or '', 'WRONGTYPE', 1, true) then redis.call('DEL', KEYS[1]) end
+for i = 2, #ARGV, 2 do redis.call('ZADD', KEYS[1], ARGV[i], ARGV[i + 1]) end
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then
+  redis.call('PEXPIRE', KEYS[1], ARGV[1])
+end
+return 1";
+
 fn script(text: &str, key: &str) -> Cmd {
     let mut command = cmd("EVAL");
     command.arg(text).arg(1).arg(key);
@@ -99,6 +117,21 @@ pub(super) fn index(key: &str, member: &str, record: &Record, now: UnixMs, ours:
     let mut command = script(INDEX, key);
     command.arg(member).arg(now.0).arg(left(record.expires, ours));
     command
+}
+
+/// `records` are all that the user has.
+pub(super) fn reindex(key: &str, records: &[Record], up: &Up, ours: UnixMs) -> Cmd {
+    let longest = records.iter().map(|record| record.expires).max().unwrap_or(ours);
+    let mut command = script(REINDEX, key);
+    command.arg(left(longest, ours));
+    for record in records {
+        command.arg(up.theirs(record.created).0).arg(record.id.to_string());
+    }
+    command
+}
+
+pub(super) fn clear(key: &str) -> Cmd {
+    script(CLEAR, key)
 }
 
 pub(super) fn get(key: &str) -> Cmd {

@@ -55,8 +55,7 @@ impl Counts {
     async fn read_now(&self, key: &CounterKey) -> Result<(Count, UnixMs), Failure> {
         let (name, ours) = (self.inner.common.keys.count(key), self.inner.common.clock.now());
         let get = |_: &Up| super::script::get(&name);
-        let (found, up) =
-            self.inner.router.ask(&name, Lane::Write, self.inner.deadline(), get).await?;
+        let (found, up) = self.inner.router.ask_text(&name, self.inner.deadline(), get).await?;
         Ok((count(&text(found)?), up.theirs(ours)))
     }
 
@@ -75,8 +74,7 @@ impl Counts {
             let (before, ours) = (count(&found), self.inner.common.clock.now());
             let after = |up: &Up| before.after(step, key, up.theirs(ours));
             let swap = |up: &Up| swap(&name, &found, key, &after(up), up.theirs(ours));
-            let ask = self.inner.router.ask(&name, Lane::Write, deadline, swap);
-            let (answer, up) = ask.await?;
+            let (answer, up) = self.inner.router.ask_text(&name, deadline, swap).await?;
             let now = up.theirs(ours);
             if answer == Value::Int(1) {
                 let value = document(&after(&up), key, now);
@@ -122,8 +120,7 @@ impl Counts {
     async fn forget_now(&self, key: &CounterKey) -> Result<bool, Failure> {
         let name = self.inner.common.keys.count(key);
         let take = |_: &Up| super::script::end(&name);
-        let (found, _) =
-            self.inner.router.ask(&name, Lane::Write, self.inner.deadline(), take).await?;
+        let (found, _) = self.inner.router.ask_text(&name, self.inner.deadline(), take).await?;
         Ok(found != Value::Nil)
     }
 }

@@ -208,7 +208,11 @@ async fn what_is_no_record_counts_as_none_and_can_be_ended() {
     }
     server.command(&["DEL", key]);
     server.command(&["LPUSH", key, "another type"]);
-    assert!(store.load(record.id).await.is_err(), "somebody else's key is a fault");
+    assert!(store.load(record.id).await.unwrap().is_none(), "another type");
+    assert!(store.of_user("u1").await.unwrap().is_empty());
+    store.touch(vec![(record.id, clock.now())]).await.unwrap();
+    assert!(store.end(record.id).await.unwrap().is_none());
+    assert!(server.keys(0, "*s:????????-*").is_empty(), "an end leaves nothing");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod redis;
 
 mod faults;
 mod kinds;
+mod mistyped;
 mod nodes;
 
 use std::path::Path;
