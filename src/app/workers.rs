@@ -220,11 +220,18 @@ async fn welcome(
     let site = door.site.load_full();
     // Counts from here: a drain waits for those whose handshake is under way.
     let _member = worker.enter();
+    let mut arriving = worker.enter();
     if kind == Kind::Redirect {
-        return redirect(stream, &site.public_url, |host| site.table.router.knows(host)).await;
+        let redirect = redirect(stream, &site.public_url, |host| site.table.router.knows(host));
+        arriving.wait(worker.now(), Box::pin(redirect)).await;
+        return;
     }
     let config = door.tls.server_config();
-    let stream = match handshake(stream, config, door.handshake, &site.public_url).await {
+    // Boxed: a connection must not keep room for what it has behind it.
+    let shaking = Box::pin(handshake(stream, config, door.handshake, &site.public_url));
+    let shaken = arriving.wait(worker.now(), shaking).await.unwrap_or(Err(HandshakeError::Timeout));
+    drop(arriving);
+    let stream = match shaken {
         Ok(stream) => stream,
         Err(error) => {
             tracing::debug!(%error, peer = %peer.client, "no handshake");

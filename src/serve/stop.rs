@@ -3,6 +3,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -105,6 +107,22 @@ impl Member {
         }
     }
 
+    /// Waits for what a client that is not yet served has to send, from `now` on; `None` when it is to give way: whoever
+    /// says nothing must not keep others out.
+    pub async fn wait<T>(&mut self, now: UnixMs, sent: impl Future<Output = T>) -> Option<T> {
+        self.set_idle(Some(now));
+        let mut sent = pin!(sent);
+        poll_fn(|cx| {
+            if let Poll::Ready(sent) = sent.as_mut().poll(cx) {
+                return Poll::Ready(Some(sent));
+            }
+            // When the gateway stops it goes on: what is under way is finished.
+            let _ = self.poll(cx);
+            if self.gives_way() { Poll::Ready(None) } else { Poll::Pending }
+        })
+        .await
+    }
+
     /// It is about to end for a reason of its own: nobody need tell it to.
     pub(super) fn ends_anyway(&self) {
         self.idle.since.set(None);
@@ -185,5 +203,20 @@ mod tests {
         member.set_idle(Some(UnixMs(0)));
         member.ends_anyway();
         assert_eq!(stop.shed(1, now), 0);
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_gives_way() {
+        let stop = Stop::default();
+        let (mut silent, mut quick) = (stop.enter(), stop.enter());
+        assert_eq!(quick.wait(UnixMs(0), async { 7 }).await, Some(7));
+        drop(quick);
+        let mut waiting = pin!(silent.wait(UnixMs(0), std::future::pending::<()>()));
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(waiting.as_mut().poll(cx).is_pending());
+        assert_eq!(stop.shed(9, UnixMs(900)), 0, "it may be about to speak");
+        assert!(waiting.as_mut().poll(cx).is_pending());
+        assert_eq!(stop.shed(9, UnixMs(1_000)), 1);
+        assert_eq!(waiting.await, None);
     }
 }

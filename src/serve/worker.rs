@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use super::date::Date;
 use super::site::Site;
 use super::stop::{Member, Stop};
-use crate::clock::{Clock, millis};
+use crate::clock::{Clock, UnixMs, millis};
 use crate::log::AccessLog;
 use crate::metrics::{HandshakeFailure, OpenKind, UpstreamMetrics, WorkerMetrics};
 use crate::secret::random;
@@ -116,6 +116,11 @@ impl Worker {
     /// A connection that counts as open until the returned value is dropped.
     pub fn enter(&self) -> Member {
         self.stop.enter()
+    }
+
+    /// The time of the last tick.
+    pub fn now(&self) -> UnixMs {
+        self.timer.now()
     }
 
     /// Tells every connection to finish what it does and end.

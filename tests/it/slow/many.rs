@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -130,10 +131,19 @@ async fn who_comes_is_let_in_for_who_never_asked() {
     let gateway = Gateway::builder()
         .set("server", "max_connections", &ALL.to_string())
         .set("limits", "head_timeout", "\"10m\"")
+        .set("tls", "handshake_timeout", "\"60s\"")
         .upstream("app", upstream.addr())
         .public("/public/", "app")
         .start();
     let door = Door::of(&gateway);
+    // Not even a handshake.
+    let mut mute = Vec::new();
+    for _ in 0..2 * ALL {
+        mute.push(TcpStream::connect(gateway.addr()).await.unwrap());
+    }
+    let let_in = timeout(PATIENCE, gateway.client().get("/public/x")).await;
+    let_in.expect("kept out by who shakes no hands").expect(200);
+    drop(mute);
     for said in ["", "GET / HT"] {
         let silent = opened(ALL, || {
             let door = door.clone();
@@ -148,7 +158,7 @@ async fn who_comes_is_let_in_for_who_never_asked() {
         let_in.unwrap_or_else(|_| panic!("kept out by {said:?}")).expect(200);
         drop(silent);
     }
-    assert!(gateway.metric("portcullis_connections_over_cap_total").await >= 2.0);
+    assert!(gateway.metric("portcullis_connections_over_cap_total").await >= 3.0);
 }
 
 /// Whoever holds all connections that may be open keeps nobody out.
