@@ -63,7 +63,7 @@ pub struct PairFiles {
 pub struct Settings {
     /// At least one pair; the first serves clients that ask for no or an unknown name.
     pub certificates: Vec<PairFiles>,
-    /// Make the first pair when both of its files are missing.
+    /// Make the first pair when both of its files are missing, or the certificate for a key that was made so.
     pub self_signed: bool,
     /// The oldest TLS version that is spoken.
     pub min_version: MinVersion,

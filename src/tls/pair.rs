@@ -44,8 +44,9 @@ impl Pair {
     /// # Errors
     /// The one thing that is wrong with them.
     pub(super) fn read(files: &PairFiles, provider: &CryptoProvider) -> Result<Self, Problem> {
-        let (chain_pem, _) = read_file(&files.cert)?;
-        let (key_pem, mode) = read_file(&files.key)?;
+        let (cert, key) = (&files.cert, &files.key);
+        let (chain_pem, _) = read_file(cert).map_err(|problem| beside(problem, cert, key))?;
+        let (key_pem, mode) = read_file(key).map_err(|problem| beside(problem, key, cert))?;
         let chain = read_chain(&files.cert, &chain_pem)?;
         let key = read_key(&files.key, &key_pem)?;
         let (names, validity) = read_leaf(&files.cert, &chain)?;
@@ -112,6 +113,18 @@ impl Pair {
 /// A problem with a whole file.
 pub(super) fn about(file: &Path, what: impl Into<String>, remedy: impl Into<String>) -> Problem {
     Problem { file: file.to_owned(), line: 0, column: 0, what: what.into(), remedy: remedy.into() }
+}
+
+/// The same problem; where only `file` of two is missing, no pair is made until `other` has gone, too.
+fn beside(problem: Problem, file: &Path, other: &Path) -> Problem {
+    if file.exists() || !other.exists() {
+        return problem;
+    }
+    let remedy = format!(
+        "put it there; or remove {}, too, and a new pair is made by `self_signed = true` in [tls]",
+        other.display()
+    );
+    Problem { remedy, ..problem }
 }
 
 /// The content of `file` and its permission bits.

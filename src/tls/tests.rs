@@ -527,10 +527,6 @@ async fn a_missing_pair_is_made_and_works() {
     let hosts = ["gate.example".to_owned(), "localhost".to_owned()];
     assert_eq!(Tls::check(&settings, &hosts, NOW), Ok(Vec::new()));
     assert!(!files.cert.exists(), "a check writes nothing");
-    // What a crash in the middle leaves behind is no obstacle.
-    std::fs::create_dir_all(files.key.parent().unwrap()).unwrap();
-    let draft = format!(".localhost.key.{}", std::process::id());
-    std::fs::write(files.key.with_file_name(draft), "half").unwrap();
     let tls = Tls::load(&settings, &hosts, &clock()).unwrap();
     assert!(tls.warnings(&hosts, NOW).is_empty());
     let mode = |file: &Path| file.metadata().unwrap().permissions().mode() & 0o777;
@@ -548,13 +544,73 @@ async fn a_missing_pair_is_made_and_works() {
     let later = at(&client, NOW.seconds() + 397 * 86_400);
     assert!(connect(address, &later, "localhost").await.is_err());
 
-    // It is kept, and half a pair is nothing to build on.
+    // It is kept.
     let made = std::fs::read(&files.cert).unwrap();
     Tls::load(&settings, &hosts, &clock()).unwrap();
     assert_eq!(std::fs::read(&files.cert).unwrap(), made);
+}
+
+/// Settings that ask for a pair in `dir`, and its files.
+fn to_be_made(dir: &TempDir) -> (Settings, PairFiles) {
+    let (cert, key) = (dir.path().join("localhost.pem"), dir.path().join("localhost.key"));
+    let files = PairFiles { cert, key };
+    let settings = Settings {
+        certificates: vec![files.clone()],
+        self_signed: true,
+        min_version: MinVersion::Tls12,
+        handshake_timeout: TIMEOUT,
+        ticket_secret: None,
+    };
+    (settings, files)
+}
+
+#[test]
+fn first_starts_at_the_same_time_agree_on_one_pair() {
+    for _ in 0..20 {
+        let dir = tempfile::tempdir().unwrap();
+        let (settings, _) = to_be_made(&dir);
+        let together = std::sync::Barrier::new(4);
+        let start = || {
+            together.wait();
+            Tls::load(&settings, &[], &clock()).map(drop)
+        };
+        std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+            for start in starts {
+                assert_eq!(start.join().unwrap(), Ok(()));
+            }
+        });
+        assert_eq!(Tls::check(&settings, &[], NOW), Ok(Vec::new()));
+        assert_eq!(dir.path().read_dir().unwrap().count(), 2, "no drafts are left");
+    }
+}
+
+#[test]
+fn half_a_pair_is_made_whole_where_it_was_made_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let (settings, files) = to_be_made(&dir);
+    Tls::load(&settings, &[], &clock()).unwrap();
+    let key = std::fs::read(&files.key).unwrap();
+    // What a crash between the two leaves.
     std::fs::remove_file(&files.cert).unwrap();
-    let problems = Tls::load(&settings, &hosts, &clock()).unwrap_err();
+    assert_eq!(Tls::check(&settings, &[], NOW), Ok(Vec::new()));
+    Tls::load(&settings, &[], &clock()).unwrap();
+    assert_eq!(std::fs::read(&files.key).unwrap(), key);
+
+    // A certificate alone, and a key of somebody else's, stay: what is to be removed is said.
+    std::fs::remove_file(&files.key).unwrap();
+    let problems = Tls::load(&settings, &[], &clock()).unwrap_err();
+    assert_eq!(problems[0].file, files.key);
+    let remedy = format!("remove {}, too", files.cert.display());
+    assert!(problems[0].remedy.contains(&remedy), "{problems:?}");
+    issue(&files, &["a.example"], (1_700_000_000, 1_900_000_000));
+    std::fs::remove_file(&files.cert).unwrap();
+    let key = std::fs::read(&files.key).unwrap();
+    let problems = Tls::load(&settings, &[], &clock()).unwrap_err();
     assert_eq!(problems[0].file, files.cert);
+    let remedy = format!("remove {}, too", files.key.display());
+    assert!(problems[0].remedy.contains(&remedy), "{problems:?}");
+    assert_eq!(std::fs::read(&files.key).unwrap(), key);
     assert!(!files.cert.exists());
 }
 
