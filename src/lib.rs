@@ -21,6 +21,7 @@ pub mod section;
 pub mod serve;
 pub mod session;
 pub mod store;
+pub mod threads;
 pub mod timer;
 pub mod tls;
 pub mod upstream;

@@ -54,6 +54,12 @@ fn start(what: impl fmt::Display) -> Failure {
     Failure::Start(what.to_string())
 }
 
+/// A thread cannot wait for what comes.
+fn no_loop(error: std::io::Error) -> Failure {
+    let remedy = "fix: raise the limit of open files (`ulimit -n`, LimitNOFILE=) or of memory";
+    start(format!("an event loop cannot be started: {error}\n    {remedy}"))
+}
+
 /// What the workers are to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -78,7 +84,7 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     let (stage, stages) = watch::channel(Stage::Run);
     let threads = workers::start(&gateway, &mut bound, &stages)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(start)?;
+    let runtime = runtime.map_err(no_loop)?;
     let outcome = runtime.block_on(control::control(&gateway, &bound, &stage, &threads));
     let _ = stage.send(Stage::Halt);
     threads.join();

@@ -17,6 +17,7 @@ use crate::metrics::Reload;
 use crate::secret::sha256;
 use crate::section::{Problem, Settled, open_file};
 use crate::session::Directory as _;
+use crate::threads::aside;
 use crate::tls;
 
 /// How long a file must have been left alone to be looked at unasked: half of one that is being written may be sound by
@@ -42,6 +43,8 @@ pub(super) struct Reloader {
     /// Whether what workers rendered while they took up a new configuration is still to be dropped.
     renderings: bool,
     checks: HealthChecks,
+    /// Whether it was told that the users cannot be looked at.
+    starved: bool,
 }
 
 impl Reloader {
@@ -66,6 +69,7 @@ impl Reloader {
             started: gateway.config.load_full(),
             renderings: false,
             checks,
+            starved: false,
         }
     }
 
@@ -154,7 +158,8 @@ impl Reloader {
     async fn look_at_directory(&mut self, gateway: &Gateway) {
         let users = Arc::clone(&gateway.users);
         // Reading and parsing a large file must not hold up signals and the admin pages.
-        let reloaded = tokio::task::spawn_blocking(move || users.reload()).await;
+        let reloaded = aside("read-users", move || users.reload()).await;
+        self.starved &= reloaded.is_err();
         match reloaded {
             Ok(Ok(directory::Reload::Unchanged)) => {}
             Ok(Ok(directory::Reload::Changed)) => {
@@ -163,7 +168,11 @@ impl Reloader {
             }
             Ok(Err(refused)) if refused.repeated => {}
             Ok(Err(refused)) => refuse(gateway, Reload::Directory, &refused.problems),
-            Err(error) => tracing::error!(%error, "reading the users"),
+            Err(error) if !self.starved => {
+                self.starved = true;
+                tracing::error!(%error, "the users cannot be read again, those in use stay");
+            }
+            Err(_) => {}
         }
         let (epoch, makers) = (gateway.users.epoch(), gateway.users.makers());
         if self.reconciled.is_none_or(|(reconciled, _)| epoch != reconciled) {

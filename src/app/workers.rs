@@ -1,5 +1,6 @@
 //! Worker threads: each with its own runtime, listeners and connections.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
@@ -12,12 +13,13 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, Gateway, Stage, start as failure};
+use super::{Failure, Gateway, Stage, no_loop, start as failure};
 use crate::listener::{
     ConnectionGate, ConnectionPermit, Kind, Listen, Peer, accept_loop, bind_all,
 };
 use crate::metrics::HandshakeFailure;
 use crate::serve::{Arrival, Parts, Site, Worker, redirect, serve};
+use crate::threads;
 use crate::timer::{TICK, Ticks};
 use crate::tls::{HandshakeError, Tls, handshake};
 
@@ -97,14 +99,13 @@ pub(super) fn start(
         let stages = stages.clone();
         let (begun, start) = mpsc::channel();
         starting.push(start);
-        let thread = std::thread::Builder::new().name(format!("worker-{index}"));
-        let handle = thread.spawn(move || {
+        let handle = threads::start(format!("worker-{index}"), move || {
             if let Err(error) = work(parts, listeners, door, stages, begun.clone()) {
                 tracing::error!(%error, "a worker could not start");
                 let _ = begun.send(Err(error));
             }
         });
-        handles.push(handle.map_err(failure)?);
+        handles.push(handle.map_err(|error| failure(io::Error::from(error)))?);
     }
     // Not before: who is told that the gateway serves may come at once, and one worker less than there should be
     // would be noticed by nobody.
@@ -149,7 +150,7 @@ fn work(
     begun: mpsc::Sender<Result<(), Failure>>,
 ) -> Result<(), Failure> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_all().build_local(LocalOptions::default()).map_err(failure)?;
+    let runtime = runtime.enable_all().build_local(LocalOptions::default()).map_err(no_loop)?;
     let worker = Worker::new(parts).map_err(failure)?;
     runtime.block_on(async move {
         let shutdown = CancellationToken::new();

@@ -15,6 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::clock::{Clock, UnixMs};
+use crate::threads;
 
 /// Buffers that may wait to be written; as many again may be on their way. Small pieces share a
 /// buffer, so this bounds the memory: 8 MiB, unless single lines are longer than a buffer.
@@ -67,7 +68,7 @@ impl LineWriter {
         let shared = Arc::new(Shared::default());
         let worker =
             Worker { name, sink, clock, shared: Arc::clone(&shared), reported: UnixMs(0), lost: 0 };
-        thread::Builder::new().name(format!("log-{name}")).spawn(move || worker.run())?;
+        threads::start(format!("log-{name}"), move || worker.run())?;
         Ok(Self(Arc::new(Handle { shared })))
     }
 

@@ -7,7 +7,8 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+
+use crate::threads;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -25,7 +26,7 @@ impl Pool {
         let receiver = Arc::new(Mutex::new(receiver));
         for number in 0..threads {
             let receiver = Arc::clone(&receiver);
-            thread::Builder::new().name(format!("password-{number}")).spawn(move || {
+            threads::start(format!("password-{number}"), move || {
                 give_way();
                 while step(&receiver) {}
             })?;

@@ -1,5 +1,6 @@
 //! Keys that a partner's people make for it, and logins by an id that another API gives to a user.
 
+use std::io;
 use std::sync::Arc;
 
 use super::authority::{Authority, origin};
@@ -12,6 +13,7 @@ use super::record::{Kind, Record};
 use super::token::Form;
 use crate::audit::Event;
 use crate::secret::Secret;
+use crate::threads::aside;
 
 /// Keys that one user may have made for a partner.
 const KEYS: usize = 20;
@@ -119,7 +121,7 @@ impl Authority {
     ) -> Result<Outcome, Refusal> {
         let (directory, key) = (Arc::clone(&self.directory), Arc::new(key));
         let new = Arc::clone(&key);
-        let written = tokio::task::spawn_blocking(move || directory.add_key(&new)).await;
+        let written = aside("add-key", move || directory.add_key(&new)).await;
         settled(written)?;
         let event = Event::KeyIssued { key: &key.id, owner: &key.owner.to_string() };
         self.audit.record(&origin(caller), &event);
@@ -133,7 +135,7 @@ impl Authority {
         caller: &Caller,
     ) -> Result<bool, Refusal> {
         let (directory, id) = (Arc::clone(&self.directory), key.id.clone());
-        let removed = tokio::task::spawn_blocking(move || directory.remove_key(&id)).await;
+        let removed = aside("remove-key", move || directory.remove_key(&id)).await;
         let removed = settled(removed)?;
         let event = Event::KeyRevoked { key: &key.id, owner: &key.owner.to_string() };
         self.audit.record(&origin(caller), &event);
@@ -153,13 +155,16 @@ fn made_by(account: &Account) -> String {
 }
 
 /// What came of a change of the directory.
-fn settled<T>(done: Result<Result<T, String>, tokio::task::JoinError>) -> Result<T, Refusal> {
+fn settled<T>(done: io::Result<Result<T, String>>) -> Result<T, Refusal> {
     match done {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => {
             tracing::error!(error, "a key cannot be written to the directory");
             Err(Refusal::Unavailable)
         }
-        Err(_) => Err(Refusal::Unavailable),
+        Err(error) => {
+            tracing::error!(%error, "nobody can write to the directory");
+            Err(Refusal::Unavailable)
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Error;
 use crate::app::build::open_store;
+use crate::app::no_loop;
 use crate::app::orders::{Answer, Order, carry_out};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -97,7 +98,7 @@ fn ask_store(config: &Config, order: &Order) -> Result<Answer, Error> {
     }
     let clock = Clock::system();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(Error::new)?;
+    let runtime = runtime.map_err(|error| Error::new(no_loop(error)))?;
     let authority = open_store(config, Arc::clone(&directory), &clock).map_err(Error::new)?;
     Ok(runtime.block_on(carry_out(order, &authority, &*directory, &clock)))
 }

@@ -17,6 +17,7 @@ use redb::{
 
 use crate::session::{Count, CounterKey, Record, SessionId};
 use crate::store::OpenError;
+use crate::threads::{NoThread, REMEDY, is_want};
 
 /// Records as JSON, under the 16 bytes of their ids.
 const SESSIONS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("sessions");
@@ -44,6 +45,9 @@ pub(super) enum DiskError {
     /// The library gave up on what it found in the file.
     #[error("the file is damaged")]
     Damaged,
+    /// Nobody is there to write it.
+    #[error("{0}")]
+    NoThread(NoThread),
     /// The library or the operating system says no.
     #[error("{0}")]
     Failed(Box<redb::Error>),
@@ -315,7 +319,8 @@ pub(super) fn refused(directory: &Path, error: &DiskError) -> OpenError {
             redb::Error::Io(error) => Some(error.kind()),
             _ => None,
         },
-        _ => None,
+        DiskError::NoThread(_) => Some(ErrorKind::WouldBlock),
+        DiskError::Closed | DiskError::Damaged => None,
     };
     let remedy = match kind {
         Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
@@ -324,6 +329,8 @@ pub(super) fn refused(directory: &Path, error: &DiskError) -> OpenError {
         Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
             format!("free space on the disk that holds {directory}")
         }
+        // The file may be sound.
+        Some(kind) if is_want(kind) => REMEDY.to_owned(),
         _ => format!(
             "check the disk and `store.path`; a damaged file must be restored, or be moved out of \
              {directory}: all its sessions end then"

@@ -17,7 +17,7 @@ use std::future::ready;
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -34,6 +34,7 @@ use crate::session::{
     BoxFuture, CounterTable, Counters, Lease, Leased, Record, Replaced, SessionId, Store,
     StoreError,
 };
+use crate::threads;
 
 /// Changes that wait for the writer; one more is refused at once.
 const QUEUE: usize = 8192;
@@ -110,8 +111,8 @@ impl Embedded {
             clock.clone(),
             max_sessions,
         );
-        let thread = Builder::new().name("session-store".to_owned());
-        let writer = thread.spawn(move || writer.run(&ops, tick)).map_err(redb::Error::Io)?;
+        let writer = threads::start("session-store", move || writer.run(&ops, tick))
+            .map_err(disk::DiskError::NoThread)?;
         let lease = Lease::endless();
         let queue = Arc::new(Queue(Mutex::new(Some(queue))));
         Ok(Self { memory, counts, health, clock, lease, queue, writer: Some(writer) })

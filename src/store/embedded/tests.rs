@@ -206,6 +206,17 @@ async fn what_cannot_be_opened_is_named_with_a_remedy() {
     assert!(error.contains("fix: "), "{error}");
 }
 
+#[test]
+fn a_machine_without_threads_or_memory_says_nothing_against_the_file() {
+    for errno in [rustix::io::Errno::AGAIN, rustix::io::Errno::NOMEM] {
+        let error = disk::DiskError::from(redb::Error::Io(errno.into()));
+        let text = disk::refused(Path::new("/data"), &error).to_string();
+        assert!(text.contains("cannot open the session store in /data"), "{text}");
+        assert!(text.contains("fix: raise the limit of processes and threads"), "{text}");
+        assert!(!text.contains("damaged"), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn a_damaged_file_is_an_error_and_stays_as_it_is() {
     let directory = tempfile::tempdir().unwrap();

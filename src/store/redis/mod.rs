@@ -24,7 +24,7 @@ mod throttle;
 mod value;
 
 use std::sync::{Arc, Mutex, OnceLock};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 
 use redis::Pipeline;
 use tokio::sync::{Notify, oneshot};
@@ -43,6 +43,7 @@ use crate::section::Section;
 use crate::session::{
     BoxFuture, Counters, Leased, Record, Replaced, SessionId, Store, StoreError, StoreLink, Watcher,
 };
+use crate::threads;
 
 /// Reads the settings of the `[store]` table.
 pub(super) fn read(section: &mut Section) -> Arc<dyn Open> {
@@ -88,13 +89,14 @@ impl Redis {
         let inner =
             Arc::new(Inner { common, router, recent: Recent::default(), started: Instant::now() });
         let (stop, stopped) = oneshot::channel();
-        let (work, failed) = (Arc::clone(&inner), |error: std::io::Error| OpenError::Failed {
-            what: format!("the thread of the session store cannot start: {error}"),
-            remedy: "raise the limit of threads".to_owned(),
-        });
+        let work = Arc::clone(&inner);
+        let failed = |error: &dyn std::error::Error| OpenError::Failed {
+            what: format!("cannot start the session store: {error}"),
+            remedy: threads::REMEDY.to_owned(),
+        };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(failed)?;
-        let thread = Builder::new().name("session-store".to_owned()).spawn(move || {
+        let runtime = runtime.map_err(|error| failed(&error))?;
+        let thread = threads::start("session-store", move || {
             runtime.block_on(async {
                 tokio::select! {
                     () = work.run() => {}
@@ -102,7 +104,7 @@ impl Redis {
                 }
             });
         });
-        Ok(Self { inner, stop: Some(stop), thread: Some(thread.map_err(failed)?) })
+        Ok(Self { inner, stop: Some(stop), thread: Some(thread.map_err(|error| failed(&error))?) })
     }
 }
 
