@@ -14,6 +14,7 @@ pub mod log;
 pub mod login;
 pub mod metrics;
 pub mod pages;
+pub mod panics;
 pub mod policy;
 pub mod route;
 pub mod secret;

@@ -15,8 +15,9 @@ use crate::directory::{FirstUser, Users};
 use crate::log::Logs;
 use crate::login;
 use crate::metrics::{Metrics, Watch};
+use crate::panics;
 use crate::section::Problem;
-use crate::serve::{Site, note_panic};
+use crate::serve::Site;
 use crate::session::{Authority, Directory};
 use crate::tls::{Tls, client_config};
 use crate::upstream::{Protocol, Settings, Upstream};
@@ -227,7 +228,7 @@ fn count_panics(metrics: &Metrics) {
         worker.panicked();
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         // The payload may quote a request: the place is enough to find the fault.
-        if !note_panic(&place) {
+        if !panics::note(&place) {
             tracing::error!(place, "panic: one connection is lost");
         }
     }));

@@ -3,53 +3,39 @@
 //! Unwinding gives back what was borrowed, counted and held; what was half changed is the request's own. What others
 //! go on with is changed in one step each, or made anew for the next request.
 
-use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::cell::RefCell;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use http::HeaderValue;
 
+use crate::panics;
+
 thread_local! {
-    /// Whether a panic of what runs now is caught here.
-    static WATCHED: Cell<bool> = const { Cell::new(false) };
-    static LAST: RefCell<Last> = const { RefCell::new(Last { place: String::new(), request: None }) };
-}
-
-/// What is known of a panic when it is caught.
-#[derive(Debug, Default)]
-struct Last {
-    place: String,
-    request: Option<HeaderValue>,
-}
-
-/// Leaves the place of a panic of this thread to whoever catches it; false when nobody does, and it must be told of
-/// at once. For the hook of panics.
-pub fn note_panic(place: &str) -> bool {
-    let watched = WATCHED.get();
-    if watched {
-        LAST.with_borrow_mut(|last| place.clone_into(&mut last.place));
-    }
-    watched
+    /// The request that the last panic of this thread has cost.
+    static LOST: RefCell<Option<HeaderValue>> = const { RefCell::new(None) };
 }
 
 /// This request is lost to a panic that is on its way up.
 pub(super) fn note_lost(request: &HeaderValue) {
-    if WATCHED.get() {
-        LAST.with_borrow_mut(|last| last.request = Some(request.clone()));
+    if panics::is_watched() {
+        LOST.set(Some(request.clone()));
     }
 }
 
 /// A panic that was caught.
 #[derive(Debug)]
-pub(super) struct Panicked(Last);
+pub(super) struct Panicked {
+    place: String,
+    request: Option<HeaderValue>,
+}
 
 impl Panicked {
     /// Tells of it. Its place is enough to find the mistake: its words may quote a request.
     pub(super) fn log(&self, request: Option<&HeaderValue>) {
-        let request = request.or(self.0.request.as_ref());
+        let request = request.or(self.request.as_ref());
         let request = request.and_then(|id| id.to_str().ok()).unwrap_or_default();
-        tracing::error!(place = self.0.place, request, "panic: one request is lost");
+        tracing::error!(place = self.place, request, "panic: one request is lost");
     }
 }
 
@@ -72,10 +58,7 @@ pub(super) fn poll<F: Future + ?Sized>(
 /// # Errors
 /// The panic in it.
 pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
-    let outer = WATCHED.replace(true);
-    let done = catch_unwind(AssertUnwindSafe(work));
-    WATCHED.set(outer);
-    done.map_err(|_| Panicked(LAST.take()))
+    panics::caught(work).map_err(|place| Panicked { place, request: LOST.take() })
 }
 
 #[cfg(test)]

@@ -29,7 +29,6 @@ mod upload;
 mod whoami;
 mod worker;
 
-pub use self::caught::note_panic;
 pub use self::connection::{Arrival, serve};
 pub use self::cookie::CookieName;
 pub use self::mount::{Mount, sort_mounts};

@@ -23,6 +23,7 @@ use super::Failure;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::directory::Users;
+use crate::panics;
 use crate::secret::{Secret, hash_password, random};
 use crate::section::Problem;
 use crate::session::{Directory as _, GROUP, USER};
@@ -136,6 +137,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let file = cli.file.config;
+    panics::hush();
     let done = match cli.command.unwrap_or(Command::Run(Run::default())) {
         Command::Attack(asked) => attack::attack(&file, asked),
         Command::Ban(command) => bans::ban(&file, &command),

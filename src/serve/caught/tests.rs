@@ -19,7 +19,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
-use super::{caught, note_panic};
 use crate::api::browser::{Browser, BrowserSettings};
 use crate::api::{Ask, Context, Core, Dialect, Fault, LocalFuture, Reply};
 use crate::headers::{Rules, Trust};
@@ -231,20 +230,4 @@ async fn a_panic_is_answered_over_http1_and_closes() {
     let accessed = running.accessed();
     assert_eq!(running.lost(), [accessed[1].0.as_str()]);
     assert_eq!(accessed[1].1, 500);
-}
-
-#[test]
-fn only_who_catches_a_panic_is_left_to_tell_of_it() {
-    assert!(!note_panic("outside"));
-    let outer = caught(|| {
-        let inner = caught(|| {
-            assert!(note_panic("inside"));
-            panic!("inside");
-        });
-        assert_eq!(inner.unwrap_err().0.place, "inside");
-        assert!(note_panic("outer"));
-        panic!("outer");
-    });
-    assert_eq!(outer.unwrap_err().0.place, "outer");
-    assert!(!note_panic("outside again"));
 }

@@ -6,7 +6,6 @@ use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use redb::backends::FileBackend;
@@ -15,6 +14,7 @@ use redb::{
     WriteTransaction,
 };
 
+use crate::panics::caught;
 use crate::session::{Count, CounterKey, Record, SessionId};
 use crate::store::OpenError;
 use crate::threads::{NoThread, REMEDY, is_want};
@@ -194,8 +194,7 @@ impl Disk {
 
     fn reopen(&mut self) -> Result<(), DiskError> {
         self.database = None;
-        let opened = catch_unwind(AssertUnwindSafe(|| (self.open)()));
-        self.database = Some(opened.map_err(|_| DiskError::Damaged)??);
+        self.database = Some(caught(|| (self.open)()).map_err(damaged)??);
         Ok(())
     }
 
@@ -206,15 +205,21 @@ impl Disk {
         work: impl FnOnce(&Database) -> Result<T, DiskError>,
     ) -> Result<T, DiskError> {
         let database = self.database.take().ok_or(DiskError::Closed)?;
-        match catch_unwind(AssertUnwindSafe(|| work(&database))) {
+        match caught(|| work(&database)) {
             Ok(Ok(done)) => {
                 self.database = Some(database);
                 Ok(done)
             }
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(DiskError::Damaged),
+            Err(place) => Err(damaged(place)),
         }
     }
+}
+
+/// What a panic of the library means.
+fn damaged(place: String) -> DiskError {
+    tracing::debug!(place, "the library gave up on the file");
+    DiskError::Damaged
 }
 
 impl fmt::Debug for Disk {

@@ -246,6 +246,18 @@ async fn a_damaged_file_is_an_error_and_stays_as_it_is() {
     assert_eq!(store.list(usize::MAX).await.unwrap().len(), 50);
 }
 
+#[test]
+fn a_panic_of_the_library_is_left_to_whoever_opens_the_file() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let broken = move || {
+        tell.send(crate::panics::note("here")).unwrap();
+        panic!("on purpose")
+    };
+    let error = disk::Disk::with(Box::new(broken), None).unwrap_err();
+    assert!(matches!(error, disk::DiskError::Damaged), "{error}");
+    assert!(told.recv().unwrap(), "the hook would tell of it, too");
+}
+
 #[tokio::test]
 async fn unreadable_records_are_put_aside_and_newer_ones_are_read() {
     let sessions = TableDefinition::<&[u8; 16], &[u8]>::new("sessions");
