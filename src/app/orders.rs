@@ -148,7 +148,8 @@ pub(super) struct Details {
     pub(super) agent: String,
     /// The absolute end; `ends` is the nearer of this and the idle end.
     pub(super) expires: String,
-    pub(super) idle_seconds: u64,
+    /// None where only `expires` ends it.
+    pub(super) idle_seconds: Option<u64>,
     pub(super) privileges: Vec<String>,
     pub(super) parent: Option<String>,
     /// Changes of secret or claim so far.
@@ -169,7 +170,7 @@ impl From<&Record> for Details {
             key: record.key.clone(),
             agent: record.agent.clone(),
             expires: record.expires.rfc3339(),
-            idle_seconds: record.idle_ms / 1000,
+            idle_seconds: record.idle().map(|limit| limit.as_secs()),
             privileges: record.privileges.clone(),
             parent: record.parent.map(|id| id.to_string()),
             generation: record.generation,

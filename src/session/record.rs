@@ -169,6 +169,11 @@ impl Record {
         self.expires.min(self.seen.plus(Duration::from_millis(self.idle_ms)))
     }
 
+    /// How long it may stay unused, if that is limited.
+    pub fn idle(&self) -> Option<Duration> {
+        (self.idle_ms != NO_IDLE_LIMIT).then(|| Duration::from_millis(self.idle_ms))
+    }
+
     /// Whether it would open again at the next use if its record were gone: when it ends, the record
     /// must stay. So is the parent of such sessions.
     pub fn is_sealed(&self) -> bool {

@@ -84,6 +84,14 @@ fn line(session: &Row) -> String {
     )
 }
 
+fn ends(session: &Details) -> String {
+    let ends = &session.row.ends;
+    match session.idle_seconds {
+        Some(limit) => format!("{ends}, unless used within {limit} s"),
+        None => ends.clone(),
+    }
+}
+
 /// One line for each field that has a value.
 fn page(session: &Details) -> String {
     let row = &session.row;
@@ -107,7 +115,7 @@ fn page(session: &Details) -> String {
         ("user agent", session.agent.clone()),
         ("created", row.created.clone()),
         ("last seen", row.seen.clone()),
-        ("ends", format!("{}, unless used within {} s", row.ends, session.idle_seconds)),
+        ("ends", ends(session)),
         ("expires", session.expires.clone()),
         ("generation", format!("{}, version {}", session.generation, session.version)),
     ];
@@ -115,4 +123,24 @@ fn page(session: &Details) -> String {
     // What a client wrote must not speak to the terminal.
     let plain = |value: &str| value.replace(char::is_control, "\u{fffd}");
     shown.map(|(name, value)| format!("{name:<14} {}\n", plain(value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UnixMs;
+    use crate::store::suite;
+
+    #[test]
+    fn a_session_without_an_idle_limit_names_none() {
+        let mut record = suite::session("u1", UnixMs(1_800_000_000_000));
+        let shown = Details::from(&record);
+        assert!(page(&shown).contains("unless used within 600 s"), "{}", page(&shown));
+        record.idle_ms = u64::MAX;
+        let shown = Details::from(&record);
+        assert!(!page(&shown).contains("unless used"), "{}", page(&shown));
+        let json = super::super::json(&shown).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["idle_seconds"], serde_json::Value::Null);
+    }
 }
