@@ -2,6 +2,7 @@
 //!
 //! Keys are text of the program and are not escaped; values are.
 
+use std::fmt;
 use std::io::Write;
 
 /// A key as it stands in an object: behind a comma, and with the quote of its text.
@@ -125,18 +126,51 @@ fn escape(out: &mut Vec<u8>, text: &str) {
             '\r' => out.extend_from_slice(b"\\r"),
             '\t' => out.extend_from_slice(b"\\t"),
             _ if is_deceptive(c) => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
+                let _ = write!(out, "{}", Code(c));
             }
             _ => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
 }
 
-/// Control characters (C0, DEL, C1), line and paragraph separators, and marks that change the
-/// direction of text. All lie below U+10000: four hexadecimal digits are enough.
-fn is_deceptive(c: char) -> bool {
+/// Escapes what deceives in `json`, whose texts alone may hold it.
+pub fn escape_deceptive(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match is_deceptive(c) {
+            true => out.push_str(&Code(c).to_string()),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
+/// A character by its number, as JSON may have it.
+struct Code(char);
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut units = [0; 2];
+        self.0.encode_utf16(&mut units).iter().try_for_each(|unit| write!(f, "\\u{unit:04x}"))
+    }
+}
+
+/// Whether a character may deceive who reads a screen: controls (C0, DEL, C1), separators of lines and paragraphs,
+/// marks that change the direction of text, and others that are not seen.
+pub fn is_deceptive(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(
+            c,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
 }
 
 #[cfg(test)]

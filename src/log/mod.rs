@@ -19,6 +19,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::subscriber::{SetGlobalDefaultError, set_global_default};
 
 pub use self::access::{AccessEntry, AccessLog, Place};
+pub use self::json::{escape_deceptive, is_deceptive};
 pub use self::settings::{Destination, Format, Settings};
 pub use self::writer::LineWriter;
 use crate::clock::{Clock, millis};

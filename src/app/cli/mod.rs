@@ -23,6 +23,7 @@ use super::Failure;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::directory::Users;
+use crate::log::escape_deceptive;
 use crate::panics;
 use crate::secret::{Secret, hash_password, random};
 use crate::section::Problem;
@@ -162,9 +163,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// A value as one line of JSON.
+/// A value as one line of JSON, for terminals, too: what could deceive is in its texts, and escaped there.
 fn json(value: &impl Serialize) -> Result<String, Error> {
-    serde_json::to_string(value).map_err(Error::new)
+    let json = serde_json::to_string(value).map_err(Error::new)?;
+    Ok(escape_deceptive(&json))
 }
 
 /// A value that is one word in JSON.

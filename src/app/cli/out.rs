@@ -4,12 +4,19 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
 use super::Error;
+use crate::log::is_deceptive;
 
-/// Writes a line.
+/// A value of one line: what a client wrote must not speak to the terminal, nor turn round what is beside it.
+pub(super) fn plain(text: &str) -> String {
+    text.replace(is_deceptive, "\u{fffd}")
+}
+
+/// Writes lines, with each as [`plain`] has it.
 ///
 /// # Errors
 /// Without words when whoever reads has enough (`| head`).
 pub(super) fn say(text: impl Display) -> Result<(), Error> {
+    let text = text.to_string().replace(|c| c != '\n' && is_deceptive(c), "\u{fffd}");
     written(text).map_err(|error| match error.kind() {
         ErrorKind::BrokenPipe => Error::new(""),
         _ => Error::new(format!("cannot write to standard output: {error}")),

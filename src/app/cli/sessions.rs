@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use super::Error;
 use super::ask::ask;
-use super::out::say;
+use super::out::{plain, say};
 use crate::app::orders::{Answer, Details, Order, Row};
 use crate::config::Config;
 
@@ -72,7 +72,7 @@ pub(super) fn session(file: &Path, command: &SessionCommand) -> Result<(), Error
 }
 
 fn line(session: &Row) -> String {
-    format!(
+    let text = format!(
         "{}  {:<20}  {:<24}  seen {}  ends {}  {}  {}",
         session.id,
         session.identifier,
@@ -81,7 +81,8 @@ fn line(session: &Row) -> String {
         session.ends,
         session.ip,
         session.device
-    )
+    );
+    plain(&text)
 }
 
 fn ends(session: &Details) -> String {
@@ -120,8 +121,6 @@ fn page(session: &Details) -> String {
         ("generation", format!("{}, version {}", session.generation, session.version)),
     ];
     let shown = fields.iter().filter(|(_, value)| !value.is_empty());
-    // What a client wrote must not speak to the terminal.
-    let plain = |value: &str| value.replace(char::is_control, "\u{fffd}");
     shown.map(|(name, value)| format!("{name:<14} {}\n", plain(value))).collect()
 }
 
@@ -142,5 +141,23 @@ mod tests {
         let json = super::super::json(&shown).unwrap();
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(json["idle_seconds"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn what_a_client_wrote_does_not_speak_to_the_terminal() {
+        let mut record = suite::session("u1", UnixMs(1_800_000_000_000));
+        record.agent = "a\u{9b}31m\u{1b}\u{7f}".to_owned();
+        record.identifier = "b\u{202e}\u{2028}\u{e0041}\n".to_owned();
+        let shown = Details::from(&record);
+        let row = line(&shown.row);
+        assert!(row.contains("b\u{fffd}\u{fffd}\u{fffd}\u{fffd} "), "{row:?}");
+        let text = page(&shown);
+        assert!(text.contains(" a\u{fffd}31m\u{fffd}\u{fffd}\n"), "{text:?}");
+        assert!(text.contains(" b\u{fffd}\u{fffd}\u{fffd}\u{fffd}\n"), "{text:?}");
+        let json = super::super::json(&shown).unwrap();
+        assert!(json.contains(r"a\u009b31m\u001b\u007f"), "{json}");
+        assert!(json.contains(r"b\u202e\u2028\udb40\udc41\n"), "{json}");
+        let read: Details = serde_json::from_str(&json).unwrap();
+        assert_eq!((read.agent, read.row.identifier), (record.agent, record.identifier));
     }
 }
