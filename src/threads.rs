@@ -4,11 +4,15 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::thread::{Builder, JoinHandle};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 /// What to do when no thread can be started.
 pub const REMEDY: &str = "raise the limit of processes and threads (`ulimit -u`, TasksMax=, a container's limit of \
                           pids) or of memory (`ulimit -v`, MemoryMax=)";
+
+/// Works that block at the same time; more wait, whoever asks for them.
+const ASIDE: usize = 16;
+static PLACES: Semaphore = Semaphore::const_new(ASIDE);
 
 /// Whether a system call failed for want of threads or memory.
 pub fn is_want(kind: ErrorKind) -> bool {
@@ -61,8 +65,10 @@ pub async fn aside<T: Send + 'static>(
     name: impl Into<String>,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
+    let place = PLACES.acquire().await.map_err(io::Error::other)?;
     let (done, result) = oneshot::channel();
     start(name, move || {
+        let _place = place;
         // Whoever does not wait any more does not need it.
         let _ = done.send(work());
     })?;
