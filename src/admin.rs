@@ -3,6 +3,7 @@
 //! Shows figures and changes nothing. It asks for no credentials, so it must be bound where only
 //! operators can connect; a browser that was led here by a foreign name is turned away.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
@@ -22,12 +23,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{self, Metrics};
 
-/// Connections at a time; more wait to be accepted.
+/// Connections at a time; for one more the oldest is closed.
 const CONNECTIONS: usize = 64;
 
 /// Until the head of the request is complete.
@@ -230,17 +231,25 @@ fn respond(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Res
     response
 }
 
-/// Answers on `listener` until `shutdown`; what is open then is dropped.
+/// Answers on `listener` until `shutdown`; what is open then is dropped. Of too many connections the oldest gives way:
+/// whoever opens some and says nothing must not keep a probe waiting.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>, shutdown: CancellationToken) {
     let mut connections = JoinSet::new();
+    let mut by_age: VecDeque<AbortHandle> = VecDeque::new();
     let mut failing = false;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             Some(ended) = connections.join_next() => report_panic(ended),
-            accepted = listener.accept(), if connections.len() < CONNECTIONS => {
+            accepted = listener.accept() => {
                 if let Some(stream) = take(accepted, &mut failing) {
-                    connections.spawn(converse(stream, Arc::clone(&admin)));
+                    by_age.retain(|open| !open.is_finished());
+                    if by_age.len() >= CONNECTIONS
+                        && let Some(oldest) = by_age.pop_front()
+                    {
+                        oldest.abort();
+                    }
+                    by_age.push_back(connections.spawn(converse(stream, Arc::clone(&admin))));
                 } else {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
