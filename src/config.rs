@@ -132,7 +132,22 @@ impl Config {
         let (session, cookie) = session(&mut root.table("session"));
         let directory = directory::Settings::read(&mut root.table("directory"));
         let login = login::Settings::read(&mut root.table("login"));
-        let log = log::Settings::read(&mut root.table("log"));
+        let mut log_table = root.table("log");
+        let log = log::Settings::read(&mut log_table);
+        let pairs = tls.certificates.iter().flat_map(|pair| [&pair.cert, &pair.key]);
+        let files: Vec<_> = pairs
+            .chain([&server.control, &directory.file])
+            .map(PathBuf::as_path)
+            .chain([file])
+            .collect();
+        for (key, log) in [("access", &log.access), ("audit", &log.audit)] {
+            if matches!(log, log::Destination::File(log) if files.iter().any(|file| is_same(file, log)))
+            {
+                let what = format!("`log.{key}` is a file that the gateway reads");
+                log_table.problem(key, what, format!("name another, such as \"logs/{key}.log\""));
+            }
+        }
+        drop(log_table);
         let limits = Limits::read(&mut root.table("limits"));
         let headers = Rules::read(&mut root.table("headers"));
         let (browser, mounts) = apis(&mut root.table("api"));
@@ -183,6 +198,12 @@ impl Config {
         }
         HeaderValue::from_str(&format!("max-age={}", self.server.hsts.as_secs())).ok()
     }
+}
+
+/// Whether two paths name one file, as far as their words tell.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    absolute(one).components().eq(absolute(other).components())
 }
 
 fn server(section: &mut Section) -> Server {
@@ -444,6 +465,18 @@ allow = "authenticated"
     fn the_shipped_file_and_a_minimal_one_are_sound() {
         assert_eq!(problems(MINIMAL), "");
         assert_eq!(problems(include_str!("../config.toml")), "");
+    }
+
+    #[test]
+    fn a_log_is_none_of_the_gateways_other_files() {
+        for file in ["config.toml", "./users.toml", "certs/../users.toml"] {
+            let text = format!("{MINIMAL}[log]\naccess = \"{file}\"");
+            let refused = problems(&text).contains("`log.access` is a file that the gateway reads");
+            assert_eq!(refused, !file.contains(".."), "{file}: only words are looked at");
+        }
+        let text = format!("{MINIMAL}[log]\naudit = \"certs/localhost.key\"");
+        assert!(problems(&text).contains("`log.audit`"), "{}", problems(&text));
+        assert_eq!(problems(&format!("{MINIMAL}[log]\naudit = \"users.log\"")), "");
     }
 
     #[test]
