@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::support::Gateway;
 use crate::support::gateway::Builder;
+use crate::support::world::mounted;
 
 fn plain() -> Builder {
     Gateway::builder()
@@ -127,4 +128,25 @@ fn explain_says_which_rule_decides() {
     let refused = explain("bob", "/eng/x");
     assert!(refused.contains("/eng/"), "{refused}");
     assert_ne!(allowed, refused);
+}
+
+/// Regression: what the gateway answers itself was said to go to an app.
+#[test]
+fn explain_knows_the_apis_of_the_gateway() {
+    let written = mounted(plain()).written();
+    for (method, path, wanted) in [
+        ("GET", "/api/session", "own: the gateway answers it: API nuvla at /api"),
+        ("POST", "/api2/sessions", "own: the gateway answers it: API versal at /api2"),
+        ("GET", "/api_v3/service/session/action/start", "own: the gateway answers it: API kaltura"),
+        (
+            "POST",
+            "/api_v3/service/media/action/get",
+            "api       kaltura at /api_v3, where the body asks",
+        ),
+        ("GET", "/api/media/x", "pass: to app, as user/u-alice"),
+    ] {
+        let asked = ["explain", "--config", "config.toml", "--user", "alice", "--method", method];
+        let said = written.cli(&[&asked[..], &[path]].concat());
+        assert!(said.text().contains(wanted), "{path}: {}", said.text());
+    }
 }

@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use clap::Args;
-use http::Method;
+use http::{HeaderMap, Method};
 use url::Url;
 
 use super::Error;
 use super::out::say;
+use crate::api::{Head, Owns};
 use crate::config::Config;
 use crate::directory::Users;
 use crate::route::{Found, Target};
@@ -50,6 +51,25 @@ pub(super) fn explain(file: &Path, question: &Question) -> Result<(), Error> {
     let own = canonical.strip_prefix(mount.as_str());
     if own.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
         return conclude("own", &format!("the gateway's own pages at {mount}: everybody"));
+    }
+    if let Some(mount) = config.mounts.iter().find(|mount| mount.covers(&host, &canonical)) {
+        let (api, at) = (mount.dialect.name(), &mount.prefix);
+        let rest = canonical.strip_prefix(at.as_str()).filter(|rest| !rest.is_empty());
+        let (path, query) = (rest.unwrap_or("/"), path.split_once('?').map(|(_, query)| query));
+        let (headers, has_body) = (&HeaderMap::new(), !method.is_safe());
+        let head = Head { method: &method, path, query, headers, has_body };
+        match mount.dialect.owns(&head) {
+            Owns::Yes => {
+                return conclude("own", &format!("the gateway answers it: API {api} at {at}"));
+            }
+            Owns::No => {}
+            Owns::Unrouted => {
+                say(format!("api       {api} at {at}, unless a route leads below that"))?
+            }
+            Owns::Told | Owns::Unread => {
+                say(format!("api       {api} at {at}, where the body asks for a call of it"))?;
+            }
+        }
     }
     let route = match config.table.router.find(&host, &target, &method) {
         Found::Route(route) => route,
