@@ -230,12 +230,14 @@ async fn obey(
             Ok(Answer::Sessions { sessions: records.iter().map(Row::from).collect() })
         }
         Order::RevokeOne { id } => {
+            catch_up(users);
             match authority.end(session(id)?, "ended-by-operator", &origin).await.map_err(words)? {
                 true => Ok(Answer::Revoked { count: 1 }),
                 false => Err(NO_SESSION.to_owned()),
             }
         }
         Order::RevokeUser { user } => {
+            catch_up(users);
             let id = id_of(user, authority, users).await?;
             let count = authority.end_all(&id, "ended-by-operator", &origin).await;
             Ok(Answer::Revoked { count: count.map_err(words)? })
@@ -249,6 +251,7 @@ async fn obey(
             }
         }
         Order::RevokeAll => {
+            catch_up(users);
             let mut count = 0;
             loop {
                 let page = authority.store().list(PAGE).await.map_err(|error| error.to_string())?;
@@ -260,6 +263,14 @@ async fn obey(
                 }
             }
         }
+    }
+}
+
+/// Takes up a new password before sessions end, or the old one would open others at once. Those end also where the file
+/// is broken: it is told of elsewhere.
+fn catch_up(users: &dyn Directory) {
+    if let Err(error) = users.refresh() {
+        tracing::warn!(error, "the users cannot be read again before sessions are revoked");
     }
 }
 

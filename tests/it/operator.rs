@@ -78,6 +78,18 @@ async fn sessions_are_listed_and_revoked_while_it_runs() {
     }
 }
 
+/// Regression: until the file was looked at, the old password opened sessions that stayed.
+#[tokio::test]
+async fn an_old_password_opens_nothing_once_the_sessions_are_revoked() {
+    let gateway = Gateway::whoami();
+    let mut bob = gateway.signed_in("bob").await;
+    gateway.cli_fed(&["user", "passwd", "bob"], "another long password\n").success();
+    gateway.cli(&["session", "revoke", "--user", "bob"]).success();
+    gateway.client().try_sign_in("bob", &password("bob")).await.expect(401);
+    bob.get("/x").await.expect(401);
+    gateway.client().try_sign_in("bob", "another long password").await.expect(201);
+}
+
 #[tokio::test]
 async fn sessions_are_listed_and_revoked_while_it_does_not() {
     let mut gateway = Gateway::whoami();
