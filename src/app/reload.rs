@@ -23,8 +23,8 @@ use crate::tls;
 /// How long a file must have been left alone to be looked at unasked: half of one that is being written may be sound by
 /// itself, and say something else.
 pub(super) const QUIET: Duration = Duration::from_millis(500);
-/// So often in a row that is waited for.
-const WAITS: u8 = 4;
+/// So often in a row that is waited for: some ten seconds.
+const WAITS: u8 = 20;
 
 /// What was seen last.
 pub(super) struct Reloader {
