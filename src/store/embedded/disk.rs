@@ -216,6 +216,16 @@ impl Disk {
     }
 }
 
+/// The library looks at the file when it closes it, too, and may give up on it.
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let database = self.database.take();
+        if let Err(place) = caught(|| drop(database)) {
+            tracing::warn!(error = %damaged(place), "the session store, when it was closed");
+        }
+    }
+}
+
 /// What a panic of the library means.
 fn damaged(place: String) -> DiskError {
     tracing::debug!(place, "the library gave up on the file");
