@@ -195,6 +195,7 @@ const RELIEF: usize = 32;
 
 /// What a worker does at each tick. Whoever holds many idle connections keeps nobody out.
 async fn clockwork(worker: Rc<Worker>, gate: ConnectionGate, mut ticks: Ticks) {
+    let mut relief = 1;
     loop {
         if let Err(error) = ticks.next().await {
             tracing::error!(%error, "a worker's clock");
@@ -202,9 +203,12 @@ async fn clockwork(worker: Rc<Worker>, gate: ConnectionGate, mut ticks: Ticks) {
             tokio::time::sleep(TICK).await;
         }
         worker.tick();
-        let waiting = gate.waiting();
-        if waiting > 0 {
-            worker.make_room(waiting.min(RELIEF));
+        // How many more the kernel keeps waiting nobody knows: twice as many each time that it was not enough.
+        if gate.waiting() > 0 {
+            worker.make_room(relief);
+            relief = (2 * relief).min(RELIEF);
+        } else {
+            relief = 1;
         }
     }
 }
