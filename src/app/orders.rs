@@ -208,7 +208,7 @@ async fn obey(
         },
         Order::Disabled { user } => {
             // First: whoever logs in meanwhile must not stay.
-            users.refresh()?;
+            authority.refresh_directory().await?;
             let id = id_of(user, authority, users).await?;
             let count = authority.end_all(&id, "user-disabled", &origin).await;
             Ok(Answer::Revoked { count: count.map_err(words)? })
@@ -230,14 +230,14 @@ async fn obey(
             Ok(Answer::Sessions { sessions: records.iter().map(Row::from).collect() })
         }
         Order::RevokeOne { id } => {
-            catch_up(users);
+            catch_up(authority).await;
             match authority.end(session(id)?, "ended-by-operator", &origin).await.map_err(words)? {
                 true => Ok(Answer::Revoked { count: 1 }),
                 false => Err(NO_SESSION.to_owned()),
             }
         }
         Order::RevokeUser { user } => {
-            catch_up(users);
+            catch_up(authority).await;
             let id = id_of(user, authority, users).await?;
             let count = authority.end_all(&id, "ended-by-operator", &origin).await;
             Ok(Answer::Revoked { count: count.map_err(words)? })
@@ -251,7 +251,7 @@ async fn obey(
             }
         }
         Order::RevokeAll => {
-            catch_up(users);
+            catch_up(authority).await;
             let mut count = 0;
             loop {
                 let page = authority.store().list(PAGE).await.map_err(|error| error.to_string())?;
@@ -267,9 +267,9 @@ async fn obey(
 }
 
 /// Takes up a new password before sessions end, or the old one would open others at once. Those end also where the file
-/// is broken: it is told of elsewhere.
-fn catch_up(users: &dyn Directory) {
-    if let Err(error) = users.refresh() {
+/// is broken, which is told of elsewhere, or cannot be read.
+async fn catch_up(authority: &Authority) {
+    if let Err(error) = authority.refresh_directory().await {
         tracing::warn!(error, "the users cannot be read again before sessions are revoked");
     }
 }

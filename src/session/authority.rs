@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use super::cache::Cache;
 use super::command::{Caller, Command, Opening, Outcome, Peer, Refusal};
 use super::counters::Person;
@@ -25,12 +27,16 @@ use super::throttle::{Attempt, Denied, Throttle};
 use super::token::{Form, SessionId};
 use crate::audit::{Audit, Event, Origin};
 use crate::clock::Clock;
+use crate::threads::aside;
 
 #[cfg(test)]
 mod tests;
 
 /// Bytes of a User-Agent that a record keeps.
 pub(super) const AGENT_LENGTH: usize = 256;
+
+/// How long the directory's file may take to be read.
+const REFRESH: Duration = Duration::from_secs(2);
 
 /// The rules' numbers.
 #[derive(Clone, Debug)]
@@ -364,6 +370,19 @@ impl Authority {
             self.directory.below(group).iter().for_each(&mut add);
         }
         claims
+    }
+
+    /// Takes up what the directory was changed to. A file system that does not answer holds nothing up.
+    ///
+    /// # Errors
+    /// A sentence for the log.
+    pub async fn refresh_directory(&self) -> Result<(), String> {
+        let directory = Arc::clone(&self.directory);
+        let refreshed = aside("refresh-users", move || directory.refresh());
+        match timeout(REFRESH, refreshed).await {
+            Ok(done) => done.map_err(|error| error.to_string())?,
+            Err(_) => Err(format!("it was not read within {REFRESH:?}")),
+        }
     }
 
     /// The audit log, for refusals that are not the core's.
