@@ -133,6 +133,15 @@ impl CounterTable {
         }
     }
 
+    /// Nothing of this table is known to be written down.
+    pub fn all_again(&self) {
+        let mut inner = self.lock();
+        let Inner { counts, changed } = &mut *inner;
+        if let Some(changed) = changed {
+            changed.extend(counts.keys().cloned());
+        }
+    }
+
     /// Number of counts.
     pub fn len(&self) -> usize {
         self.lock().counts.len()

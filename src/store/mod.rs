@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::section::{Section, closest};
+use crate::section::{Problem, Section, closest};
 use crate::session::Store;
 
 /// A kind of store: its name in `kind = "..."` and the reader of its settings.
@@ -42,6 +42,11 @@ trait Open: fmt::Debug + Send + Sync {
     /// What `open` would have to make first.
     fn missing(&self) -> Option<PathBuf> {
         None
+    }
+
+    /// What of the files that the settings name cannot be used. Opens no store.
+    fn check(&self) -> Result<(), Problem> {
+        Ok(())
     }
 }
 
@@ -111,6 +116,14 @@ impl Settings {
     /// The file of the store, when [`Settings::open`] would make it.
     pub fn missing(&self) -> Option<PathBuf> {
         self.opener.missing()
+    }
+
+    /// Whether the files that the settings name can be used. Opens no store.
+    ///
+    /// # Errors
+    /// The one that cannot.
+    pub fn check(&self) -> Result<(), Problem> {
+        self.opener.check()
     }
 
     /// Opens the store. Blocks while the embedded store reads its file; call it before the workers start.

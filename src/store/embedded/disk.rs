@@ -3,10 +3,10 @@
 //! Knows records only as JSON documents under their ids; decides nothing about them but "readable".
 
 use std::fmt;
-use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
 use redb::{
@@ -65,12 +65,49 @@ pub(super) type Change = (SessionId, Option<Vec<u8>>);
 /// A count to write under the name, or `None` to remove it.
 pub(super) type CountChange = (CounterKey, Option<Count>);
 
-type Opener = dyn Fn() -> Result<Database, DatabaseError> + Send;
+type Opener = dyn Fn() -> Result<(Database, Option<Place>), DatabaseError> + Send;
+
+/// Where a file lies, and which one it is: another may take its place.
+#[derive(Debug)]
+pub(super) struct Place {
+    path: PathBuf,
+    /// Kept open, but for nothing: the number of a file that nobody has is given to the next one.
+    file: File,
+}
+
+impl Place {
+    /// The place of the file that has just been opened at `path`.
+    fn of(opened: &File, path: &Path) -> std::io::Result<Self> {
+        // Not a copy of the descriptor, which would keep the library's lock.
+        let place = Self { path: path.to_owned(), file: File::open(path)? };
+        match is_one(&opened.metadata()?, &place.file.metadata()?) {
+            true => Ok(place),
+            false => Err(std::io::Error::other("it was replaced while it was opened")),
+        }
+    }
+
+    /// Whether the file is no longer there. What cannot be looked at counts as there.
+    fn is_left(&self) -> bool {
+        match (std::fs::metadata(&self.path), self.file.metadata()) {
+            (Ok(found), Ok(opened)) => !is_one(&found, &opened),
+            (Err(error), _) => error.kind() == ErrorKind::NotFound,
+            (Ok(_), Err(_)) => false,
+        }
+    }
+}
+
+fn is_one(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
 
 /// The open file.
 pub(super) struct Disk {
     open: Box<Opener>,
     database: Option<Database>,
+    /// Which file was opened last.
+    place: Option<Place>,
+    /// Whether nothing is known of its content: it is not the one that was loaded.
+    is_strange: bool,
     /// Held for as long as the store is open, also while the database is closed after a failure.
     _lock: Option<File>,
 }
@@ -82,7 +119,12 @@ impl Disk {
         made.map_err(|error| refused(directory, &error.into()))?;
         let lock = lock(directory)?;
         let file = directory.join(FILE);
-        let opener = move || builder().create_with_backend(FileBackend::new(open_private(&file)?)?);
+        let opener = move || {
+            let opened = open_private(&file)?;
+            let place = Place::of(&opened, &file)?;
+            let database = builder().create_with_backend(FileBackend::new(opened)?)?;
+            Ok((database, Some(place)))
+        };
         Self::with(Box::new(opener), Some(lock))
             .and_then(|disk| {
                 // A file outlives a power failure only when its directory entry does, too.
@@ -94,7 +136,7 @@ impl Disk {
 
     /// Opens what `open` opens.
     pub(super) fn with(open: Box<Opener>, lock: Option<File>) -> Result<Self, DiskError> {
-        let mut disk = Self { open, database: None, _lock: lock };
+        let mut disk = Self { open, database: None, place: None, is_strange: false, _lock: lock };
         disk.reopen()?;
         Ok(disk)
     }
@@ -182,6 +224,11 @@ impl Disk {
         })
     }
 
+    /// Whether the file was removed, or another put in its place: what is written now would be lost.
+    pub(super) fn is_left(&self) -> bool {
+        self.place.as_ref().is_some_and(Place::is_left)
+    }
+
     /// Opens the file again after a failure, and sees whether it can be written.
     pub(super) fn heal(&mut self) -> Result<(), DiskError> {
         self.reopen()?;
@@ -192,9 +239,28 @@ impl Disk {
         })
     }
 
+    /// The ids of all documents, once for each file that is found in the place of another.
+    pub(super) fn strange(&mut self) -> Result<Option<Vec<SessionId>>, DiskError> {
+        if !self.is_strange {
+            return Ok(None);
+        }
+        let ids = self.guarded(|database| {
+            let table = match database.begin_read()?.open_table(SESSIONS) {
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                found => found?,
+            };
+            table.iter()?.map(|row| Ok(SessionId::from_bytes(*row?.0.value()))).collect()
+        })?;
+        self.is_strange = false;
+        Ok(Some(ids))
+    }
+
     fn reopen(&mut self) -> Result<(), DiskError> {
         self.database = None;
-        self.database = Some(caught(|| (self.open)()).map_err(damaged)??);
+        let (database, place) = caught(|| (self.open)()).map_err(damaged)??;
+        // Of the former one: the new one is there now, or another already.
+        self.is_strange |= self.is_left();
+        (self.database, self.place) = (Some(database), place);
         Ok(())
     }
 

@@ -56,6 +56,11 @@ impl Memory {
         self.count.load(Ordering::Relaxed)
     }
 
+    /// The ids of all sessions, expired and hidden ones included.
+    pub(super) fn ids(&self) -> Vec<SessionId> {
+        self.shards.iter().flat_map(|shard| lock(shard).keys().copied().collect::<Vec<_>>()).collect()
+    }
+
     /// The record as the writer sees it: also when the session is about to end.
     pub(super) fn get(&self, id: SessionId) -> Option<Arc<Record>> {
         lock(self.shard(id)).get(&id).map(|entry| Arc::clone(&entry.record))

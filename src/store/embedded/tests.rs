@@ -19,6 +19,7 @@ use crate::session::{Cached, Caller, Command as Order, Credentials, Outcome};
 use crate::store::suite::{self, START, document, session};
 
 mod counts;
+mod left;
 
 const TICK: Duration = Duration::from_millis(2);
 
@@ -69,7 +70,7 @@ impl Tape {
 
     fn start(&self, clock: &Clock, max_sessions: u64) -> Embedded {
         let tape = self.clone();
-        let open = move || disk::builder().create_with_backend(tape.clone());
+        let open = move || Ok((disk::builder().create_with_backend(tape.clone())?, None));
         let disk = Disk::with(Box::new(open), None).unwrap();
         Embedded::start(disk, clock.clone(), max_sessions, TICK).unwrap()
     }

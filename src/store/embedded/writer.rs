@@ -116,8 +116,12 @@ impl Writer {
     /// asks for anything, so it is time for upkeep.
     fn turn(&mut self, asked: Vec<Op>, idle: bool) -> bool {
         let now = self.clock.now();
-        if self.health.state().is_err() && !((idle || now.since(self.tried) >= TICK) && self.heal())
-        {
+        let left = self.health.state().is_ok() && self.disk.is_left();
+        if left {
+            self.leave();
+        }
+        let due = left || idle || now.since(self.tried) >= TICK;
+        if self.health.state().is_err() && !(due && self.heal()) {
             asked.into_iter().for_each(|op| self.refuse(op));
             return false;
         }
@@ -254,27 +258,42 @@ impl Writer {
         *lock(&self.health.failure) = Some(error.to_string());
     }
 
+    /// The file is no longer where it was: what it would be given would be gone with the next start.
+    fn leave(&mut self) {
+        let why = "its file was removed or replaced";
+        tracing::warn!("session store: {why}; all sessions are written to the file that is there now");
+        *lock(&self.health.failure) = Some(why.to_owned());
+    }
+
     /// Tries to open the file again and to bring it up to memory; whether that went well.
     fn heal(&mut self) -> bool {
         self.tried = self.clock.now();
-        if let Err(error) = self.disk.heal() {
-            *lock(&self.health.failure) = Some(error.to_string());
-            return false;
+        let healed = self.try_to_heal();
+        match &healed {
+            Ok(()) => tracing::info!("session store can write again"),
+            Err(error) => tracing::debug!(%error, "session store cannot write yet"),
+        }
+        *lock(&self.health.failure) = healed.err().map(|error| error.to_string());
+        self.health.state().is_ok()
+    }
+
+    fn try_to_heal(&mut self) -> Result<(), DiskError> {
+        self.disk.heal()?;
+        if let Some(strange) = self.disk.strange()? {
+            // Also those that only the file knows: what has ended does not come back.
+            self.owed.extend(strange);
+            self.owed.extend(self.memory.ids());
+            self.counts.all_again();
         }
         while !self.owed.is_empty() {
             let step: Vec<_> = self.owed.iter().take(OWED_STEP).copied().collect();
             let changes: Vec<_> = step.iter().filter_map(|id| self.as_in_memory(*id)).collect();
-            if let Err(error) = self.commit(&changes, &[]) {
-                *lock(&self.health.failure) = Some(error.to_string());
-                return false;
-            }
+            self.commit(&changes, &[])?;
             step.iter().for_each(|id| {
                 self.owed.remove(id);
             });
         }
-        tracing::info!("session store can write again");
-        *lock(&self.health.failure) = None;
-        true
+        Ok(())
     }
 
     /// The change that brings the disk up to memory.

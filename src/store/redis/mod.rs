@@ -39,7 +39,7 @@ use super::{Open, OpenError};
 use crate::clock::{Clock, UnixMs};
 use crate::metrics::StoreMetrics;
 use crate::secret::random;
-use crate::section::Section;
+use crate::section::{Problem, Section};
 use crate::session::{
     BoxFuture, Counters, Leased, Record, Replaced, SessionId, Store, StoreError, StoreLink, Watcher,
 };
@@ -54,6 +54,10 @@ impl Open for Settings {
     fn open(&self, clock: Clock) -> Result<Arc<dyn Store>, OpenError> {
         let store = Redis::start(self, clock)?;
         Ok(Arc::new(store))
+    }
+
+    fn check(&self) -> Result<(), Problem> {
+        self.dialer().map(drop)
     }
 }
 
