@@ -187,6 +187,17 @@ impl Users {
         Ok(())
     }
 
+    /// Words for a person about each e-mail address that is somebody else's login name: it means that one.
+    pub fn shadowed(&self) -> Vec<String> {
+        let now = self.now.load();
+        let tell = |(email, owner, other)| {
+            format!(
+                "the e-mail address {email} of {owner} is the login name of {other}, whom it means everywhere"
+            )
+        };
+        now.shadowed().into_iter().map(tell).collect()
+    }
+
     /// All keys, oldest first.
     pub fn keys(&self) -> Vec<Arc<Key>> {
         self.now.load().all_keys()

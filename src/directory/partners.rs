@@ -20,15 +20,19 @@ const TEN_YEARS: Duration = Duration::from_secs(315_360_000);
 pub(super) struct People<'a> {
     by_id: HashMap<&'a str, &'a Account>,
     by_name: HashMap<String, &'a Account>,
+    /// By what partners who list them without a name of their own call them.
+    by_puser: HashMap<String, &'a Account>,
 }
 
 impl<'a> People<'a> {
     pub(super) fn new(people: &'a [Account]) -> Self {
         let name = |account: &'a Account| canonical(&account.identifier).into_owned();
         let named = people.iter().map(|account| (name(account), account));
+        let puser = |account: &'a Account| canonical(account.puser()).into_owned();
         Self {
             by_id: people.iter().map(|account| (account.id.as_str(), account)).collect(),
             by_name: named.collect(),
+            by_puser: people.iter().map(|account| (puser(account), account)).collect(),
         }
     }
 
@@ -85,6 +89,7 @@ fn read_partner(
     people: &People<'_>,
     watched: &mut Vec<SecretSource>,
 ) -> Partner {
+    let reach = reach(section);
     Partner {
         id,
         name: line(section, "name"),
@@ -93,9 +98,9 @@ fn read_partner(
         disabled: section.flag("disabled", false),
         admin_secrets: secrets(section, "admin_secrets", watched),
         user_secrets: secrets(section, "user_secrets", watched),
-        members: members(section, people),
+        members: members(section, people, reach),
         roles: roles(section),
-        reach: reach(section),
+        reach,
         lifetime: lifetime(section),
         offline: section.flag("offline", false),
         ks_v1: section.flag("ks_v1", false),
@@ -167,8 +172,8 @@ fn lifetime(section: &mut Section) -> Duration {
     section.duration("lifetime", DAY, Duration::from_secs(1)..=TEN_YEARS)
 }
 
-fn members(section: &mut Section, people: &People<'_>) -> BTreeMap<String, Member> {
-    let mut members = BTreeMap::new();
+fn members(section: &mut Section, people: &People<'_>, reach: Reach) -> BTreeMap<String, Member> {
+    let (mut members, mut aliased) = (BTreeMap::new(), Vec::new());
     // The partner's ids of its users, as they are compared.
     let mut taken: HashMap<String, String> = HashMap::new();
     for mut table in section.tables("member") {
@@ -198,9 +203,21 @@ fn members(section: &mut Section, people: &People<'_>) -> BTreeMap<String, Membe
             let what = format!("`{puser}` is the id of `{first}` in this partner already");
             table.problem_at(place, what, "give one of the two another `alias`");
         }
+        aliased.extend(alias);
         if members.insert(account.id.clone(), member).is_some() {
             let what = format!("`{}` is a member already", user.value);
             table.problem_at(&user, what, "keep one of the two `[[partner.member]]` tables");
+        }
+    }
+    // Whom it reaches without listing them, it calls as the directory does.
+    for alias in aliased.iter().filter(|_| reach == Reach::Everybody) {
+        let other = people.by_puser.get(&*canonical(&alias.value));
+        if let Some(other) = other.filter(|other| !members.contains_key(&other.id)) {
+            let what = format!(
+                "the alias `{}` is what everybody calls `{}`",
+                alias.value, other.identifier
+            );
+            section.problem_at(alias, what, "choose another, or a narrower `reach`");
         }
     }
     members

@@ -2,7 +2,6 @@
 //!
 //! Opens no file.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use super::partners::{People, read_partners};
 use super::snapshot::{Snapshot, cycles};
 use crate::secret::{PasswordHash, Secret, random};
 use crate::section::{Placed, Problem, Problems, Section, closest};
-use crate::session::{Account, Group, canonical};
+use crate::session::{Account, CREDENTIAL, GROUP, Group, PARTNER, USER, canonical};
 
 /// Entries that all lists of sub-groups may have together: bounds memory.
 const BELOW: usize = 1_000_000;
@@ -148,10 +147,20 @@ pub(super) fn name_rule(name: &str) -> Result<(), &'static str> {
 
 /// Login names: any letters.
 pub(super) fn login_rule(name: &str) -> Result<(), &'static str> {
-    if (1..=256).contains(&name.len()) && name.trim() == name && !name.contains(char::is_control) {
-        Ok(())
-    } else {
-        Err("use 1 to 256 bytes without control characters and without a space at either end")
+    if name.len() > 256 || name.trim() != name || name.contains(char::is_control) {
+        return Err(
+            "use 1 to 256 bytes without control characters and without a space at either end",
+        );
+    }
+    let plain = canonical(name);
+    if plain.is_empty() {
+        return Err("use a name that is seen");
+    }
+    match [USER, GROUP, PARTNER, CREDENTIAL].iter().any(|form| plain.starts_with(form)) {
+        true => Err(
+            "use one without `user/`, `group/`, `partner/` or `credential/` in front: apps would take it for a claim",
+        ),
+        false => Ok(()),
     }
 }
 
@@ -194,7 +203,15 @@ fn password(section: &mut Section) -> Option<Secret> {
 
 fn check_groups(root: &Section, declared: Vec<Declared>) -> BTreeMap<String, Arc<Group>> {
     let mut places: BTreeMap<String, Declared> = BTreeMap::new();
+    let mut folded: HashMap<String, String> = HashMap::new();
     for group in declared {
+        let name = &group.name.value;
+        let first = folded.entry(canonical(name).into_owned()).or_insert_with(|| name.clone());
+        if first != name {
+            let what =
+                format!("the group `{name}` differs from `{first}` in upper and lower case only");
+            root.problem_at(&group.name, what, "choose another name");
+        }
         if places.contains_key(&group.name.value) {
             let what = format!("the group `{}` is declared twice", group.name.value);
             root.problem_at(&group.name, what, "keep one of the two `[[group]]` tables");
@@ -265,10 +282,9 @@ fn names_of(groups: &[Placed<String>]) -> Vec<String> {
 
 /// Names of one person that stand for another: an app, or a rule, would take one for the other.
 fn check_meanings(root: &Section, users: &[User]) {
-    let mut ids: HashMap<&str, usize> = HashMap::new();
-    let mut logins: HashMap<Cow<'_, str>, usize> = HashMap::new();
+    let (mut ids, mut logins) = (HashMap::new(), HashMap::new());
     for (number, user) in users.iter().enumerate() {
-        ids.extend(user.id.as_ref().map(|id| (id.value.as_str(), number)));
+        ids.extend(user.id.as_ref().map(|id| (canonical(&id.value), number)));
         logins.extend(user.name.as_ref().map(|name| (canonical(&name.value), number)));
     }
     for (number, user) in users.iter().enumerate() {
@@ -283,11 +299,16 @@ fn check_meanings(root: &Section, users: &[User]) {
         }
         for (dialect, alias) in &user.aliases {
             let is_login = dialect.value == "kaltura" && another(logins.get(&canonical(alias)));
-            if is_login || another(ids.get(alias.as_str())) {
+            if is_login || another(ids.get(&canonical(alias))) {
                 let whose = if is_login { "login name" } else { "id" };
                 let what = format!("the alias `{alias}` is the {whose} of another user");
                 root.problem_at(dialect, what, "choose another");
             }
+        }
+        if let Some(name) = user.name.as_ref().filter(|_| another(ids.get(&canonical(&user.email))))
+        {
+            let what = format!("the e-mail address `{}` is the id of another user", user.email);
+            root.problem_at(name, what, "choose another");
         }
     }
 }
@@ -313,14 +334,15 @@ fn check_users(
             root.problem_at(name, what, remedy);
         }
         for (dialect, alias) in &user.aliases {
-            let key = (dialect.value.clone(), alias.clone());
+            let key = (dialect.value.clone(), canonical(alias).into_owned());
             if let Some(first) = taken.insert(key, name.value.clone()) {
                 let what = format!("the alias `{alias}` is taken by `{first}`");
                 root.problem_at(dialect, what, "choose another");
             }
         }
         let Some(id) = &user.id else { continue };
-        if let Some(first) = ids.insert(id.value.clone(), name.value.clone()) {
+        // Apps keep ids where upper and lower case may be the same.
+        if let Some(first) = ids.insert(canonical(&id.value).into_owned(), name.value.clone()) {
             let what = format!("the id `{}` is taken by `{first}`", id.value);
             root.problem_at(
                 id,

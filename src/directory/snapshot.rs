@@ -104,6 +104,20 @@ impl Snapshot {
         self.by_name.get(&*typed).or_else(|| self.by_email.get(&*typed)?.as_ref())
     }
 
+    /// E-mail addresses that do not name their owners, since others have them as login names: address, owner, the other.
+    pub(super) fn shadowed(&self) -> Vec<(&str, &str, &str)> {
+        let everybody = self.by_id.values();
+        let mut found: Vec<_> = everybody
+            .filter_map(|owner| {
+                let other = self.by_name.get(&*canonical(&owner.email))?;
+                let names = (&*owner.email, &*owner.identifier, &*other.identifier);
+                (other.id != owner.id).then_some(names)
+            })
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
     pub(super) fn by_name(&self, name: &str) -> Option<&Arc<Account>> {
         self.by_name.get(&*canonical(name))
     }

@@ -132,10 +132,27 @@ fn no_name_of_one_person_stands_for_another() {
             "is the login name of another",
         ),
         ("id = \"bob\"\nname = \"mallory\"", "the id `bob` is the login name of another user"),
+        ("id = \"1\"\nname = \"eve\"\nemail = \"U-Bob\"", "address `U-Bob` is the id of another"),
+        (
+            "id = \"1\"\nname = \"eve\"\naliases = { nuvla = \"B\" }",
+            "the alias `B` is taken by `bob`",
+        ),
+        ("id = \"U-bob\"\nname = \"eve\"", "the id `U-bob` is taken by `bob`"),
+        ("id = \"1\"\nname = \"b\u{ad}ob\"", "is taken by `bob`"),
+        ("id = \"1\"\nname = \"\u{200b}\"", "use a name that is seen"),
+        ("id = \"1\"\nname = \"group/ops\"", "apps would take it for a claim"),
+        ("id = \"1\"\nname = \"Partner／1\"", "apps would take it for a claim"),
+        (
+            "id = \"1\"\nname = \"eve\"\naliases = { kaltura = \"partner/103/zoe\" }",
+            "apps would take it for a claim",
+        ),
     ] {
         let found = problems(&with(more));
         assert!(found.iter().any(|problem| problem.contains(what)), "{more}: {found:?}");
     }
+    let groups = "[[group]]\nname = \"ops\"\n[[group]]\nname = \"Ops\"\n";
+    let found = problems(groups);
+    assert!(found.iter().any(|problem| problem.contains("upper and lower case only")), "{found:?}");
     let same = "id = \"nora\"\nname = \"Nora\"\naliases = { nuvla = \"nora\", kaltura = \"NORA\" }";
     let users = Place::with(&with(same)).open();
     for name in ["Bob", "U-BOB", "b", "B", "nora", "ｎｏｒａ"] {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::ports::{Account, Directory};
 use super::principal::{Partner, Principal, Reach};
+use super::reach::may_be_guest;
 use super::record::{Kind, Record};
 
 /// Prefix of a claim to be oneself.
@@ -129,9 +130,10 @@ pub fn account_of(user: &str, directory: &dyn Directory) -> Option<Arc<Account>>
             let (name, email) = (partner.name.clone(), partner.email.clone());
             Account { name, email, ..made_up() }
         }
-        Principal::Guest { partner, .. } => {
-            active(&partner, directory).filter(|partner| partner.reach == Reach::Guests)?;
-            made_up()
+        Principal::Guest { partner, user } => {
+            let partner = active(&partner, directory)?;
+            let is_let = partner.reach == Reach::Guests && may_be_guest(&partner, &user, directory);
+            is_let.then(made_up)?
         }
     };
     Some(Arc::new(account))

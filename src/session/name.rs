@@ -3,12 +3,15 @@
 use std::borrow::Cow;
 
 use icu_normalizer::ComposingNormalizerBorrowed;
+use icu_properties::CodePointSetData;
+use icu_properties::props::DefaultIgnorableCodePoint;
 
 /// A login name or e-mail address as it is compared: without spaces around it, in lower case, and the same
-/// for all ways in which Unicode writes a letter (Unicode's NFKC).
+/// for all ways in which Unicode writes a letter (Unicode's NFKC), without what nobody sees (soft hyphens, joiners,
+/// fillers): what Unicode calls `NFKC_Casefold`.
 ///
-/// Through upper case, since some letters meet only there (`ß` and `ss`, `ς` and `σ`): what has one upper
-/// case is one name.
+/// Through upper case, since some letters meet only there (`ß` and `ss`, `ς` and `σ`), and through lower case before,
+/// where others do (`ẞ` and `ß`).
 pub fn canonical(name: &str) -> Cow<'_, str> {
     let name = name.trim();
     if name.is_ascii() {
@@ -18,11 +21,13 @@ pub fn canonical(name: &str) -> Cow<'_, str> {
         };
     }
     let nfkc = ComposingNormalizerBorrowed::new_nfkc();
+    let unseen = CodePointSetData::new::<DefaultIgnorableCodePoint>();
     let plain = nfkc.normalize(name);
-    let upper = plain.chars().flat_map(char::to_uppercase);
+    let seen = plain.chars().filter(|c| !unseen.contains(*c));
+    let upper = seen.flat_map(char::to_lowercase).flat_map(char::to_uppercase);
     let lower: String = upper.flat_map(char::to_lowercase).collect();
-    // Upper case may come in parts.
-    Cow::Owned(nfkc.normalize(&lower).into_owned())
+    // Upper case may come in parts, and spaces behind what is not seen.
+    Cow::Owned(nfkc.normalize(lower.trim()).into_owned())
 }
 
 #[cfg(test)]
@@ -37,10 +42,15 @@ mod tests {
             ("zoë", "zoe\u{308}"),
             ("zoë", "ZOE\u{308}"),
             ("straße", "STRASSE"),
+            ("straße", "STRAẞE"),
             ("ὀδυσσεύς", "ὈΔΥΣΣΕΎΣ"),
             ("ada", "ａｄａ"),
             ("finn", "ﬁnn"),
             ("ǰan", "ǰAN"),
+            ("ada", "a\u{ad}da"),
+            ("ada", "\u{feff}a\u{200b}d\u{200d}a\u{fe0f}"),
+            ("ada", "ada\u{3164}"),
+            ("zoë", "zoe\u{34f}\u{308}"),
         ] {
             assert_eq!(canonical(one), canonical(other), "{one} {other}");
         }
@@ -52,9 +62,29 @@ mod tests {
     #[test]
     fn what_is_canonical_is_left_alone() {
         assert!(matches!(canonical("ada@example.org"), Cow::Borrowed("ada@example.org")));
-        for name in ["Zoë", "Straße", "İlker", "ὈΔΥΣΣΕΎΣ", "ﬁnn"] {
+        for name in ["Zoë", "Straße", "İlker", "ὈΔΥΣΣΕΎΣ", "ﬁnn", "q\u{ad}\u{323}\u{307}"]
+        {
             let once = canonical(name).into_owned();
             assert_eq!(canonical(&once), once);
+        }
+    }
+
+    #[test]
+    fn one_form_of_every_letter_is_enough() {
+        for c in (char::MIN..=char::MAX).map(String::from) {
+            let once = canonical(&c).into_owned();
+            assert_eq!(canonical(&once), once, "{c:?}");
+            for other in [c.to_uppercase(), c.to_lowercase(), c.to_lowercase().to_uppercase()] {
+                assert_eq!(canonical(&other), once, "{c:?} and {other:?}");
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn one_form_of_any_name_is_enough(name in "\\PC{0,12}|[a-eß\u{ad}\u{34f}\u{301}\u{323}\u{200d}İς ]{0,8}") {
+            let once = canonical(&name).into_owned();
+            proptest::prop_assert_eq!(&*canonical(&once), &*once);
         }
     }
 }

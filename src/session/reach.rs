@@ -140,13 +140,11 @@ impl Subject {
             // An e-mail address names nobody here.
             directory.by_login(id).filter(|account| account.identifier == id)
         });
-        // But nobody becomes a guest under a name that may pass for somebody's.
-        let taken = directory.is_taken(id) || is_members(partner, id, directory);
         match (partner.reach, known) {
             (Reach::Everybody, Some(account)) if !account.disabled => {
                 Some(Self::person(partner, &account))
             }
-            (Reach::Guests, None) if is_guest(id) && !taken => {
+            (Reach::Guests, None) if may_be_guest(partner, id, directory) => {
                 let (partner, user) = (partner.id.clone(), id.to_owned());
                 let principal = Principal::Guest { partner, user };
                 Some(Self { principal, member: None })
@@ -188,6 +186,9 @@ fn is_members(partner: &Partner, name: &str, directory: &dyn Directory) -> bool 
     accounts.into_iter().any(|account| canonical(&Subject::name(partner, &account)) == name)
 }
 
-fn is_guest(id: &str) -> bool {
-    id.len() <= GUEST && !id.chars().any(char::is_control)
+/// Whether a guest may have this name: one that is seen, and that does not pass for somebody's.
+pub(super) fn may_be_guest(partner: &Partner, name: &str, directory: &dyn Directory) -> bool {
+    let is_name =
+        name.len() <= GUEST && !name.chars().any(char::is_control) && !canonical(name).is_empty();
+    is_name && !directory.is_taken(name) && !is_members(partner, name, directory)
 }

@@ -77,6 +77,10 @@ async fn names_that_nobody_has_are_told() {
         assert!(said.contains(name), "{name}: {said}");
     }
     assert_eq!(said.matches("warning: ").count(), 2, "{said}");
+    // Nor that an address means somebody else than its owner.
+    let added = gateway.cli(&["user", "add", "ALICE@example.org", "--generate"]).success();
+    assert!(added.contains("of alice is the login name of ALICE@example.org"), "{added}");
+    assert_eq!(gateway.cli(&["check"]).success().matches("warning: ").count(), 3);
 }
 
 #[test]
@@ -101,6 +105,19 @@ fn all_problems_are_reported_at_once_with_their_places() {
     // Nor does it start, and a wrong configuration has a code of its own.
     let run = written.cli(&["run", "--config", "config.toml"]);
     assert_eq!(run.code(), 64, "{}", run.text());
+}
+
+/// The gateway did not start with what had passed the check.
+#[test]
+fn the_check_looks_at_the_certificates_of_the_store() {
+    let written = plain()
+        .set("store", "kind", "\"redis\"")
+        .set("store", "url", "\"rediss://localhost\"")
+        .set("store", "ca", "\"missing.pem\"")
+        .written();
+    let checked = written.cli(&["check", "--config", "config.toml"]);
+    assert_eq!(checked.code(), 1, "{}", checked.text());
+    assert!(checked.text().contains("missing.pem"), "{}", checked.text());
 }
 
 #[test]

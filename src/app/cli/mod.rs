@@ -185,12 +185,23 @@ fn run(file: &Path, asked: &Run) -> Result<(), Error> {
     })
 }
 
-/// Warns of users and groups whom rules name and the directory does not have: nobody passes by those.
-fn unknown_names(config: &Config) -> Result<(), Error> {
+/// Warns of names that do not mean whom somebody may think they do.
+fn doubtful_names(config: &Config) -> Result<(), Error> {
     if !config.directory.file.exists() {
         return Ok(());
     }
     let (users, _) = Users::open(&config.directory, &config.login.costs()).map_err(Error::new)?;
+    shadowed_names(&users)?;
+    unknown_names(config, &users)
+}
+
+/// Warns of e-mail addresses that mean somebody else.
+fn shadowed_names(users: &Users) -> Result<(), Error> {
+    users.shadowed().iter().try_for_each(|warning| say(format!("warning: {warning}")))
+}
+
+/// Warns of users and groups whom rules name and the directory does not have: nobody passes by those.
+fn unknown_names(config: &Config, users: &Users) -> Result<(), Error> {
     for (route, rule) in config.table.rules.iter().enumerate() {
         for name in rule.named() {
             let is_known = match (name.strip_prefix(USER), name.strip_prefix(GROUP)) {
@@ -228,10 +239,11 @@ fn check(file: &Path) -> Result<(), Error> {
     if let Err(more) = super::build::upstreams_of(&config, &[]) {
         problems.extend(more);
     }
+    problems.extend(config.store.check().err());
     if !problems.is_empty() {
         return Err(failed(problems));
     }
-    unknown_names(&config)?;
+    doubtful_names(&config)?;
     say(format!("{} is sound", file.display()))
 }
 

@@ -6,9 +6,10 @@ use clap::Subcommand;
 
 use super::ask::ask;
 use super::out::{say, show_once};
-use super::{Error, generated_password, new_password};
+use super::{Error, generated_password, new_password, shadowed_names};
 use crate::app::orders::{Answer, Order};
 use crate::config::Config;
+use crate::directory::Users;
 use crate::directory::edit::{self, NewGroup, NewUser};
 use crate::secret::{Secret, hash_password};
 
@@ -90,6 +91,8 @@ pub(super) fn user(file: &Path, command: UserCommand) -> Result<(), Error> {
             let id = edit::add_user(users, &user).map_err(Error::new)?;
             let added = format!("added {name} with the id {id}");
             told(added, generate.then_some(&password), &name)?;
+            let opened = Users::open(&config.directory, &config.login.costs());
+            shadowed_names(&opened.map_err(Error::new)?.0)?;
         }
         UserCommand::Passwd { name, generate } => {
             let password = if generate { generated_password()? } else { new_password()? };

@@ -275,3 +275,22 @@ fn the_example_of_the_documentation_is_sound() {
         opened.replace("# password = \"$argon2id$...\"", &format!("password = \"{hash}\""));
     assert_eq!(problems(&opened), Vec::<String>::new());
 }
+
+/// Regression: who is not listed was taken for a member whose alias is their login name.
+#[test]
+fn no_alias_of_a_member_is_the_name_of_somebody_else_within_reach() {
+    let people = "[[user]]\nid = \"1\"\nname = \"ada\"\n[[user]]\nid = \"2\"\nname = \"bob\"\n";
+    let partner = "[[partner]]\nid = \"102\"\nadmin_secrets = [\"0123456789abcdef\"]\n";
+    let member = "[[partner.member]]\nuser = \"ada\"\nalias = \"Bob\"\n";
+    let with = |reach: &str, more: &str| {
+        problems(&format!("{people}{partner}reach = \"{reach}\"\n{member}{more}"))
+    };
+    let found = with("everybody", "");
+    assert!(
+        found.iter().any(|one| one.contains("`Bob` is what everybody calls `bob`")),
+        "{found:?}"
+    );
+    assert_eq!(with("members", ""), [""; 0]);
+    let listed = "[[partner.member]]\nuser = \"bob\"\nalias = \"robert\"\n";
+    assert_eq!(with("everybody", listed), [""; 0]);
+}
