@@ -137,7 +137,8 @@ pub(super) fn take_token(
             exchange.stale = true;
             let worker = exchange.worker();
             worker.authority.audit().record(&origin(exchange), &Event::DuplicateSessionCookie);
-            by_link
+            // One of them may well be worth something: a link is not for it to give way to.
+            None
         }
     }
 }

@@ -112,6 +112,12 @@ async fn a_link_does_not_outrank_the_session_of_the_browser_that_follows_it() {
         gateway.client().get(link).await.expect(200);
         assert_eq!(upstream.last().header("x-auth-user").as_deref(), Some("u-bob"), "{link}");
     }
+    // Nor does a second cookie help the link: of two none counts, and so nothing that would give way to one.
+    let twice = format!("__Host-portcullis={0}; __Host-portcullis=x", browser.token().unwrap());
+    for link in &links {
+        let refused = gateway.client().get_with(link, &[("cookie", &*twice)]).await;
+        assert_eq!(refused.status, 401, "{link}");
+    }
     // A request to the API is made on purpose.
     browser.get(&format!("{LIST}?ks={ks}")).await.expect(200);
     assert_eq!(upstream.last().header("x-auth-user").as_deref(), Some("u-bob"));
