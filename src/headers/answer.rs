@@ -1,11 +1,11 @@
 //! The head of an app's answer, and how it is made fit for the client.
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::lines::{Kind, Lines};
-use super::private::{self, PRIVATE, TARGETED};
+use super::private::{self, PRIVATE};
 use super::{is_hop_by_hop, nominated, remove};
 
 /// The head of an answer.
@@ -53,7 +53,11 @@ impl AnswerHead {
     pub fn keep_private(&mut self) {
         match &mut self.fields {
             Fields::Map(map) => {
-                TARGETED.iter().for_each(|name| drop(map.remove(*name)));
+                let targeted = |name: &&HeaderName| {
+                    Kind::of(name.as_str().as_bytes()) == Kind::TargetedCacheControl
+                };
+                let names: Vec<HeaderName> = map.keys().filter(targeted).cloned().collect();
+                names.iter().for_each(|name| drop(map.remove(name)));
                 let values = map.get_all(header::CACHE_CONTROL).iter();
                 if let Some(value) = private::in_place_of(values.map(HeaderValue::as_bytes)) {
                     map.insert(header::CACHE_CONTROL, value);

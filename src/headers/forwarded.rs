@@ -20,26 +20,47 @@ const HOPS: usize = 32;
 
 /// Whether a (lower-case) name belongs to the classes that clients may not send: where a request came
 /// from (`x-forwarded-*`, `forwarded`, the many client-ip names), what it was before
-/// (`x-original-*`, `x-rewrite-url`, `x-host`), who made it (`remote-user`), and `proxy`, which CGI turns into
-/// `HTTP_PROXY`.
+/// (`x-original-*`, `x-rewrite-url`, `x-host`), who made it (`remote-user`), and what only a server in front or the
+/// app itself says: `proxy`, which CGI turns into `HTTP_PROXY`, where files lie (`x-sendfile-type`,
+/// `x-accel-mapping`), that a check was made already (`x-middleware-subrequest`).
 pub(super) fn is_class(name: &str) -> bool {
     // By its length first: most names are looked at no further.
     let known: &[&str] = match name.len() {
         5 => &["proxy"],
         6 => &["x-host"],
-        9 => &["client-ip", "forwarded", "x-real-ip"],
+        8 => &["x-scheme"],
+        9 => &["client-ip", "forwarded", "x-arr-ssl", "x-real-ip"],
         11 => &["remote-addr", "remote-user", "x-client-ip", "x-forwarded", "x-remote-ip"],
-        12 => &["x-request-id"],
-        13 => {
-            &["forwarded-for", "x-remote-addr", "x-remote-user", "x-rewrite-uri", "x-rewrite-url"]
-        }
+        12 => &["wl-proxy-ssl", "x-request-id", "x-url-scheme"],
+        13 => &[
+            "fly-client-ip",
+            "forwarded-for",
+            "x-forward-for",
+            "x-remote-addr",
+            "x-remote-user",
+            "x-rewrite-uri",
+            "x-rewrite-url",
+            "x-script-name",
+        ],
         14 => &["forwarded-host", "http-client-ip", "true-client-ip", "x-proxyuser-ip"],
-        15 => &["proxy-client-ip"],
-        16 => &["cf-connecting-ip", "fastly-client-ip", "x-azure-clientip", "x-originating-ip"],
+        15 => &["front-end-https", "proxy-client-ip", "x-accel-mapping", "x-sendfile-type"],
+        16 => &[
+            "cf-connecting-ip",
+            "do-connecting-ip",
+            "fastly-client-ip",
+            "x-azure-clientip",
+            "x-azure-socketip",
+            "x-client-real-ip",
+            "x-originating-ip",
+        ],
         18 => &["cf-connecting-ipv6", "wl-proxy-client-ip"],
         19 => &["x-appengine-user-ip", "x-cluster-client-ip"],
+        20 => &["x-http-host-override"],
         21 => &["x-envoy-original-path"],
+        22 => &["x-vercel-forwarded-for"],
+        23 => &["x-middleware-subrequest"],
         24 => &["x-envoy-external-address"],
+        25 => &["cloudfront-viewer-address", "x-nf-client-connection-ip"],
         _ => &[],
     };
     known.contains(&name) || name.starts_with("x-forwarded-") || name.starts_with("x-original-")

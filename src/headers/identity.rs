@@ -2,7 +2,6 @@
 //!
 //! A header that is in the list is also removed from every client's request: there is no second list.
 
-use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 
 use http::header::{HeaderName, HeaderValue};
@@ -92,6 +91,9 @@ fn list(items: &[String]) -> Option<String> {
 
 /// What Nuvla calls the user: `user/<stable id>` when it has no name of its own for them.
 fn nuvla_id(identity: &Identity) -> Option<String> {
+    if identity.user.is_empty() {
+        return None;
+    }
     some(&identity.user_claim_in(NUVLA))
 }
 
@@ -135,25 +137,27 @@ impl Source {
             Self::Field(value) => return value(identity),
             Self::Template(pieces) => pieces,
         };
-        let mut out = String::new();
+        let (mut out, mut named, mut found) = (String::new(), false, false);
         for piece in pieces {
-            match piece {
-                Piece::Text(text) => out.push_str(text),
-                Piece::Claim => out.push_str(&owner(identity)?.replace(' ', "%20")),
+            let value = match piece {
+                Piece::Text(text) => {
+                    out.push_str(text);
+                    continue;
+                }
+                Piece::Claim => owner(identity)?.replace(' ', "%20"),
                 Piece::Words(items) => {
-                    for (index, item) in items(identity).iter().enumerate() {
-                        let gap = if index > 0 { " " } else { "" };
-                        let _ = write!(out, "{gap}{}", word(item));
-                    }
+                    let words: Vec<_> = items(identity).iter().map(|item| word(item)).collect();
+                    words.join(" ")
                 }
-                Piece::Field(value) => out.push_str(&value(identity).unwrap_or_default()),
+                Piece::Field(value) => value(identity).unwrap_or_default(),
                 // One word stays one: nobody's id may look like a claim that follows it.
-                Piece::Word(value) => {
-                    out.push_str(&value(identity).unwrap_or_default().replace(' ', "%20"));
-                }
-            }
+                Piece::Word(value) => value(identity).unwrap_or_default().replace(' ', "%20"),
+            };
+            (named, found) = (true, found || !value.is_empty());
+            out.push_str(&value);
         }
-        Some(out)
+        // Nothing of what it names is known: apps may take the rest of it for a name.
+        (found || !named).then_some(out)
     }
 }
 

@@ -72,18 +72,20 @@ impl Kind {
             (14, b'c') => ("content-length", Self::ContentLength),
             (14, b'h') => ("http2-settings", Self::Hop),
             (16, b'p') => ("proxy-connection", Self::Hop),
+            (12, b'e') => ("edge-control", Self::TargetedCacheControl),
+            (13, b'x') => ("x-varnish-ttl", Self::TargetedCacheControl),
             (15, b'x') => ("x-accel-expires", Self::TargetedCacheControl),
-            (17, b'c') => ("cdn-cache-control", Self::TargetedCacheControl),
             (17, b's') => ("surrogate-control", Self::TargetedCacheControl),
             (17, b't') => ("transfer-encoding", Self::TransferEncoding),
             (18, b'p') => ("proxy-authenticate", Self::Hop),
             (19, b'p') => ("proxy-authorization", Self::Hop),
-            (24, b'v') => ("vercel-cdn-cache-control", Self::TargetedCacheControl),
-            (25, b'n') => ("netlify-cdn-cache-control", Self::TargetedCacheControl),
-            (28, b'c') => ("cloudflare-cdn-cache-control", Self::TargetedCacheControl),
-            _ => return Self::Other,
+            _ => ("", Self::Other),
         };
-        if name.eq_ignore_ascii_case(known.as_bytes()) { kind } else { Self::Other }
+        match () {
+            () if name.eq_ignore_ascii_case(known.as_bytes()) => kind,
+            () if is_targeted(name) => Self::TargetedCacheControl,
+            () => Self::Other,
+        }
     }
 
     /// Whether fields of this kind concern one connection only (RFC 9110 section 7.6.1), or, like
@@ -91,6 +93,15 @@ impl Kind {
     pub fn is_hop_by_hop(self) -> bool {
         matches!(self, Self::Connection | Self::Hop | Self::TransferEncoding)
     }
+}
+
+/// `CDN-Cache-Control`, and what products made of it and of `Surrogate-Control` (RFC 9213 section 3.1).
+fn is_targeted(name: &[u8]) -> bool {
+    let ends_with = |end: &[u8]| {
+        let start = name.len().checked_sub(end.len()).and_then(|start| name.get(start..));
+        start.is_some_and(|start| start.eq_ignore_ascii_case(end))
+    };
+    ends_with(b"-cache-control") || ends_with(b"-surrogate-control")
 }
 
 impl Lines {

@@ -5,16 +5,6 @@ use http::header::HeaderValue;
 /// For one person.
 pub(super) const PRIVATE: HeaderValue = HeaderValue::from_static("private");
 
-/// Fields that tell the caches of one product what the answer tells all others by `Cache-Control` (RFC 9213).
-pub(super) const TARGETED: [&str; 6] = [
-    "cdn-cache-control",
-    "cloudflare-cdn-cache-control",
-    "netlify-cdn-cache-control",
-    "surrogate-control",
-    "vercel-cdn-cache-control",
-    "x-accel-expires",
-];
-
 /// What is to stand in place of an app's values of `Cache-Control`; `None` when they let no shared cache keep the
 /// answer.
 pub(super) fn in_place_of<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<HeaderValue> {

@@ -315,3 +315,20 @@ fn templates_know_what_other_apis_call_a_user() {
     let partner = Identity { user: "partner/1".to_owned(), ..Identity::default() };
     assert_eq!(ids(&partner), "partner/1  ");
 }
+
+/// Regression: apps took `user/`, and what is there but empty, for the name of somebody who is signed in.
+#[test]
+fn templates_of_which_nothing_is_known_are_left_out() {
+    let text = "[templates]\nx-n = \"user/{nuvla_id}\"\nx-v = \"{versal_id}\"\nx-g = \"in {groups}\"\nx-t = \"yes\"";
+    let (rules, problems) = rules(text);
+    assert_eq!(problems, [""; 0]);
+    let made = |identity: &Identity| {
+        let fields = rules.identity.fields(identity);
+        let names = fields.iter().map(|(name, _)| name.as_str().to_owned());
+        names.filter(|name| !name.starts_with("x-auth-")).collect::<Vec<_>>()
+    };
+    assert_eq!(made(&Identity::default()), ["x-t"]);
+    let (user, groups) = ("u1".to_owned(), vec!["ops".to_owned()]);
+    assert_eq!(made(&Identity { user, ..Identity::default() }), ["x-n", "x-t"]);
+    assert_eq!(made(&Identity { groups, ..Identity::default() }), ["x-g", "x-t"]);
+}

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{Method, Request, Uri, Version};
 use memchr::memmem::Finder;
 use memchr::{memchr, memrchr};
@@ -319,10 +320,24 @@ fn request_line(block: &Bytes, line: &[u8], fields: usize) -> Result<Box<Parts>,
     judge_target(target)?;
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.method = Method::from_bytes(method).map_err(|_| Violation::RequestLine)?;
-    parts.uri = Uri::from_maybe_shared(block.slice_ref(target)).map_err(|_| Violation::Target)?;
+    let uri = Uri::from_maybe_shared(block.slice_ref(target)).map_err(|_| Violation::Target)?;
+    parts.uri = with_path(uri)?;
     parts.version = version;
     parts.headers = HeaderMap::with_capacity(fields);
     Ok(Box::new(parts))
+}
+
+/// `https://host?query` asks for the path `/` (RFC 9110 section 4.2.3).
+fn with_path(uri: Uri) -> Result<Uri, Violation> {
+    let Some(query) =
+        uri.path_and_query().map(PathAndQuery::as_str).filter(|it| it.starts_with('?'))
+    else {
+        return Ok(uri);
+    };
+    let whole = PathAndQuery::try_from(format!("/{query}")).map_err(|_| Violation::Target)?;
+    let mut parts = uri.into_parts();
+    parts.path_and_query = Some(whole);
+    Uri::from_parts(parts).map_err(|_| Violation::Target)
 }
 
 /// Form and bytes of the target (RFC 9112 3.2). What the path means is judged by the router.

@@ -58,7 +58,10 @@ impl Memory {
 
     /// The ids of all sessions, expired and hidden ones included.
     pub(super) fn ids(&self) -> Vec<SessionId> {
-        self.shards.iter().flat_map(|shard| lock(shard).keys().copied().collect::<Vec<_>>()).collect()
+        self.shards
+            .iter()
+            .flat_map(|shard| lock(shard).keys().copied().collect::<Vec<_>>())
+            .collect()
     }
 
     /// The record as the writer sees it: also when the session is about to end.

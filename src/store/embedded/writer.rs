@@ -261,7 +261,9 @@ impl Writer {
     /// The file is no longer where it was: what it would be given would be gone with the next start.
     fn leave(&mut self) {
         let why = "its file was removed or replaced";
-        tracing::warn!("session store: {why}; all sessions are written to the file that is there now");
+        tracing::warn!(
+            "session store: {why}; all sessions are written to the file that is there now"
+        );
         *lock(&self.health.failure) = Some(why.to_owned());
     }
 

@@ -166,7 +166,9 @@ async fn answers_of_apps_to_somebody_are_for_them_alone() {
     let upstream = Upstream::answering(|_| {
         Reply::raw(
             "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nCache-Control: public, max-age=60\r\n\
-             Surrogate-Control: max-age=60\r\n\r\nok",
+             Surrogate-Control: max-age=60\r\nX-LiteSpeed-Cache-Control: public\r\n\
+             edge-control: cache-maxage=60\r\nX-Varnish-TTL: 60\r\n\
+             Cloudflare-CDN-Cache-Control: max-age=60\r\nFastly-Surrogate-Control: a\r\n\r\nok",
         )
     });
     let gateway = Gateway::in_front_of(upstream.addr());
@@ -182,7 +184,16 @@ async fn answers_of_apps_to_somebody_are_for_them_alone() {
             match path {
                 "/x" => {
                     assert_eq!(control.as_deref(), Some("private, max-age=60"));
-                    assert_eq!(signed_in.header("surrogate-control"), None);
+                    for name in [
+                        "surrogate-control",
+                        "x-litespeed-cache-control",
+                        "edge-control",
+                        "x-varnish-ttl",
+                        "cloudflare-cdn-cache-control",
+                        "fastly-surrogate-control",
+                    ] {
+                        assert_eq!(signed_in.header(name), None, "{name}");
+                    }
                 }
                 _ => assert_eq!(control.as_deref(), Some("public, max-age=60"), "for nobody"),
             }

@@ -97,6 +97,9 @@ async fn the_absolute_form_is_one_name_for_the_same_thing() {
     let seen = edge.passes(b"GET https://{host}/public/x?y HTTP/1.1\r\nHost: {host}\r\n\r\n").await;
     assert_eq!(seen.target, "/public/x?y");
     assert_eq!(seen.aliases("host").len(), 1);
+    // Without a path it is that of `/`.
+    let seen = edge.passes(b"GET https://{host}?a=%3f HTTP/1.1\r\nHost: {host}\r\n\r\n").await;
+    assert_eq!(seen.target, "/?a=%3f");
     // A name is the same name in any case.
     let upper = edge.gateway.authority().to_uppercase();
     let request = format!("GET /public/x HTTP/1.1\r\nHost: {upper}\r\n\r\n");
