@@ -1,37 +1,73 @@
 //! The control runtime: signals, admin listener, upkeep, watching of files, drain.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal as Signum;
 use serde_json::json;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::operator::Desk;
 use super::reload::{QUIET, Reloader};
 use super::workers::{Bound, Threads};
-use super::{Failure, Gateway, Stage, operator, start};
+use super::{Failure, Gateway, Stage, start};
 use crate::listener::Kind;
 
 /// How often files are looked at.
 const WATCH: Duration = Duration::from_secs(2);
 
+/// What is listened on beside the workers' addresses. Opened before those: a gateway that cannot have them must not
+/// have taken connections that it then cuts.
+pub(super) struct Doors {
+    signals: Signals,
+    admin: Option<TcpListener>,
+    orders: Desk,
+}
+
+/// Opens the doors.
+pub(super) async fn open(gateway: &Gateway) -> Result<Doors, Failure> {
+    let config = gateway.config.load_full();
+    let signals = Signals::new().map_err(start)?;
+    let admin = match config.server.admin {
+        None => None,
+        Some(address) => Some(TcpListener::bind(address).await.map_err(|error| {
+            let remedy = "fix: stop what listens there, or change `admin` in [server]";
+            start(format!("cannot listen on {address} for the admin pages: {error}\n    {remedy}"))
+        })?),
+    };
+    // Kept: a reload may name another one, which is bound only after a restart.
+    let path = config.server.control.clone();
+    let orders = Desk::open(path.clone()).map_err(|error| {
+        let remedy = "fix: give this gateway its own `control` in [server]";
+        start(format!("cannot listen on {}: {error}\n    {remedy}", path.display()))
+    })?;
+    Ok(Doors { signals, admin, orders })
+}
+
 /// Runs until the workers have ended.
 pub(super) async fn control(
     gateway: &Gateway,
     bound: &[Bound],
+    doors: Doors,
     stage: &watch::Sender<Stage>,
     threads: &Threads,
 ) -> Result<(), Failure> {
-    let mut signals = Signals::new().map_err(start)?;
+    let Doors { mut signals, admin, mut orders } = doors;
     let shutdown = CancellationToken::new();
-    let admin = admin(gateway, &shutdown).await?;
-    // Kept: a reload may name another one, which is bound only after a restart.
-    let socket = gateway.config.load().server.control.clone();
-    let orders = orders(gateway, &socket)?;
+    let admin = match admin {
+        None => None,
+        Some(listener) => {
+            let address = listener.local_addr().map_err(start)?;
+            tokio::spawn(crate::admin::serve(listener, gateway.admin(), shutdown.clone()));
+            Some(address.to_string())
+        }
+    };
+    orders.serve(gateway);
     announce(gateway, bound, admin.as_deref());
     let mut reloader = Reloader::new(gateway);
     let tending = tokio::spawn(Arc::clone(&gateway.authority).tend());
@@ -50,28 +86,29 @@ pub(super) async fn control(
         };
         // A file system that does not answer must not keep the gateway from ending.
         tokio::select! {
-            looked = reloader.look(gateway, asked) => if !looked {
+            looked = async {
+                orders.look(gateway).await;
+                reloader.look(gateway, asked).await
+            } => if !looked {
                 look.reset_after(QUIET);
             },
             () = signals.stop() => break,
         }
     }
-    drain(gateway, stage, threads, &mut signals).await;
+    // Who is disabled now must not have to wait for the end of the others' requests.
+    let watch = async {
+        loop {
+            look.tick().await;
+            reloader.look_at_directory(gateway).await;
+        }
+    };
+    tokio::select! {
+        () = drain(gateway, stage, threads, &mut signals) => {}
+        () = watch => {}
+    }
     shutdown.cancel();
     tending.abort();
-    orders.abort();
-    let _ = operator::close(&socket);
     Ok(())
-}
-
-/// Takes operators' orders on `path`.
-fn orders(gateway: &Gateway, path: &Path) -> Result<tokio::task::JoinHandle<()>, Failure> {
-    let listener = operator::open(path).map_err(|error| {
-        let remedy = "fix: give this gateway its own `control` in [server]";
-        start(format!("cannot listen on {}: {error}\n    {remedy}", path.display()))
-    })?;
-    let (authority, users) = (Arc::clone(&gateway.authority), Arc::clone(&gateway.users));
-    Ok(tokio::spawn(operator::listen(listener, authority, users, gateway.clock.clone())))
 }
 
 /// Lets requests in flight finish; ends at once at a second signal or when the time is over.
@@ -139,17 +176,6 @@ impl Signals {
             _ = self.interrupt.recv() => {}
         }
     }
-}
-
-async fn admin(gateway: &Gateway, shutdown: &CancellationToken) -> Result<Option<String>, Failure> {
-    let Some(address) = gateway.config.load().server.admin else { return Ok(None) };
-    let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| {
-        let remedy = "fix: stop what listens there, or change `admin` in [server]";
-        start(format!("cannot listen on {address} for the admin pages: {error}\n    {remedy}"))
-    })?;
-    let address = listener.local_addr().map_err(start)?;
-    tokio::spawn(crate::admin::serve(listener, gateway.admin(), shutdown.clone()));
-    Ok(Some(address.to_string()))
 }
 
 /// Says where to go: to people on standard output, to programs in the file that

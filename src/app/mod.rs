@@ -80,12 +80,14 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     let clock = Clock::system();
     let config = Config::load(file)?;
     let gateway = build::build(config, &clock)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(no_loop)?;
+    let doors = runtime.block_on(control::open(&gateway))?;
+    // Clients come from here on.
     let mut bound = workers::bind(&gateway)?;
     let (stage, stages) = watch::channel(Stage::Run);
     let threads = workers::start(&gateway, &mut bound, &stages)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(no_loop)?;
-    let outcome = runtime.block_on(control::control(&gateway, &bound, &stage, &threads));
+    let outcome = runtime.block_on(control::control(&gateway, &bound, doors, &stage, &threads));
     let _ = stage.send(Stage::Halt);
     threads.join();
     // What was noted last must survive: then the store is closed by its drop.

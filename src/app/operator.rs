@@ -2,21 +2,25 @@
 //!
 //! A unix socket that only the gateway's own user can open; one JSON line each way.
 
+use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixListener;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
+use super::Gateway;
 use super::orders::{Answer, Order, carry_out};
 use crate::clock::Clock;
 use crate::directory::Users;
 use crate::session::{Authority, Directory};
+use crate::threads::aside;
 
 /// Bytes of an order.
 const ORDER: u64 = 4096;
@@ -26,16 +30,72 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Callers at a time.
 const CALLERS: usize = 16;
 
-/// Opens the socket, in place of one that a dead gateway left.
-pub(super) fn open(path: &Path) -> io::Result<UnixListener> {
+/// The socket of a running gateway. Dropping it removes the socket.
+#[derive(Debug)]
+pub(super) struct Desk {
+    path: PathBuf,
+    /// Until somebody serves it.
+    listener: Option<UnixListener>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Desk {
+    /// Opens the socket at `path`, in place of one that a dead gateway left.
+    pub(super) fn open(path: PathBuf) -> io::Result<Self> {
+        let listener = UnixListener::from_std(bind(&path)?)?;
+        Ok(Self { path, listener: Some(listener), task: None })
+    }
+
+    /// Takes orders.
+    pub(super) fn serve(&mut self, gateway: &Gateway) {
+        let Some(listener) = self.listener.take() else { return };
+        let (authority, users) = (Arc::clone(&gateway.authority), Arc::clone(&gateway.users));
+        let listening = listen(listener, authority, users, gateway.clock.clone());
+        if let Some(former) = self.task.replace(tokio::spawn(listening)) {
+            former.abort();
+        }
+    }
+
+    /// Makes the socket anew when it is gone: somebody tidied up, or put other data in its place.
+    pub(super) async fn look(&mut self, gateway: &Gateway) {
+        let path = self.path.clone();
+        let made = aside("look-at-control", move || match path.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(bind(&path)),
+            _ => None,
+        });
+        let Ok(Some(made)) = made.await else { return };
+        let path = self.path.display();
+        match made.and_then(UnixListener::from_std) {
+            Ok(listener) => {
+                tracing::warn!(%path, "the socket for operators' commands was gone: made anew");
+                self.listener = Some(listener);
+                self.serve(gateway);
+            }
+            Err(error) => tracing::debug!(%path, %error, "no socket for operators' commands"),
+        }
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+        // Nobody is there to be told; the next gateway removes what is left.
+        let _ = close(&self.path);
+    }
+}
+
+fn bind(path: &Path) -> io::Result<StdListener> {
     if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         return Err(io::Error::new(io::ErrorKind::AddrInUse, "another gateway listens there"));
     }
     close(path)?;
-    let listener = UnixListener::bind(path)?;
+    let listener = StdListener::bind(path)?;
+    listener.set_nonblocking(true)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
@@ -45,7 +105,7 @@ pub(super) fn open(path: &Path) -> io::Result<UnixListener> {
 /// # Errors
 /// When it cannot be removed, or something else has that name: a misspelt `control` must not cost
 /// anybody a file.
-pub(super) fn close(path: &Path) -> io::Result<()> {
+fn close(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path),
         Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is not a socket")),
@@ -55,7 +115,7 @@ pub(super) fn close(path: &Path) -> io::Result<()> {
 }
 
 /// Takes orders until the future is dropped. One caller who says nothing must not hold up another's.
-pub(super) async fn listen(
+async fn listen(
     listener: UnixListener,
     authority: Arc<Authority>,
     users: Arc<Users>,
@@ -158,7 +218,7 @@ mod tests {
         let world = World::new();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("control");
-        let listener = open(&path).unwrap();
+        let listener = UnixListener::from_std(bind(&path).unwrap()).unwrap();
         let users = directory.path().join("users.toml");
         let settings = crate::directory::Settings { file: users };
         let costs = crate::secret::Costs { memory_kib: 8, passes: 1, lanes: 1 };
@@ -183,16 +243,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("control");
         std::fs::write(&path, "somebody's work").unwrap();
-        let refused = open(&path).unwrap_err();
+        let refused = bind(&path).unwrap_err();
         assert_eq!(refused.to_string(), "it is not a socket");
         assert!(close(&path).is_err());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "somebody's work");
         std::fs::remove_file(&path).unwrap();
         // What a dead gateway leaves.
-        drop(open(&path).unwrap());
+        drop(bind(&path).unwrap());
         assert!(path.exists());
-        let _listener = open(&path).unwrap();
-        assert_eq!(open(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let _listener = bind(&path).unwrap();
+        assert_eq!(bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         close(&path).unwrap();
         assert!(!path.exists());
     }

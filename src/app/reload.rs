@@ -155,7 +155,7 @@ impl Reloader {
         }
     }
 
-    async fn look_at_directory(&mut self, gateway: &Gateway) {
+    pub(super) async fn look_at_directory(&mut self, gateway: &Gateway) {
         let users = Arc::clone(&gateway.users);
         // Reading and parsing a large file must not hold up signals and the admin pages.
         let reloaded = aside("read-users", move || users.reload()).await;

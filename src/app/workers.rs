@@ -184,6 +184,7 @@ fn work(
             _ = stages.wait_for(|stage| *stage == Stage::Halt) => {}
         }
         clockwork.abort();
+        worker.halt();
         worker.flush();
         Ok(())
     })

@@ -66,7 +66,8 @@ impl Body {
 impl Drop for Body {
     fn drop(&mut self) {
         if self.exchange.cut.is_none() && !self.is_end_stream() {
-            self.exchange.cut = Some("client");
+            let is_halted = self.exchange.worker().is_halted();
+            self.exchange.cut = Some(if is_halted { "gateway" } else { "client" });
         }
     }
 }

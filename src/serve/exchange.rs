@@ -165,6 +165,9 @@ impl Drop for Exchange {
             self.status = if self.status == 0 { 500 } else { self.status };
         }
         self.client_holds(false);
+        if self.status == 0 && self.worker().is_halted() {
+            self.cut = Some("gateway");
+        }
         let connection = self.active.connection();
         let worker = &connection.worker;
         let ended = worker.clock.moment();
@@ -193,7 +196,11 @@ impl Drop for Exchange {
             host: self.host(),
             path: &self.logged_path(),
             // A client that leaves before the answer has none: 499, as nginx writes it.
-            status: if self.status == 0 { 499 } else { self.status },
+            status: match self.status {
+                0 if self.cut.is_some() => 503,
+                0 => 499,
+                status => status,
+            },
             bytes_sent: Some(self.sent),
             duration_us,
             user: identity.map(|identity| identity.user.as_str()),

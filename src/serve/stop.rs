@@ -9,10 +9,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use crate::clock::UnixMs;
 
 /// What has been idle for less is left alone: a client that is at work asks again within that.
 const YOUNG: Duration = Duration::from_secs(1);
+/// How long a client that is not yet served may take when the gateway stops.
+const PARTING: Duration = Duration::from_secs(2);
 
 /// One worker's sign; cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +25,8 @@ pub(super) struct Stop(Rc<State>);
 #[derive(Debug, Default)]
 struct State {
     stopping: Cell<bool>,
+    /// The time to drain is over: what is still open is cut.
+    halted: Cell<bool>,
     next: Cell<u64>,
     waiting: RefCell<HashMap<u64, (Waker, Rc<Idle>)>>,
     open: Cell<usize>,
@@ -70,6 +76,15 @@ impl Stop {
         idle.len()
     }
 
+    /// From here on it is the gateway that ends connections.
+    pub(super) fn halt(&self) {
+        self.0.halted.set(true);
+    }
+
+    pub(super) fn is_halted(&self) -> bool {
+        self.0.halted.get()
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         self.0.stopping.get()
     }
@@ -108,17 +123,23 @@ impl Member {
     }
 
     /// Waits for what a client that is not yet served has to send, from `now` on; `None` when it is to give way: whoever
-    /// says nothing must not keep others out.
+    /// says nothing must not keep others out, nor the gateway from ending.
     pub async fn wait<T>(&mut self, now: UnixMs, sent: impl Future<Output = T>) -> Option<T> {
         self.set_idle(Some(now));
         let mut sent = pin!(sent);
+        // Made when the gateway stops: what is under way is finished.
+        let mut parting = None;
         poll_fn(|cx| {
             if let Poll::Ready(sent) = sent.as_mut().poll(cx) {
                 return Poll::Ready(Some(sent));
             }
-            // When the gateway stops it goes on: what is under way is finished.
-            let _ = self.poll(cx);
-            if self.gives_way() { Poll::Ready(None) } else { Poll::Pending }
+            let is_over = self.poll(cx).is_ready()
+                && parting
+                    .get_or_insert_with(|| Box::pin(sleep(PARTING)))
+                    .as_mut()
+                    .poll(cx)
+                    .is_ready();
+            if is_over || self.gives_way() { Poll::Ready(None) } else { Poll::Pending }
         })
         .await
     }

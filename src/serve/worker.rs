@@ -128,6 +128,16 @@ impl Worker {
         self.stop.stop();
     }
 
+    /// What is still open is about to be cut.
+    pub fn halt(&self) {
+        self.stop.halt();
+    }
+
+    /// Whether what is open is being cut.
+    pub(super) fn is_halted(&self) -> bool {
+        self.stop.is_halted()
+    }
+
     /// Closes up to `most` connections, those that have been idle longest: others wait to be let in.
     pub fn make_room(&self, most: usize) {
         for _ in 0..self.stop.shed(most, self.timer.now()) {

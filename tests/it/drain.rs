@@ -19,7 +19,7 @@ fn upstream(gate: &Gate) -> Upstream {
     let gate = gate.clone();
     Upstream::answering(move |request| match request.target.as_str() {
         "/public/ws" => Reply::websocket(request),
-        "/public/gated" => Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n")
+        "/gated" | "/public/gated" => Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n")
             .then("half")
             .wait(&gate)
             .then("half"),
@@ -119,6 +119,46 @@ async fn what_hangs_is_cut_when_the_time_is_over() {
     assert!(took < Duration::from_secs(4), "{took:?}");
     assert!(ended.success(), "{ended}");
     assert!(raw.try_response().await.is_err(), "an answer that the app never gave");
+    // And not said to be the client's doing.
+    let lines = gateway.log();
+    let line = lines.iter().find(|line| line["path"] == "/public/x").expect("no line");
+    assert_eq!((&line["status"], &line["cut"]), (&503.into(), &"gateway".into()), "{line}");
+}
+
+/// Idle connections of a load balancer's pool, which have not sent a byte, held up each restart for ten seconds.
+#[tokio::test]
+async fn silence_does_not_hold_up_the_end() {
+    let mut gateway = Gateway::whoami();
+    let mut silent = Vec::new();
+    for _ in 0..5 {
+        silent.push(TcpStream::connect(gateway.addr()).await.unwrap());
+    }
+    // Whoever came later has been served: those are in.
+    gateway.client().get("/auth/login").await.expect(200);
+    assert!(gateway.terminate(Duration::from_secs(6)).success());
+}
+
+/// Whoever was disabled went on with what they had open until everybody's requests had ended.
+#[tokio::test]
+async fn who_is_disabled_is_cut_while_others_finish() {
+    let gate = Gate::closed();
+    let upstream = upstream(&gate);
+    let mut gateway = Gateway::in_front_of(upstream.addr());
+    let mut cut = gateway.signed_in("bob").await;
+    let mut stays = gateway.signed_in("alice").await;
+    let (method, none) = (http::Method::GET, bytes::Bytes::new());
+    let cut = tokio::spawn(async move { cut.try_request(method, "/gated", &[], none).await });
+    let stays = tokio::spawn(async move { stays.get("/gated").await });
+    upstream.received(2).await;
+    gateway.signal(Signal::TERM);
+    draining(&gateway).await;
+    let users = gateway.users();
+    gateway.write_users(&users.replace("name = \"bob\"\n", "name = \"bob\"\ndisabled = true\n"));
+    let answer = cut.await.unwrap();
+    assert!(answer.as_ref().map_or(true, |answer| answer.truncated), "{answer:?}");
+    gate.open();
+    assert!(!stays.await.unwrap().truncated);
+    assert!(gateway.wait(Duration::from_secs(5)).success());
 }
 
 #[tokio::test]

@@ -271,6 +271,35 @@ async fn nobody_but_the_gateway_makes_a_store() {
     assert!(!store.exists());
 }
 
+/// Commands failed until the next start: the socket lay where somebody tidied up.
+#[tokio::test]
+async fn a_socket_that_is_gone_is_made_anew() {
+    let gateway = Gateway::whoami();
+    let _alice = gateway.signed_in("alice").await;
+    assert_eq!(listed(&gateway, &[]).len(), 1);
+    let socket = gateway.dir().join("data/control.sock");
+    std::fs::remove_file(&socket).unwrap();
+    eventually("a new socket", || socket.exists().then_some(())).await;
+    assert_eq!(listed(&gateway, &[]).len(), 1);
+}
+
+/// A look at the sessions in the moment of a start kept the gateway from starting.
+#[tokio::test]
+async fn a_start_waits_for_a_command_that_has_the_store() {
+    let mut gateway = Gateway::whoami();
+    assert!(gateway.terminate(PATIENCE).success());
+    let lock = std::fs::File::open(gateway.dir().join("data/sessions.lock")).unwrap();
+    lock.lock().unwrap();
+    let release = tokio::task::spawn_blocking(move || {
+        // As long as a command may take; the start may come before or after its end.
+        std::thread::sleep(Duration::from_millis(500));
+        drop(lock);
+    });
+    let gateway = gateway.restart();
+    gateway.client().get("/auth/login").await.expect(200);
+    release.await.unwrap();
+}
+
 /// It was for the gateway to see, which was too late when they were enabled again at once, or while none ran.
 #[tokio::test]
 async fn disabling_somebody_ends_their_sessions_before_it_returns() {

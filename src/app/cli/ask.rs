@@ -23,7 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) fn ask(config: &Config, order: &Order) -> Result<Answer, Error> {
     let answer = match ask_running(config, order)? {
         Some(answer) => answer,
-        None => ask_store(config, order)?,
+        // One that was about to start has the store now, and answers.
+        None => match ask_store(config, order) {
+            Err(error) => ask_running(config, order)?.ok_or(error)?,
+            Ok(answer) => answer,
+        },
     };
     match answer {
         Answer::Failed { text } => Err(Error::new(text)),

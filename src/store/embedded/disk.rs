@@ -7,6 +7,7 @@ use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use redb::backends::FileBackend;
 use redb::{
@@ -35,6 +36,9 @@ const CACHE_BYTES: usize = 32 << 20;
 /// Name of the file within the store's directory.
 pub(super) const FILE: &str = "sessions.redb";
 const LOCK: &str = "sessions.lock";
+/// How often the lock is tried, and how long to wait in between: five seconds in all.
+const LOCK_TRIES: u32 = 250;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why the file could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -366,14 +370,19 @@ fn open_private(path: &Path) -> std::io::Result<File> {
 }
 
 /// Takes the directory for this process until the returned file is dropped. Its own file, because the
-/// database's lock is gone while the database is opened again.
+/// database's lock is gone while the database is opened again. Waits for an operator's command, which is short.
 fn lock(directory: &Path) -> Result<File, OpenError> {
     let take = || {
         let mut file = open_private(&directory.join(LOCK))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(Err(file)),
-            Err(TryLockError::Error(error)) => return Err(error),
+        for tries in 1.. {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if tries < LOCK_TRIES => {
+                    std::thread::sleep(LOCK_PAUSE)
+                }
+                Err(TryLockError::WouldBlock) => return Ok(Err(file)),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
         }
         file.set_len(0)?;
         writeln!(file, "{}", std::process::id())?;
