@@ -7,6 +7,7 @@ pub mod browser;
 mod fault;
 pub mod kaltura;
 pub mod nuvla;
+mod once;
 pub mod versal;
 
 use std::fmt;

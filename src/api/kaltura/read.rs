@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::call::Call;
 use super::multipart;
 use super::params::{Params, is_number};
+use crate::api::once::Once;
 
 /// Most pairs of a query or form. PHP leaves out what is more (`max_input_vars`), and would take another `ks` for the last
 /// one.
@@ -130,10 +131,12 @@ pub(super) fn body(headers: &HeaderMap, bytes: &[u8]) -> Result<Params, Malforme
 
 fn json(bytes: &[u8]) -> Result<Params, Malformed> {
     // The error is not shown: it could repeat what was sent.
-    match serde_json::from_slice(bytes) {
-        Ok(Value::Object(object)) if object.keys().any(|name| is_ambiguous(name)) => Err(TWO_WAYS),
-        Ok(Value::Object(object)) => Ok(Params::of(object)),
-        Ok(_) => Err("The JSON of the body is not an object."),
+    match serde_json::from_slice::<Once<Value>>(bytes) {
+        Ok(object) if object.0.iter().any(|(name, _)| is_ambiguous(name)) => Err(TWO_WAYS),
+        Ok(object) => Ok(Params::of(object.0.into_iter().collect())),
+        Err(error) if error.is_data() => {
+            Err("The JSON of the body is not an object, or a name stands in it twice.")
+        }
         Err(_) => Err("The body is not JSON."),
     }
 }

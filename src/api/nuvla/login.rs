@@ -10,6 +10,7 @@ use super::body::Body;
 use super::refuse::Failure;
 use super::template::{self, Template};
 use super::{Nuvla, same_site};
+use crate::api::once::Once;
 use crate::api::{Ask, Carrier, Core, Reply};
 use crate::secret::Secret;
 use crate::session::{Command, Credentials, Outcome, Refusal};
@@ -59,7 +60,7 @@ struct Attempt {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[expect(dead_code, reason = "known keys, so that all others can be refused")]
 struct Create {
-    template: std::collections::BTreeMap<String, Word>,
+    template: Once<Word>,
     acl: Option<IgnoredAny>,
     created: Option<IgnoredAny>,
     created_by: Option<IgnoredAny>,
@@ -94,7 +95,7 @@ impl Attempt {
             }
             return Ok(attempt);
         }
-        for (name, value) in body.json::<Create>(WANTED)?.template {
+        for (name, value) in body.json::<Create>(WANTED)?.template.0 {
             let value = match value {
                 Word::Text(text) => Some(Secret::new(text)),
                 Word::Other(_) => None,

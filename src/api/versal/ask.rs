@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use url::form_urlencoded;
 
 use super::{NAME, Whom};
+use crate::api::once::Once;
 use crate::api::{Ask, Fault};
 use crate::secret::Secret;
 use crate::session::Credentials;
@@ -76,8 +77,8 @@ fn bad(code: &'static str, detail: impl Into<String>) -> Fault {
 }
 
 fn object(body: &[u8]) -> Result<Map<String, Value>, Fault> {
-    match serde_json::from_slice(body) {
-        Ok(Value::Object(fields)) => Ok(fields),
+    match serde_json::from_slice::<Once<Value>>(body) {
+        Ok(fields) => Ok(fields.0.into_iter().collect()),
         // The parser's words would quote what may be a secret.
         _ => Err(bad("malformed-body", "The body must be a JSON object")),
     }

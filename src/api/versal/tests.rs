@@ -191,6 +191,13 @@ async fn every_failure_is_worded_as_the_api_does() {
             "Field must have type number: expiresIn",
         ),
         ("POST", "/sessions", "userId=1", 400, "The body must be a JSON object"),
+        (
+            "POST",
+            "/sessions",
+            "{\"userId\": \"1\", \"userId\": \"2\"}",
+            400,
+            "The body must be a JSON object",
+        ),
         ("POST", "/sessions", "[]", 400, "The body must be a JSON object"),
         ("POST", "/sessions", "{", 400, "The body must be a JSON object"),
         ("POST", "/sessions", &too_long, 400, "Field is not valid: email"),
