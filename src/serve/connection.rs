@@ -116,6 +116,12 @@ impl Connection {
         self.closing.get()
     }
 
+    /// Whether no further request is read. A first one, on its way when the gateway was told to stop, is: clients repeat
+    /// of their own only what was lost on a connection that they had used before.
+    pub(super) fn takes_no_more(&self) -> bool {
+        self.closing.get() && !(self.requests.get() == 0 && self.worker.stop.is_stopping())
+    }
+
     pub(super) fn set_in_head(&self, in_head: bool) {
         self.in_head.set(in_head);
     }
@@ -323,8 +329,9 @@ impl Guard {
     fn judge(&mut self, connection: &Connection, limits: &Limits, cx: &Context<'_>) -> Verdict {
         if !self.asked && self.member.poll(cx).is_ready() {
             self.asked = true;
-            // A client that does not confirm the GOAWAY must not hold up the end.
-            if self.phase == Phase::Idle || connection.arrival.h2 {
+            // A client that does not confirm the GOAWAY, or never asks, must not hold up the end.
+            let is_silent = self.phase == Phase::Head && !connection.in_head.get();
+            if self.phase == Phase::Idle || connection.arrival.h2 || is_silent {
                 self.deadline.reset(FAREWELL);
                 let _ = self.deadline.poll(cx);
             }

@@ -138,6 +138,22 @@ async fn silence_does_not_hold_up_the_end() {
     assert!(gateway.terminate(Duration::from_secs(6)).success());
 }
 
+/// The first request on a new connection was closed unanswered when it came behind the signal.
+#[tokio::test]
+async fn a_first_request_is_answered_though_it_comes_late() {
+    let gate = Gate::closed();
+    let upstream = upstream(&gate);
+    let mut gateway = Gateway::in_front_of(upstream.addr());
+    let host = gateway.authority().to_owned();
+    let mut fresh = gateway.raw().await;
+    let _silent = gateway.raw().await;
+    gateway.signal(Signal::TERM);
+    draining(&gateway).await;
+    let answer = fresh.get("/public/x", &host, "").await.expect(200);
+    assert_eq!(answer.header("connection").as_deref(), Some("close"));
+    assert!(gateway.wait(Duration::from_secs(6)).success());
+}
+
 /// Whoever was disabled went on with what they had open until everybody's requests had ended.
 #[tokio::test]
 async fn who_is_disabled_is_cut_while_others_finish() {

@@ -124,7 +124,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Server<IO> {
 
     fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Head>, Ended>> {
         let transport = &mut *self.transport.borrow_mut();
-        let head = transport.poll_head(cx, self.connection.is_closing());
+        let head = transport.poll_head(cx, self.connection.takes_no_more());
         self.connection.set_in_head(head.is_pending() && transport.is_in_head());
         head
     }
