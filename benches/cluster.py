@@ -14,7 +14,8 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "compare"))
 
-import load  # noqa: E402 (the folder above must be known first)
+import choice  # noqa: E402 (the folder above must be known first)
+import load  # noqa: E402
 import proc  # noqa: E402
 import report  # noqa: E402
 import tools  # noqa: E402
@@ -38,9 +39,7 @@ def main():
     args = arguments()
     try:
         tools.require("nginx", "wrk", "h2load", "openssl", "redis-check-rdb")
-        binary = args.binary.resolve() if args.binary else tools.build()
-        if not binary.is_file():
-            raise Failure("--binary names no file")
+        binary = choice.program(args)
         guard(600 + args.pairs * 4 * (args.seconds + 2) + args.revocations / 5 + max(args.sizes) / 2000)
         with Stand() as stand:
             lines = Bench(stand, binary, args).measure()
@@ -59,7 +58,7 @@ def main():
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--binary", type=Path, help="measure this gateway instead of building one")
+    choice.options(parser)
     parser.add_argument("--pairs", type=positive, default=5, help="rounds per store (default 5)")
     parser.add_argument("--seconds", type=positive, default=3, help="per round (default 3)")
     parser.add_argument(
@@ -280,7 +279,8 @@ def row(name, *cells):
 def page(args, lines):
     """The section of the documentation page."""
     command = "benches/cluster.py" + (" --million" if args.million else "")
-    described = "\n".join(f"- {line}" for line in tools.machine())
+    command += choice.named(args)
+    described = "\n".join(f"- {line}" for line in choice.described(args))
     return "\n".join(
         [
             "## Sessions in Redis",

@@ -16,6 +16,7 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).resolve().parent / "compare"))
 
 import chart  # noqa: E402 (the folder above must be known first)
+import choice  # noqa: E402
 import load  # noqa: E402
 import paced  # noqa: E402
 import report  # noqa: E402
@@ -51,9 +52,7 @@ def main():
     args = arguments()
     try:
         tools.require("nginx", "h2load", "openssl", "valgrind", "callgrind_control")
-        binary = args.binary.resolve() if args.binary else tools.build()
-        if not binary.is_file():
-            raise Failure("--binary names no file")
+        binary = choice.program(args)
         raise_descriptor_limit()
         guard(14_400 if args.million else 3600)
         with Stand() as stand:
@@ -75,7 +74,7 @@ def main():
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--binary", type=Path, help="measure this gateway instead of building one")
+    choice.options(parser)
     parser.add_argument(
         "--case", action="append", dest="cases", choices=list(STEPS), help="only this"
     )
@@ -243,8 +242,9 @@ def picture(results):
 def page(args, lines):
     """The section of the documentation page."""
     command = "benches/growth.py" + (" --million" if args.million else "")
+    command += choice.named(args)
     command += "".join(f" --case {name}" for name in args.cases or [])
-    described = "\n".join(f"- {line}" for line in tools.machine())
+    described = "\n".join(f"- {line}" for line in choice.described(args))
     return "\n".join(
         [
             "## Growth",

@@ -14,7 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "compare"))
 
-import load  # noqa: E402 (the folder above must be known first)
+import choice  # noqa: E402 (the folder above must be known first)
+import load  # noqa: E402
 import report  # noqa: E402
 import tools  # noqa: E402
 import verify  # noqa: E402
@@ -33,9 +34,7 @@ def main():
     cases = [case for case in load.CASES if not args.cases or case.name in args.cases]
     try:
         tools.require("nginx", "h2load", "nghttp", "openssl", "valgrind")
-        binary = args.binary.resolve() if args.binary else tools.build()
-        if not binary.is_file():
-            raise Failure("--binary names no file")
+        binary = choice.program(args)
         guard(120 + len(cases) * 4 * (60 + args.requests / 50))
         with Stand() as stand:
             counts = Count(stand, binary, args.requests).all(cases)
@@ -55,7 +54,7 @@ def main():
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--binary", type=Path, help="count this gateway instead of building one")
+    choice.options(parser)
     parser.add_argument(
         "--requests", type=int, default=2000, help="difference of the two runs (default 2000)"
     )
@@ -186,8 +185,9 @@ def gate(counts, limits):
 def page(args, lines):
     """The section of the documentation page."""
     command = f"benches/instructions.py --requests {args.requests}"
+    command += choice.named(args)
     command += "".join(f" --case {name}" for name in args.cases or [])
-    described = "\n".join(f"- {line}" for line in tools.machine())
+    described = "\n".join(f"- {line}" for line in choice.described(args))
     return "\n".join(
         [
             "## User-space instructions per request",

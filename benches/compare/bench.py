@@ -3,6 +3,7 @@
 import load
 import proc
 import verify
+from cases import ALL
 from contenders import Site
 from stand import Failure
 
@@ -12,7 +13,7 @@ WORKERS = 2
 class Bench:
     """One run: the app, the proxies, a session, and the problems seen so far."""
 
-    def __init__(self, stand, binary, args):
+    def __init__(self, stand, binary, args, who=ALL):
         self.args = args
         self.problems = []
         self.remarks = []
@@ -20,11 +21,12 @@ class Bench:
         self.notes = {}
         self.site = Site(stand, WORKERS)
         self.password = self.site.prepare_gateway(binary)
-        started = (
-            self.site.start_nginx(),
-            self.site.start_haproxy(),
-            self.site.start_gateway(binary),
-        )
+        starts = {
+            "nginx": self.site.start_nginx,
+            "haproxy": self.site.start_haproxy,
+            "portcullis": lambda: self.site.start_gateway(binary),
+        }
+        started = [starts[name]() for name in who]
         self.contenders = {contender.name: contender for contender in started}
         self.cookie = self.site.login(self.password)
         for contender in started:

@@ -11,9 +11,9 @@ import os
 import resource
 import sys
 import time
-from pathlib import Path
 
 import chart
+import choice
 import load
 import paced
 import report
@@ -34,9 +34,7 @@ def main():
     try:
         more = {tool for case in cases for tool in case.tools}
         tools.require("nginx", "haproxy", "wrk", "h2load", "nghttp", "openssl", *sorted(more))
-        binary = args.binary.resolve() if args.binary else tools.build()
-        if not binary.is_file():
-            raise Failure("--binary names no file")
+        binary = choice.program(args)
         for case in cases:
             if case.prepare:
                 case.prepare()
@@ -69,7 +67,7 @@ def main():
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--binary", type=Path, help="measure this gateway instead of building one")
+    choice.options(parser)
     parser.add_argument("--pairs", type=at_least(1), default=7, help="rounds per case (default 7)")
     parser.add_argument("--seconds", type=at_least(1), default=2, help="per round (default 2)")
     rate = 2000 if (os.cpu_count() or 1) <= 2 else 4000
@@ -158,7 +156,8 @@ def page(args, lines):
     command = f"benches/compare/run.py --pairs {args.pairs} --seconds {args.seconds}"
     command += "".join(f" --case {name}" for name in args.cases or [])
     command += " --no-noise" if args.no_noise else ""
-    described = "\n".join(f"- {line}" for line in tools.machine())
+    command += choice.named(args)
+    described = "\n".join(f"- {line}" for line in choice.described(args))
     return "\n".join(
         [
             "## The gateway, against nginx and HAProxy without authentication",

@@ -50,7 +50,7 @@ def require(*names):
     print(f"installing {', '.join(packages)}", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for argv in (["apt-get", "update", "-q"], install):
-        code, said = _bounded(sudo + argv, INSTALL_LIMIT, stderr=subprocess.STDOUT, env=environment)
+        code, said = bounded(sudo + argv, INSTALL_LIMIT, stderr=subprocess.STDOUT, env=environment)
         if code != 0:
             raise Failure(f"{' '.join(argv)} failed:\n{said[-800:]}")
     still = [name for name in missing if not _path(name)]
@@ -58,25 +58,30 @@ def require(*names):
         raise Failure(f"installed, and yet not found: {', '.join(still)}")
 
 
-def build():
+def target():
+    """Where cargo puts what it builds."""
+    return ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
+
+
+def build(*more, folder=None, environment=None):
     """Build the gateway as packages ship it; returns the binary."""
-    return _build("portcullis", "--profile", "dist", "--bin", "portcullis")
+    what = ("--profile", "dist", "--bin", "portcullis", *more)
+    return _build("portcullis", what, folder, environment)
 
 
 @functools.cache
 def handshakes():
     """Build the client that opens a connection for every request; returns the binary."""
     manifest = ROOT / "benches" / "compare" / "handshakes" / "Cargo.toml"
-    return _build("handshakes", "--release", "--manifest-path", str(manifest))
+    return _build("handshakes", ("--release", "--manifest-path", str(manifest)))
 
 
-def _build(name, *what):
+def _build(name, what, folder=None, environment=None):
     """Build a program with cargo; returns the binary."""
     print(f"building {name}", flush=True)
-    target = os.environ.get("CARGO_TARGET_DIR", ROOT / "target")
-    argv = ["cargo", "build", "--locked", "--target-dir", str(target), *what]
+    argv = ["cargo", "build", "--locked", "--target-dir", str(folder or target()), *what]
     argv.append("--message-format=json-render-diagnostics")
-    code, said = _bounded(argv, BUILD_LIMIT, cwd=ROOT)
+    code, said = bounded(argv, BUILD_LIMIT, cwd=ROOT, env=environment)
     if code != 0:
         raise Failure(f"{name} does not build")
     for line in said.splitlines():
@@ -107,7 +112,7 @@ def machine():
     ]
 
 
-def _bounded(argv, limit, **options):
+def bounded(argv, limit, **options):
     """(exit code, standard output) of a command that gets `limit` seconds."""
     try:
         ran = subprocess.run(
