@@ -13,6 +13,7 @@ use http::{Method, Request, Uri, Version};
 use memchr::memmem::Finder;
 use memchr::{memchr, memrchr};
 
+use super::class::{PATH, QUERY, TOKEN, has_class};
 use super::violation::Violation;
 
 /// The longest method that is looked at. The longest registered one has 17 bytes.
@@ -423,43 +424,4 @@ fn trim_ows(mut value: &[u8]) -> &[u8] {
         value = rest;
     }
     value
-}
-
-/// RFC 9110 5.6.2 `tchar`.
-const TOKEN: u8 = 1;
-/// May stand raw in a target before its `?`. `\` may not, because some servers read it as `/`; the
-/// other gaps are what `http::Uri` refuses as well.
-const PATH: u8 = 2;
-/// May stand raw behind the `?`. Browsers leave `\`, `` ` ``, `|`, `^` and braces as they are.
-const QUERY: u8 = 4;
-
-#[expect(clippy::indexing_slicing, reason = "runs in the compiler, below 0x7f")]
-static CLASSES: [u8; 256] = {
-    let mut classes = [0; 256];
-    let mut byte: u8 = 0x21;
-    while byte < 0x7f {
-        let mut class = PATH | QUERY | TOKEN;
-        if matches!(byte, b'#' | b'<' | b'>') {
-            class &= !(PATH | QUERY);
-        }
-        if matches!(byte, b'\\' | b'`') {
-            class &= !PATH;
-        }
-        if byte == b'"' {
-            class &= !QUERY;
-        }
-        if matches!(
-            byte,
-            b'"' | b'(' | b')' | b',' | b'/' | b':'..=b'@' | b'['..=b']' | b'{' | b'}'
-        ) {
-            class &= !TOKEN;
-        }
-        classes[byte as usize] = class;
-        byte += 1;
-    }
-    classes
-};
-
-fn has_class(byte: u8, class: u8) -> bool {
-    CLASSES.get(usize::from(byte)).is_some_and(|have| have & class != 0)
 }

@@ -7,6 +7,7 @@
 mod answer;
 mod body;
 mod chunked;
+mod class;
 mod encode;
 mod head;
 mod input;
