@@ -3,11 +3,8 @@
 //! Knows records only as JSON documents under their ids; decides nothing about them but "readable".
 
 use std::fmt;
-use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError};
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::io::ErrorKind;
+use std::path::Path;
 
 use redb::backends::FileBackend;
 use redb::{
@@ -15,6 +12,7 @@ use redb::{
     WriteTransaction,
 };
 
+use super::home::{FILE, Home, Place, open_private};
 use crate::panics::caught;
 use crate::session::{Count, CounterKey, Record, SessionId};
 use crate::store::OpenError;
@@ -33,12 +31,8 @@ const PROBE_BYTES: usize = 64 * 1024;
 /// Bytes of the file that redb keeps in memory: the upper levels of the tree.
 const CACHE_BYTES: usize = 32 << 20;
 
-/// Name of the file within the store's directory.
-pub(super) const FILE: &str = "sessions.redb";
-const LOCK: &str = "sessions.lock";
-/// How often the lock is tried, and how long to wait in between: five seconds in all.
-const LOCK_TRIES: u32 = 250;
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
+/// Sessions that are written to a new file in one commit.
+const STEP: usize = 4096;
 
 /// Why the file could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +40,9 @@ pub(super) enum DiskError {
     /// It was closed after an earlier failure.
     #[error("closed after an earlier failure")]
     Closed,
+    /// Its directory was taken away, and another process has the one that is there now.
+    #[error("another Portcullis uses its directory")]
+    InUse,
     /// The library gave up on what it found in the file.
     #[error("the file is damaged")]
     Damaged,
@@ -71,57 +68,20 @@ pub(super) type CountChange = (CounterKey, Option<Count>);
 
 type Opener = dyn Fn() -> Result<(Database, Option<Place>), DatabaseError> + Send;
 
-/// Where a file lies, and which one it is: another may take its place.
-#[derive(Debug)]
-pub(super) struct Place {
-    path: PathBuf,
-    /// Kept open, but for nothing: the number of a file that nobody has is given to the next one.
-    file: File,
-}
-
-impl Place {
-    /// The place of the file that has just been opened at `path`.
-    fn of(opened: &File, path: &Path) -> std::io::Result<Self> {
-        // Not a copy of the descriptor, which would keep the library's lock.
-        let place = Self { path: path.to_owned(), file: File::open(path)? };
-        match is_one(&opened.metadata()?, &place.file.metadata()?) {
-            true => Ok(place),
-            false => Err(std::io::Error::other("it was replaced while it was opened")),
-        }
-    }
-
-    /// Whether the file is no longer there. What cannot be looked at counts as there.
-    fn is_left(&self) -> bool {
-        match (std::fs::metadata(&self.path), self.file.metadata()) {
-            (Ok(found), Ok(opened)) => !is_one(&found, &opened),
-            (Err(error), _) => error.kind() == ErrorKind::NotFound,
-            (Ok(_), Err(_)) => false,
-        }
-    }
-}
-
-fn is_one(one: &Metadata, other: &Metadata) -> bool {
-    (one.dev(), one.ino()) == (other.dev(), other.ino())
-}
-
 /// The open file.
 pub(super) struct Disk {
     open: Box<Opener>,
     database: Option<Database>,
     /// Which file was opened last.
     place: Option<Place>,
-    /// Whether nothing is known of its content: it is not the one that was loaded.
-    is_strange: bool,
     /// Held for as long as the store is open, also while the database is closed after a failure.
-    _lock: Option<File>,
+    home: Option<Home>,
 }
 
 impl Disk {
     /// Opens the file in `directory`, making both when missing.
     pub(super) fn open(directory: &Path) -> Result<Self, OpenError> {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
-        made.map_err(|error| refused(directory, &error.into()))?;
-        let lock = lock(directory)?;
+        let home = Home::take(directory)?;
         let file = directory.join(FILE);
         let opener = move || {
             let opened = open_private(&file)?;
@@ -129,18 +89,16 @@ impl Disk {
             let database = builder().create_with_backend(FileBackend::new(opened)?)?;
             Ok((database, Some(place)))
         };
-        Self::with(Box::new(opener), Some(lock))
-            .and_then(|disk| {
-                // A file outlives a power failure only when its directory entry does, too.
-                File::open(directory)?.sync_all()?;
-                Ok(disk)
-            })
-            .map_err(|error| refused(directory, &error))
+        let refused = |error| refused(directory, &error);
+        if matches!(directory.join(FILE).try_exists(), Ok(false)) {
+            home.make(|_| Ok(())).map_err(refused)?;
+        }
+        Self::with(Box::new(opener), Some(home)).map_err(refused)
     }
 
     /// Opens what `open` opens.
-    pub(super) fn with(open: Box<Opener>, lock: Option<File>) -> Result<Self, DiskError> {
-        let mut disk = Self { open, database: None, place: None, is_strange: false, _lock: lock };
+    pub(super) fn with(open: Box<Opener>, home: Option<Home>) -> Result<Self, DiskError> {
+        let mut disk = Self { open, database: None, place: None, home };
         disk.reopen()?;
         Ok(disk)
     }
@@ -210,27 +168,37 @@ impl Disk {
         changes: &[Change],
         counts: &[CountChange],
     ) -> Result<(), DiskError> {
-        self.guarded(|database| {
-            let write = database.begin_write()?;
-            if !counts.is_empty() {
-                write_counts(&write, counts)?;
-            }
-            if !changes.is_empty() {
-                let mut table = write.open_table(SESSIONS)?;
-                for (id, document) in changes {
-                    match document {
-                        Some(document) => table.insert(id.as_bytes(), document.as_slice())?,
-                        None => table.remove(id.as_bytes())?,
-                    };
-                }
-            }
-            Ok(write.commit()?)
-        })
+        self.guarded(|database| write(database, changes, counts))
     }
 
     /// Whether the file was removed, or another put in its place: what is written now would be lost.
     pub(super) fn is_left(&self) -> bool {
         self.place.as_ref().is_some_and(Place::is_left)
+    }
+
+    /// Puts a file with exactly this content where the one is that is left: whole, or not at all.
+    pub(super) fn replace(
+        &mut self,
+        sessions: impl Iterator<Item = Change>,
+        counts: &[CountChange],
+    ) -> Result<(), DiskError> {
+        self.database = None;
+        let home = self.home.as_mut().ok_or(DiskError::Closed)?;
+        home.stay()?;
+        let mut sessions = sessions.peekable();
+        caught(|| {
+            home.make(|database| {
+                write(database, &[], counts)?;
+                while sessions.peek().is_some() {
+                    let step: Vec<_> = sessions.by_ref().take(STEP).collect();
+                    write(database, &step, &[])?;
+                }
+                Ok(())
+            })
+        })
+        .map_err(damaged)??;
+        self.place = None;
+        self.reopen()
     }
 
     /// Opens the file again after a failure, and sees whether it can be written.
@@ -243,27 +211,13 @@ impl Disk {
         })
     }
 
-    /// The ids of all documents, once for each file that is found in the place of another.
-    pub(super) fn strange(&mut self) -> Result<Option<Vec<SessionId>>, DiskError> {
-        if !self.is_strange {
-            return Ok(None);
-        }
-        let ids = self.guarded(|database| {
-            let table = match database.begin_read()?.open_table(SESSIONS) {
-                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-                found => found?,
-            };
-            table.iter()?.map(|row| Ok(SessionId::from_bytes(*row?.0.value()))).collect()
-        })?;
-        self.is_strange = false;
-        Ok(Some(ids))
-    }
-
     fn reopen(&mut self) -> Result<(), DiskError> {
         self.database = None;
         let (database, place) = caught(|| (self.open)()).map_err(damaged)??;
-        // Of the former one: the new one is there now, or another already.
-        self.is_strange |= self.is_left();
+        if self.is_left() {
+            // In this moment. Nothing is known of what the new one holds.
+            return Err(std::io::Error::other("the file was replaced").into());
+        }
         (self.database, self.place) = (Some(database), place);
         Ok(())
     }
@@ -315,6 +269,23 @@ pub(super) fn builder() -> Builder {
     builder
 }
 
+fn write(database: &Database, changes: &[Change], counts: &[CountChange]) -> Result<(), DiskError> {
+    let write = database.begin_write()?;
+    if !counts.is_empty() {
+        write_counts(&write, counts)?;
+    }
+    if !changes.is_empty() {
+        let mut table = write.open_table(SESSIONS)?;
+        for (id, document) in changes {
+            match document {
+                Some(document) => table.insert(id.as_bytes(), document.as_slice())?,
+                None => table.remove(id.as_bytes())?,
+            };
+        }
+    }
+    Ok(write.commit()?)
+}
+
 fn write_counts(write: &WriteTransaction, counts: &[CountChange]) -> Result<(), DiskError> {
     let mut table = write.open_table(COUNTS)?;
     for (key, count) in counts {
@@ -354,53 +325,6 @@ fn clean(
     Ok(write.commit()?)
 }
 
-/// Opens or makes a file that only its owner may read.
-fn open_private(path: &Path) -> std::io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)?;
-    if file.metadata()?.permissions().mode() & 0o077 != 0 {
-        file.set_permissions(Permissions::from_mode(0o600))?;
-    }
-    Ok(file)
-}
-
-/// Takes the directory for this process until the returned file is dropped. Its own file, because the
-/// database's lock is gone while the database is opened again. Waits for an operator's command, which is short.
-fn lock(directory: &Path) -> Result<File, OpenError> {
-    let take = || {
-        let mut file = open_private(&directory.join(LOCK))?;
-        for tries in 1.. {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if tries < LOCK_TRIES => {
-                    std::thread::sleep(LOCK_PAUSE)
-                }
-                Err(TryLockError::WouldBlock) => return Ok(Err(file)),
-                Err(TryLockError::Error(error)) => return Err(error),
-            }
-        }
-        file.set_len(0)?;
-        writeln!(file, "{}", std::process::id())?;
-        Ok(Ok(file))
-    };
-    match take() {
-        Ok(Ok(file)) => Ok(file),
-        Ok(Err(file)) => {
-            let mut text = String::new();
-            // Only for the message: what cannot be read is left out of it.
-            let _ = file.take(16).read_to_string(&mut text);
-            let process = text.trim().parse().ok();
-            Err(OpenError::InUse { path: directory.to_owned(), process })
-        }
-        Err(error) => Err(refused(directory, &error.into())),
-    }
-}
-
 /// The store in `directory` cannot be opened.
 pub(super) fn refused(directory: &Path, error: &DiskError) -> OpenError {
     let directory = directory.display();
@@ -410,7 +334,7 @@ pub(super) fn refused(directory: &Path, error: &DiskError) -> OpenError {
             _ => None,
         },
         DiskError::NoThread(_) => Some(ErrorKind::WouldBlock),
-        DiskError::Closed | DiskError::Damaged => None,
+        DiskError::Closed | DiskError::Damaged | DiskError::InUse => None,
     };
     let remedy = match kind {
         Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {

@@ -8,6 +8,7 @@
 mod batch;
 mod counts;
 mod disk;
+mod home;
 mod memory;
 #[cfg(test)]
 mod tests;
@@ -63,7 +64,7 @@ impl Open for Settings {
     }
 
     fn missing(&self) -> Option<PathBuf> {
-        let file = self.path.join(disk::FILE);
+        let file = self.path.join(home::FILE);
         // One that may not be looked at is for `open` to tell of.
         matches!(file.try_exists(), Ok(false)).then_some(file)
     }

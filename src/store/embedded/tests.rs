@@ -173,12 +173,12 @@ async fn only_the_owner_may_read_the_files() {
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let data = directory.path().join("data");
     assert_eq!(mode(&data), 0o700);
-    assert_eq!(mode(&data.join(disk::FILE)), 0o600);
+    assert_eq!(mode(&data.join(home::FILE)), 0o600);
     drop(store);
     let wide = std::fs::Permissions::from_mode(0o644);
-    std::fs::set_permissions(data.join(disk::FILE), wide).unwrap();
+    std::fs::set_permissions(data.join(home::FILE), wide).unwrap();
     let store = settings(directory.path(), "").open(Clock::system()).unwrap();
-    assert_eq!(mode(&data.join(disk::FILE)), 0o600);
+    assert_eq!(mode(&data.join(home::FILE)), 0o600);
     drop(store);
 }
 
@@ -227,7 +227,7 @@ async fn a_damaged_file_is_an_error_and_stays_as_it_is() {
         store.create(session("u1", START)).await.unwrap();
     }
     drop(store);
-    let file = directory.path().join("data").join(disk::FILE);
+    let file = directory.path().join("data").join(home::FILE);
     let sound = std::fs::read(&file).unwrap();
     for damage in [&b"this was a session store"[..], &sound[..sound.len() / 3]] {
         std::fs::write(&file, damage).unwrap();

@@ -101,6 +101,14 @@ impl Writer {
             let asked = first.into_iter().chain(ops.try_iter()).take(BATCH).collect();
             more = self.turn(asked, idle);
         }
+        // Once more: what is in nobody's file is gone when this returns.
+        if self.health.state().is_ok() && self.disk.is_left() {
+            self.leave();
+        }
+        if self.health.state().is_err() && !self.heal() {
+            tracing::error!("stopped before the disk could be written: its last changes are lost");
+            return;
+        }
         while !self.owed.is_empty() || self.counts.has_changes() {
             self.turn(Vec::new(), true);
             if self.health.state().is_err() {
@@ -159,7 +167,7 @@ impl Writer {
             .take(OWED_STEP)
             .copied()
             .collect();
-        changes.extend(owed.iter().filter_map(|id| self.as_in_memory(*id)));
+        changes.extend(owed.iter().filter_map(|id| change(&self.memory, *id)));
         // All of them, and as they are now: whoever waits for one finds it among them.
         let counts = self.counts.changes();
         if !(changes.is_empty() && counts.is_empty())
@@ -251,45 +259,39 @@ impl Writer {
 
     fn fail(&mut self, error: &DiskError, now: UnixMs) {
         self.tried = now;
-        tracing::error!(
-            %error,
-            "session store cannot write: logins and logouts are refused until it can"
-        );
+        told(&error.to_string());
         *lock(&self.health.failure) = Some(error.to_string());
     }
 
     /// The file is no longer where it was: what it would be given would be gone with the next start.
     fn leave(&mut self) {
         let why = "its file was removed or replaced";
-        tracing::warn!(
-            "session store: {why}; all sessions are written to the file that is there now"
-        );
+        tracing::warn!("session store: {why}: a new one is written with all sessions");
         *lock(&self.health.failure) = Some(why.to_owned());
     }
 
     /// Tries to open the file again and to bring it up to memory; whether that went well.
     fn heal(&mut self) -> bool {
         self.tried = self.clock.now();
-        let healed = self.try_to_heal();
-        match &healed {
-            Ok(()) => tracing::info!("session store can write again"),
-            Err(error) => tracing::debug!(%error, "session store cannot write yet"),
+        let failure = self.try_to_heal().err().map(|error| error.to_string());
+        let former = std::mem::replace(&mut *lock(&self.health.failure), failure.clone());
+        match failure {
+            None => tracing::info!("session store can write again"),
+            // Told once.
+            Some(error) if former.as_ref() != Some(&error) => told(&error),
+            Some(_) => return false,
         }
-        *lock(&self.health.failure) = healed.err().map(|error| error.to_string());
         self.health.state().is_ok()
     }
 
     fn try_to_heal(&mut self) -> Result<(), DiskError> {
-        self.disk.heal()?;
-        if let Some(strange) = self.disk.strange()? {
-            // Also those that only the file knows: what has ended does not come back.
-            self.owed.extend(strange);
-            self.owed.extend(self.memory.ids());
-            self.counts.all_again();
+        if self.disk.is_left() {
+            return self.write_all();
         }
+        self.disk.heal()?;
         while !self.owed.is_empty() {
             let step: Vec<_> = self.owed.iter().take(OWED_STEP).copied().collect();
-            let changes: Vec<_> = step.iter().filter_map(|id| self.as_in_memory(*id)).collect();
+            let changes: Vec<_> = step.iter().filter_map(|id| change(&self.memory, *id)).collect();
             self.commit(&changes, &[])?;
             step.iter().for_each(|id| {
                 self.owed.remove(id);
@@ -298,16 +300,39 @@ impl Writer {
         Ok(())
     }
 
-    /// The change that brings the disk up to memory.
-    fn as_in_memory(&self, id: SessionId) -> Option<Change> {
-        let Some(record) = self.memory.get(id) else { return Some((id, None)) };
-        match serde_json::to_vec(&*record) {
-            Ok(document) => Some((id, Some(document))),
-            // Cannot happen: it was a document before it came into memory.
-            Err(error) => {
-                tracing::error!(session = %id, %error, "session cannot be written");
-                None
-            }
+    /// Puts all of memory into a new file, in place of whatever is there.
+    fn write_all(&mut self) -> Result<(), DiskError> {
+        self.counts.all_again();
+        let counts = self.counts.changes();
+        let memory = Arc::clone(&self.memory);
+        let sessions = memory.ids().into_iter().filter_map(|id| change(&memory, id));
+        let written = self.disk.replace(sessions, &counts);
+        if written.is_err() {
+            self.counts.again(counts.into_iter().map(|(key, _)| key));
+        } else {
+            self.owed.clear();
+        }
+        written
+    }
+}
+
+/// The change that brings the disk up to memory.
+fn change(memory: &Memory, id: SessionId) -> Option<Change> {
+    let Some(record) = memory.get(id) else { return Some((id, None)) };
+    match serde_json::to_vec(&*record) {
+        Ok(document) => Some((id, Some(document))),
+        // Cannot happen: it was a document before it came into memory.
+        Err(error) => {
+            tracing::error!(session = %id, %error, "session cannot be written");
+            None
         }
     }
+}
+
+/// Tells why nothing can be written.
+fn told(error: &str) {
+    tracing::error!(
+        %error,
+        "session store cannot write: logins and logouts are refused until it can"
+    );
 }
