@@ -4,7 +4,7 @@
 
 use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +34,8 @@ const CALLERS: usize = 16;
 #[derive(Debug)]
 pub(super) struct Desk {
     path: PathBuf,
+    /// Which one it is: another gateway may have put its own there.
+    mark: Mark,
     /// Until somebody serves it.
     listener: Option<UnixListener>,
     task: Option<JoinHandle<()>>,
@@ -43,7 +45,8 @@ impl Desk {
     /// Opens the socket at `path`, in place of one that a dead gateway left.
     pub(super) fn open(path: PathBuf) -> io::Result<Self> {
         let listener = UnixListener::from_std(bind(&path)?)?;
-        Ok(Self { path, listener: Some(listener), task: None })
+        let mark = Mark::of(&path);
+        Ok(Self { path, mark, listener: Some(listener), task: None })
     }
 
     /// Takes orders.
@@ -68,6 +71,7 @@ impl Desk {
         match made.and_then(UnixListener::from_std) {
             Ok(listener) => {
                 tracing::warn!(%path, "the socket for operators' commands was gone: made anew");
+                self.mark = Mark::of(&self.path);
                 self.listener = Some(listener);
                 self.serve(gateway);
             }
@@ -81,8 +85,20 @@ impl Drop for Desk {
         if let Some(task) = &self.task {
             task.abort();
         }
-        // Nobody is there to be told; the next gateway removes what is left.
-        let _ = close(&self.path);
+        if self.mark == Mark::of(&self.path) {
+            // Nobody is there to be told; the next gateway removes what is left.
+            let _ = close(&self.path);
+        }
+    }
+}
+
+/// Which file lies at a path, if any.
+#[derive(Debug, PartialEq, Eq)]
+struct Mark(Option<(u64, u64)>);
+
+impl Mark {
+    fn of(path: &Path) -> Self {
+        Self(path.symlink_metadata().ok().map(|found| (found.dev(), found.ino())))
     }
 }
 

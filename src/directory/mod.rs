@@ -314,6 +314,10 @@ impl Directory for Users {
         self.now.load().is_taken(name)
     }
 
+    fn is_members(&self, partner: &Partner, name: &str) -> bool {
+        self.now.load().is_members(&partner.id, name)
+    }
+
     fn partner(&self, id: &str) -> Option<Arc<Partner>> {
         self.now.load().partner(id).cloned()
     }

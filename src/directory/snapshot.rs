@@ -27,6 +27,8 @@ pub(super) struct Snapshot {
     partners: BTreeMap<String, Arc<Partner>>,
     /// Stable id of a user, partners in the order of their ids.
     partners_of: HashMap<String, Vec<Arc<Partner>>>,
+    /// By what partners call their members, as names are compared.
+    called: HashMap<String, HashSet<String>>,
     keys: BTreeMap<String, Arc<Key>>,
     key_by_hash: HashMap<SecretHash, Arc<Key>>,
     /// Oldest first.
@@ -66,8 +68,11 @@ impl Snapshot {
         }
         for (id, partner) in partners {
             let partner = Arc::new(partner);
-            for user in partner.members.keys() {
+            let called = new.called.entry(id.clone()).or_default();
+            for (user, member) in &partner.members {
                 new.partners_of.entry(user.clone()).or_default().push(Arc::clone(&partner));
+                let account = new.by_id.get(user);
+                called.extend(account.map(|account| canonical(member.puser(account)).into_owned()));
             }
             new.partners.insert(id, partner);
         }
@@ -136,6 +141,11 @@ impl Snapshot {
         self.by_name.contains_key(name)
             || self.by_email.contains_key(name)
             || self.folded.contains(name)
+    }
+
+    /// As [`crate::session::Directory::is_members`].
+    pub(super) fn is_members(&self, partner: &str, name: &str) -> bool {
+        self.called.get(partner).is_some_and(|called| called.contains(&*canonical(name)))
     }
 
     pub(super) fn partner(&self, id: &str) -> Option<&Arc<Partner>> {

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use super::authority::{Authority, signed_in};
 use super::command::{Caller, Outcome, Refusal, Terms, Whom};
 use super::live::Live;
-use super::ports::Account;
-use super::principal::{Partner, Principal, Reach};
+use super::principal::{Partner, Principal};
 use super::record::Kind;
 use super::token::Form;
 
@@ -32,10 +31,8 @@ impl Authority {
         let account = self.whom(whom);
         let account = match &by {
             By::Partner(partner) => {
-                let reached = |account: &Arc<Account>| {
-                    partner.reach == Reach::Everybody || partner.members.contains_key(&account.id)
-                };
-                account.filter(reached).ok_or(Refusal::Missing("user"))?
+                let reached = account.filter(|account| partner.reaches(account));
+                reached.ok_or(Refusal::Missing("user"))?
             }
             By::User(id) => {
                 account.filter(|account| account.id == *id).ok_or(Refusal::Forbidden)?
@@ -89,7 +86,12 @@ impl Authority {
         let administrates = |partner: &Arc<Partner>| {
             !partner.disabled && partner.members.get(&id).is_some_and(|member| member.admin)
         };
-        partners.retain(administrates);
+        // A session that a partner made tells its apps nothing of other partners.
+        let within = |partner: &Arc<Partner>| match &live.record().actor {
+            Some(_) => live.record().tenant.as_deref() == Some(&partner.id),
+            None => true,
+        };
+        partners.retain(|partner| administrates(partner) && within(partner));
         Ok(Outcome::Scopes(partners))
     }
 }

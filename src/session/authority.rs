@@ -332,10 +332,16 @@ impl Authority {
 
     fn peers(&self, live: &Live) -> Result<Outcome, Refusal> {
         let account = self.account(live)?;
+        // A session that a partner made tells its apps nothing of people whom it does not reach.
+        let record = live.record();
+        let maker = record.actor.as_ref().and(record.tenant.as_deref());
+        let maker = maker.and_then(|tenant| self.partner(tenant));
+        let is_shown = |peer: &Arc<Account>| maker.as_ref().is_none_or(|maker| maker.reaches(peer));
         let mut peers: Vec<_> = account
             .groups
             .iter()
             .flat_map(|group| self.directory.members(group))
+            .filter(is_shown)
             .map(|peer| Peer {
                 user: peer.id.clone(),
                 email: peer.email.clone(),

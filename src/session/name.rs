@@ -23,7 +23,9 @@ pub fn canonical(name: &str) -> Cow<'_, str> {
     let nfkc = ComposingNormalizerBorrowed::new_nfkc();
     let unseen = CodePointSetData::new::<DefaultIgnorableCodePoint>();
     let plain = nfkc.normalize(name);
-    let seen = plain.chars().filter(|c| !unseen.contains(*c));
+    // Most letters are looked up in no table.
+    let is_unseen = |c: char| c == '\u{ad}' || c >= '\u{34f}' && unseen.contains(c);
+    let seen = plain.chars().filter(|c| !is_unseen(*c));
     let upper = seen.flat_map(char::to_lowercase).flat_map(char::to_uppercase);
     let lower: String = upper.flat_map(char::to_lowercase).collect();
     // Upper case may come in parts, and spaces behind what is not seen.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::counters::Counters;
+use super::name::canonical;
 use super::principal::{Key, Partner, Principal};
 use super::record::Record;
 use super::token::{SecretHash, SessionId};
@@ -295,6 +296,14 @@ pub trait Directory: Send + Sync + fmt::Debug {
     /// id, a login name, an e-mail address, an alias.
     fn is_taken(&self, name: &str) -> bool {
         self.by_id(name).is_some() || self.by_login(name).is_some()
+    }
+
+    /// Whether a partner calls one of its members so, as people compare names.
+    fn is_members(&self, partner: &Partner, name: &str) -> bool {
+        let name = canonical(name);
+        partner.members.iter().any(|(user, member)| {
+            self.by_id(user).is_some_and(|account| canonical(member.puser(&account)) == name)
+        })
     }
 
     /// The partner with this id.

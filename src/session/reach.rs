@@ -10,7 +10,7 @@ use super::authority::Authority;
 use super::identity::Identity;
 use super::name::canonical;
 use super::ports::{Account, Directory};
-use super::principal::{Member, Partner, Principal, Reach};
+use super::principal::{AppToken, Member, Partner, Principal, Reach};
 use super::record::{Kind, Record};
 use super::token::{Form, SecretHash};
 use crate::secret::Secret;
@@ -21,6 +21,11 @@ pub const ROLE: &str = "role/";
 pub(super) const PARTNERS_DIALECT: &str = "kaltura";
 /// The login method of sessions that a partner made without asking.
 pub(super) const OFFLINE: &str = "offline";
+/// Of those that it made by one of its secrets, or by one of its app tokens.
+pub(super) const SECRET: &str = "partner-secret";
+pub(super) const APP: &str = "app-token";
+/// Privilege of the sessions of an app token, with its id.
+pub(super) const APP_TOKEN: &str = "apptoken";
 /// Longest id of a guest, in bytes.
 const GUEST: usize = 100;
 
@@ -53,6 +58,7 @@ impl Authority {
         if let Some(member) = member.filter(|member| !member.alias.is_empty()) {
             identity.aliases.insert(PARTNERS_DIALECT.to_owned(), member.alias.clone());
         }
+        identity.admin &= partner.as_ref().is_some_and(|partner| partner.lets_administrate(record));
         identity.roles.extend(record.role.iter().map(|role| format!("{ROLE}{role}")));
         Some(identity)
     }
@@ -71,6 +77,11 @@ fn anonymous(record: &Record) -> Identity {
 }
 
 impl Partner {
+    /// Whether it may make sessions for somebody of the directory.
+    pub(super) fn reaches(&self, account: &Account) -> bool {
+        self.reach == Reach::Everybody || self.members.contains_key(&account.id)
+    }
+
     /// By what sessions know that they were sealed with this secret.
     pub(super) fn seal_of(&self, secret: &Secret) -> SecretHash {
         let text = [self.id.as_bytes(), b"\0", secret.expose().as_bytes()].concat();
@@ -99,7 +110,34 @@ impl Partner {
             Principal::Group(_) => (false, None),
         };
         let asked = self.offline || record.method != OFFLINE;
-        reached && asked && record.role.as_deref().is_none_or(|role| self.grants(role, member))
+        let by_app =
+            self.app_token(record).is_none_or(|token| token.is_some_and(|it| !it.disabled));
+        reached
+            && asked
+            && by_app
+            && record.role.as_deref().is_none_or(|role| self.grants(role, member))
+    }
+
+    /// The app token by which it made a session; `Some(None)` when that is gone.
+    fn app_token(&self, record: &Record) -> Option<Option<&AppToken>> {
+        let id = |privilege: &String| {
+            let id = privilege.strip_prefix(APP_TOKEN)?.strip_prefix(':')?;
+            Some(self.app_tokens.get(id))
+        };
+        record.privileges.iter().find_map(id).filter(|_| record.method == APP)
+    }
+
+    /// Whether a session of an administrator may (still) be one.
+    fn lets_administrate(&self, record: &Record) -> bool {
+        match record.method.as_str() {
+            SECRET | OFFLINE | APP => {
+                self.app_token(record).is_none_or(|token| token.is_some_and(|token| token.admin))
+            }
+            _ => match Principal::of_record(&record.user) {
+                Principal::User(id) => self.members.get(&id).is_some_and(|member| member.admin),
+                Principal::Group(_) | Principal::Guest { .. } | Principal::Partner(_) => false,
+            },
+        }
     }
 
     /// Whether `setrole` may name this role.
@@ -179,16 +217,9 @@ pub(super) fn member(
     named.next().filter(|_| named.next().is_none())
 }
 
-/// Whether a partner calls one of its members so, as people compare names.
-fn is_members(partner: &Partner, name: &str, directory: &dyn Directory) -> bool {
-    let name = canonical(name);
-    let accounts = partner.members.keys().filter_map(|user| directory.by_id(user));
-    accounts.into_iter().any(|account| canonical(&Subject::name(partner, &account)) == name)
-}
-
 /// Whether a guest may have this name: one that is seen, and that does not pass for somebody's.
 pub(super) fn may_be_guest(partner: &Partner, name: &str, directory: &dyn Directory) -> bool {
     let is_name =
         name.len() <= GUEST && !name.chars().any(char::is_control) && !canonical(name).is_empty();
-    is_name && !directory.is_taken(name) && !is_members(partner, name, directory)
+    is_name && !directory.is_taken(name) && !directory.is_members(partner, name)
 }

@@ -131,12 +131,13 @@ pub(super) fn body(headers: &HeaderMap, bytes: &[u8]) -> Result<Params, Malforme
 
 fn json(bytes: &[u8]) -> Result<Params, Malformed> {
     // The error is not shown: it could repeat what was sent.
-    match serde_json::from_slice::<Once<Value>>(bytes) {
-        Ok(object) if object.0.iter().any(|(name, _)| is_ambiguous(name)) => Err(TWO_WAYS),
-        Ok(object) => Ok(Params::of(object.0.into_iter().collect())),
-        Err(error) if error.is_data() => {
-            Err("The JSON of the body is not an object, or a name stands in it twice.")
+    match serde_json::from_slice(bytes) {
+        Ok(Once(Value::Object(object))) if object.keys().any(|name| is_ambiguous(name)) => {
+            Err(TWO_WAYS)
         }
+        Ok(Once(Value::Object(object))) => Ok(Params::of(object)),
+        Ok(_) => Err("The JSON of the body is not an object."),
+        Err(error) if error.is_data() => Err("In the JSON of the body a name stands twice."),
         Err(_) => Err("The body is not JSON."),
     }
 }

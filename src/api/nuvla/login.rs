@@ -4,7 +4,7 @@ use http::StatusCode;
 use http::header::{self, HeaderValue};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::body::Body;
 use super::refuse::Failure;
@@ -60,7 +60,7 @@ struct Attempt {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[expect(dead_code, reason = "known keys, so that all others can be refused")]
 struct Create {
-    template: Once<Word>,
+    template: Once,
     acl: Option<IgnoredAny>,
     created: Option<IgnoredAny>,
     created_by: Option<IgnoredAny>,
@@ -78,14 +78,6 @@ struct Create {
     updated_by: Option<IgnoredAny>,
 }
 
-/// A value in a template: text, or anything else, which no credential is.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Word {
-    Text(String),
-    Other(IgnoredAny),
-}
-
 impl Attempt {
     fn read(body: &Body) -> Result<Self, Failure> {
         let mut attempt = Self::default();
@@ -95,10 +87,13 @@ impl Attempt {
             }
             return Ok(attempt);
         }
-        for (name, value) in body.json::<Create>(WANTED)?.template.0 {
+        let Once(Value::Object(template)) = body.json::<Create>(WANTED)?.template else {
+            return Err(Failure::schema(WANTED));
+        };
+        for (name, value) in template {
             let value = match value {
-                Word::Text(text) => Some(Secret::new(text)),
-                Word::Other(_) => None,
+                Value::String(text) => Some(Secret::new(text)),
+                _ => None,
             };
             attempt.take(name, value)?;
         }

@@ -77,8 +77,8 @@ fn bad(code: &'static str, detail: impl Into<String>) -> Fault {
 }
 
 fn object(body: &[u8]) -> Result<Map<String, Value>, Fault> {
-    match serde_json::from_slice::<Once<Value>>(body) {
-        Ok(fields) => Ok(fields.0.into_iter().collect()),
+    match serde_json::from_slice(body) {
+        Ok(Once(Value::Object(fields))) => Ok(fields),
         // The parser's words would quote what may be a secret.
         _ => Err(bad("malformed-body", "The body must be a JSON object")),
     }

@@ -16,7 +16,7 @@ use crate::session::authority::{Authority, shorten, unavailable};
 use crate::session::command::{Caller, KsTerms, Refusal};
 use crate::session::counters::Person;
 use crate::session::principal::{AppToken, HashKind, Partner};
-use crate::session::reach::Subject;
+use crate::session::reach::{APP, Subject};
 use crate::session::token::{Form, Token};
 
 /// Bytes of an app token's id that are counted.
@@ -130,7 +130,7 @@ impl Authority {
             partner,
             admin: token.admin,
             grants,
-            method: "app-token",
+            method: APP,
             acts: true,
             expires,
         };

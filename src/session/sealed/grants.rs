@@ -5,12 +5,12 @@
 use std::net::IpAddr;
 
 use crate::ks::{Privilege, privileges};
+use crate::session::reach::APP_TOKEN;
 use crate::session::record::Limits;
 
 /// The privilege of a session that may only choose a partner.
 pub(super) const CHOOSE: &str = "choosepartner";
 /// Set by the gateway only.
-const APP_TOKEN: &str = "apptoken";
 const GROUP: &str = "sessionid";
 const WIDGET: &str = "widget";
 const RESERVED: [&str; 6] =

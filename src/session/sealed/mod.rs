@@ -49,7 +49,7 @@ impl Authority {
                 let asked = ways::Asked { user, admin: *admin };
                 self.by_secret(tenant, secret, &asked, terms, caller).await?
             }
-            Seal::Widget { tenant } => self.by_widget(tenant, terms)?,
+            Seal::Widget { tenant } => self.by_widget(tenant, terms, caller)?,
         };
         self.give(&draft, shown, caller).await
     }

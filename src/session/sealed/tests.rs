@@ -585,6 +585,66 @@ async fn an_app_proves_its_token_by_a_hash_over_its_ks() {
     assert_eq!(ask("t1", &right, &text, "").await.unwrap_err(), Refusal::AppTokenExpired);
     give(app_token(|token| token.disabled = true));
     assert_eq!(ask("t1", &right, &text, "").await.unwrap_err(), Refusal::AppTokenDisabled);
+    // What it has opened is worth what it is worth now.
+    give(app_token(|token| token.admin = true));
+    let (opened, ks) = ask("t1", &right, &text, "").await.unwrap();
+    let shown = async || used(&world.authority, &ks).await.map(|live| live.identity().admin);
+    assert!(opened.identity().admin);
+    assert_eq!(shown().await, Ok(true));
+    give(app_token(|token| token.admin = false));
+    assert_eq!(shown().await, Ok(false));
+    give(app_token(|token| token.disabled = true));
+    assert_eq!(shown().await, Err(Worthless::Ended));
+}
+
+/// Sessions by their own password stayed administrators' when they were none any more.
+#[tokio::test]
+async fn who_administrates_no_more_does_not_by_an_older_session() {
+    let world = world();
+    let administrates = |admin: bool| {
+        world.people.partner("102", |partner| {
+            partner.members.entry("u1".to_owned()).or_default().admin = admin;
+        });
+    };
+    administrates(true);
+    let own = password("alice", "alice", Some("102"), false);
+    let (_, own) = start(&world, own, asking(""), &home()).await.unwrap();
+    let (_, by_secret) =
+        start(&world, by_secret(ADMIN, "al", true), asking(""), &home()).await.unwrap();
+    let shown = async |ks: &Token| used(&world.authority, ks).await.unwrap().identity().admin;
+    assert_eq!((shown(&own).await, shown(&by_secret).await), (true, true));
+    administrates(false);
+    // Whoever has the partner's secret may do so still.
+    assert_eq!((shown(&own).await, shown(&by_secret).await), (false, true));
+}
+
+/// An app of one partner was told of the others, and of people whom that one does not reach.
+#[tokio::test]
+async fn a_session_that_a_partner_made_tells_of_no_other() {
+    let world = world();
+    for id in ["102", "205"] {
+        world.people.partner(id, |partner| {
+            let member = Member { alias: "al".to_owned(), admin: true, ..Member::default() };
+            partner.members.insert("u1".to_owned(), member);
+        });
+    }
+    let scopes = async |live: &Arc<Live>| {
+        let found = world.authority.execute(Command::Scopes, &with(live)).await.unwrap();
+        let Outcome::Scopes(scopes) = found else { panic!("{found:?}") };
+        scopes.iter().map(|partner| partner.id.clone()).collect::<Vec<_>>()
+    };
+    let own = password("alice", "alice", Some("102"), false);
+    let (own, _) = start(&world, own, asking(""), &home()).await.unwrap();
+    assert_eq!(scopes(&own).await, ["102", "205"]);
+    let (made, _) = alice(&world, "").await;
+    assert_eq!(scopes(&made).await, ["102"]);
+    let peers = async |live: &Arc<Live>| {
+        let found = world.authority.execute(Command::Peers, &with(live)).await.unwrap();
+        let Outcome::Peers(peers) = found else { panic!("{found:?}") };
+        peers.into_iter().map(|peer| peer.user).collect::<Vec<_>>()
+    };
+    let (all, shown) = (peers(&own).await, peers(&made).await);
+    assert!(shown.iter().all(|user| user == "u1") && all.len() >= shown.len(), "{all:?} {shown:?}");
 }
 
 fn key(world: &World, owner: Principal) -> Token {

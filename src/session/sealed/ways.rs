@@ -11,7 +11,7 @@ use crate::session::counters::Person;
 use crate::session::open::Shown;
 use crate::session::ports::{Account, Credentials};
 use crate::session::principal::{PARTNER, Partner};
-use crate::session::reach::{Subject, member};
+use crate::session::reach::{SECRET, Subject, member};
 
 /// The session that a secret of a partner is to open.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +61,7 @@ impl Authority {
             name: asked.user.to_owned(),
             admin: asked.admin,
             grants,
-            method: "partner-secret",
+            method: SECRET,
             acts: true,
             expires,
         };
