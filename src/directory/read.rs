@@ -337,18 +337,22 @@ fn check_users(
             let key = (dialect.value.clone(), canonical(alias).into_owned());
             if let Some(first) = taken.insert(key, name.value.clone()) {
                 let what = format!("the alias `{alias}` is taken by `{first}`");
-                root.problem_at(dialect, what, "choose another");
+                root.problem_at(
+                    dialect,
+                    what,
+                    "choose another (upper and lower case are the same)",
+                );
             }
         }
         let Some(id) = &user.id else { continue };
         // Apps keep ids where upper and lower case may be the same.
         if let Some(first) = ids.insert(canonical(&id.value).into_owned(), name.value.clone()) {
             let what = format!("the id `{}` is taken by `{first}`", id.value);
-            root.problem_at(
-                id,
-                what,
-                format!("give this user another, such as \"{}\"", fresh_id()),
+            let remedy = format!(
+                "give this user another, such as \"{}\" (upper and lower case are the same)",
+                fresh_id()
             );
+            root.problem_at(id, what, remedy);
         }
         let aliases = user.aliases.into_iter().map(|(dialect, alias)| (dialect.value, alias));
         let account = Account {

@@ -91,8 +91,10 @@ pub(super) fn user(file: &Path, command: UserCommand) -> Result<(), Error> {
             let id = edit::add_user(users, &user).map_err(Error::new)?;
             let added = format!("added {name} with the id {id}");
             told(added, generate.then_some(&password), &name)?;
-            let opened = Users::open(&config.directory, &config.login.costs());
-            shadowed_names(&opened.map_err(Error::new)?.0)?;
+            // Only to warn: it is added.
+            if let Ok((users, _)) = Users::open(&config.directory, &config.login.costs()) {
+                shadowed_names(&users)?;
+            }
         }
         UserCommand::Passwd { name, generate } => {
             let password = if generate { generated_password()? } else { new_password()? };

@@ -182,7 +182,7 @@ impl Disk {
         sessions: impl Iterator<Item = Change>,
         counts: &[CountChange],
     ) -> Result<(), DiskError> {
-        self.database = None;
+        self.close();
         let home = self.home.as_mut().ok_or(DiskError::Closed)?;
         home.stay()?;
         let mut sessions = sessions.peekable();
@@ -211,8 +211,16 @@ impl Disk {
         })
     }
 
+    /// The library looks at the file when it closes it, too, and may give up on it.
+    fn close(&mut self) {
+        let database = self.database.take();
+        if let Err(place) = caught(|| drop(database)) {
+            tracing::warn!(error = %damaged(place), "the session store, when it was closed");
+        }
+    }
+
     fn reopen(&mut self) -> Result<(), DiskError> {
-        self.database = None;
+        self.close();
         let (database, place) = caught(|| (self.open)()).map_err(damaged)??;
         if self.is_left() {
             // In this moment. Nothing is known of what the new one holds.
@@ -240,13 +248,9 @@ impl Disk {
     }
 }
 
-/// The library looks at the file when it closes it, too, and may give up on it.
 impl Drop for Disk {
     fn drop(&mut self) {
-        let database = self.database.take();
-        if let Err(place) = caught(|| drop(database)) {
-            tracing::warn!(error = %damaged(place), "the session store, when it was closed");
-        }
+        self.close();
     }
 }
 
