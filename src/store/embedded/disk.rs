@@ -40,8 +40,8 @@ pub(super) enum DiskError {
     /// It was closed after an earlier failure.
     #[error("closed after an earlier failure")]
     Closed,
-    /// Its directory was taken away, and another process has the one that is there now.
-    #[error("another Portcullis uses its directory")]
+    /// Its directory was taken away, and another process has, or had, the one that is there now.
+    #[error("another Portcullis has its directory now: stop this one, whose sessions end then")]
     InUse,
     /// The library gave up on what it found in the file.
     #[error("the file is damaged")]
@@ -74,6 +74,8 @@ pub(super) struct Disk {
     database: Option<Database>,
     /// Which file was opened last.
     place: Option<Place>,
+    /// Whether it was found to have gone, and no other is open yet.
+    left: bool,
     /// Held for as long as the store is open, also while the database is closed after a failure.
     home: Option<Home>,
 }
@@ -98,7 +100,7 @@ impl Disk {
 
     /// Opens what `open` opens.
     pub(super) fn with(open: Box<Opener>, home: Option<Home>) -> Result<Self, DiskError> {
-        let mut disk = Self { open, database: None, place: None, home };
+        let mut disk = Self { open, database: None, place: None, left: false, home };
         disk.reopen()?;
         Ok(disk)
     }
@@ -173,7 +175,7 @@ impl Disk {
 
     /// Whether the file was removed, or another put in its place: what is written now would be lost.
     pub(super) fn is_left(&self) -> bool {
-        self.place.as_ref().is_some_and(Place::is_left)
+        self.left || self.place.as_ref().is_some_and(Place::is_left)
     }
 
     /// Puts a file with exactly this content where the one is that is left: whole, or not at all.
@@ -183,6 +185,8 @@ impl Disk {
         counts: &[CountChange],
     ) -> Result<(), DiskError> {
         self.close();
+        // A file that was removed takes room for as long as somebody has it open.
+        (self.place, self.left) = (None, true);
         let home = self.home.as_mut().ok_or(DiskError::Closed)?;
         home.stay()?;
         let mut sessions = sessions.peekable();
@@ -197,7 +201,7 @@ impl Disk {
             })
         })
         .map_err(damaged)??;
-        self.place = None;
+        self.left = false;
         self.reopen()
     }
 

@@ -3,8 +3,8 @@
 //! Knows nothing of what is in the files.
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError};
-use std::io::{Error, ErrorKind, Read, Result as IoResult, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::io::{Error, ErrorKind, Result as IoResult, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -91,25 +91,28 @@ impl Home {
         let mut lock = open_lock(directory).map_err(failed)?;
         for _ in 1..LOCK_TRIES {
             if try_lock(&mut lock.file).map_err(failed)? && !lock.is_left() {
-                return Ok(Self { directory: directory.to_owned(), lock });
+                let home = Self { directory: directory.to_owned(), lock };
+                // What a dead gateway left.
+                remove(&home.directory.join(DRAFT)).map_err(failed)?;
+                return Ok(home);
             }
             std::thread::sleep(LOCK_PAUSE);
             if lock.is_left() {
                 lock = open_lock(directory).map_err(failed)?;
             }
         }
-        let mut text = String::new();
-        // Only for the message: what cannot be read is left out of it.
-        let _ = lock.file.take(16).read_to_string(&mut text);
-        let process = text.trim().parse().ok();
+        let process = holder(&lock.file).parse().ok();
         Err(OpenError::InUse { path: directory.to_owned(), process })
     }
 
-    /// Takes it again when another directory, or another lock, lies where it was.
+    /// Takes it again when another directory, or another lock, lies where it was; but not one that another process has
+    /// had meanwhile: its sessions are in there.
     pub(super) fn stay(&mut self) -> Result<(), DiskError> {
         if self.lock.is_left() {
             let mut lock = open_lock(&self.directory)?;
-            if !try_lock(&mut lock.file)? {
+            let holder = holder(&lock.file);
+            let is_free = holder.is_empty() || holder == std::process::id().to_string();
+            if !is_free || !try_lock(&mut lock.file)? {
                 return Err(DiskError::InUse);
             }
             self.lock = lock;
@@ -140,15 +143,26 @@ fn write_to(
     draft: &Path,
     fill: impl FnOnce(&Database) -> Result<(), DiskError>,
 ) -> Result<(), DiskError> {
-    // One that a dead gateway left.
-    match std::fs::remove_file(draft) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
+    remove(draft)?;
     let database = builder().create_with_backend(FileBackend::new(open_private(draft)?)?)?;
     fill(&database)?;
     drop(database);
     Ok(File::open(draft)?.sync_all()?)
+}
+
+/// Removes a file, if it is there.
+fn remove(path: &Path) -> IoResult<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The number of the process that had the lock last; empty where it cannot be read.
+fn holder(lock: &File) -> String {
+    let mut text = [0; 16];
+    let read = lock.read_at(&mut text, 0).unwrap_or_default();
+    String::from_utf8_lossy(text.get(..read).unwrap_or_default()).trim().to_owned()
 }
 
 fn open_lock(directory: &Path) -> IoResult<Place> {

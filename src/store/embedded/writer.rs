@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::batch::{Answer, BATCH, Batch, Bench, Op, tell};
 use super::disk::{Change, CountChange, Disk, DiskError};
@@ -68,6 +68,8 @@ pub(super) struct Writer {
     flushed: UnixMs,
     /// When a failed disk was last tried.
     tried: UnixMs,
+    /// When it may be tried again: a try that took long is not repeated at once.
+    not_before: Instant,
     /// When forgotten counts were last removed.
     swept: UnixMs,
 }
@@ -84,7 +86,20 @@ impl Writer {
         let now = clock.now();
         let (flushed, tried, swept) = (now, now, now);
         let owed = HashSet::new();
-        Self { disk, memory, counts, health, clock, max_sessions, owed, flushed, tried, swept }
+        let not_before = Instant::now();
+        Self {
+            disk,
+            memory,
+            counts,
+            health,
+            clock,
+            max_sessions,
+            owed,
+            flushed,
+            tried,
+            not_before,
+            swept,
+        }
     }
 
     /// Works until the other end of `ops` is dropped and everything owed is written.
@@ -128,7 +143,8 @@ impl Writer {
         if left {
             self.leave();
         }
-        let due = left || idle || now.since(self.tried) >= TICK;
+        let due =
+            left || (idle || now.since(self.tried) >= TICK) && Instant::now() >= self.not_before;
         if self.health.state().is_err() && !(due && self.heal()) {
             asked.into_iter().for_each(|op| self.refuse(op));
             return false;
@@ -273,7 +289,9 @@ impl Writer {
     /// Tries to open the file again and to bring it up to memory; whether that went well.
     fn heal(&mut self) -> bool {
         self.tried = self.clock.now();
+        let begun = Instant::now();
         let failure = self.try_to_heal().err().map(|error| error.to_string());
+        self.not_before = Instant::now() + 10 * begun.elapsed();
         let former = std::mem::replace(&mut *lock(&self.health.failure), failure.clone());
         match failure {
             None => tracing::info!("session store can write again"),

@@ -103,6 +103,10 @@ async fn a_directory_that_another_has_is_left_alone() {
     let refused = first.create(session("u1", START)).await.unwrap_err();
     assert!(refused.to_string().contains("another Portcullis"), "{refused}");
     second.create(session("u2", START)).await.unwrap();
+    let others = content(&*second).await;
     drop(second);
+    // Nor when that one is started anew.
+    assert!(first.create(session("u1", START)).await.is_err());
     assert_eq!(content(&*first).await.len(), 1);
+    assert_eq!(content(&*settings.open(clock.clone()).unwrap()).await, others);
 }
