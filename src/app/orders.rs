@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bans::{self, BanRow};
 use crate::audit::Origin;
-use crate::clock::Clock;
+use crate::clock::{Clock, UnixMs};
 use crate::pages::device_name;
 use crate::session::{Authority, Directory, Kind, Record, Refusal, SessionId};
 
@@ -97,6 +97,9 @@ pub(super) enum Answer {
     Sessions {
         /// At most 10,000.
         sessions: Vec<Row>,
+        /// Whether there may be others.
+        #[serde(default)]
+        more: bool,
     },
 }
 
@@ -220,14 +223,13 @@ async fn obey(
         }
         Order::List { user } => {
             let store = authority.store();
-            let found = match user {
-                Some(name) => store.of_user(&id_of(name, authority, users).await?).await,
-                None => store.list(LISTED).await,
+            let (found, bound) = match user {
+                Some(name) => {
+                    (store.of_user(&id_of(name, authority, users).await?).await, usize::MAX)
+                }
+                None => (store.list(LISTED).await, LISTED),
             };
-            let mut records = found.map_err(|error| error.to_string())?;
-            records.retain(|record| record.ends() > clock.now());
-            records.sort_by_key(|record| std::cmp::Reverse(record.created));
-            Ok(Answer::Sessions { sessions: records.iter().map(Row::from).collect() })
+            Ok(listed(found.map_err(|error| error.to_string())?, bound, clock.now()))
         }
         Order::RevokeOne { id } => {
             catch_up(authority).await;
@@ -274,6 +276,14 @@ async fn catch_up(authority: &Authority) {
     }
 }
 
+/// The live ones, newest first; of as many as `bound` there may be others.
+fn listed(mut records: Vec<Record>, bound: usize, now: UnixMs) -> Answer {
+    let more = records.len() >= bound;
+    records.retain(|record| record.ends() > now);
+    records.sort_by_key(|record| std::cmp::Reverse(record.created));
+    Answer::Sessions { sessions: records.iter().map(Row::from).collect(), more }
+}
+
 const NO_SESSION: &str = "there is no such session";
 
 fn session(id: &str) -> Result<SessionId, String> {
@@ -291,5 +301,27 @@ async fn id_of(name: &str, authority: &Authority, users: &dyn Directory) -> Resu
     match sessions.is_empty() {
         true => Err(format!("there is no user \"{name}\"")),
         false => Ok(name.to_owned()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::session::testing::sample;
+
+    #[test]
+    fn a_list_that_may_not_be_whole_says_so() {
+        let now = UnixMs(1_000_000);
+        let records = || {
+            vec![sample("u1", now).0, sample("u2", now.plus(std::time::Duration::from_secs(1))).0]
+        };
+        for (bound, more) in [(usize::MAX, false), (3, false), (2, true)] {
+            let Answer::Sessions { sessions, more: said } = listed(records(), bound, now) else {
+                panic!("no list");
+            };
+            assert_eq!((sessions.len(), said), (2, more));
+            assert_eq!(sessions[0].user, "u2", "the newest first");
+        }
     }
 }

@@ -23,6 +23,11 @@ pub(super) fn say(text: impl Display) -> Result<(), Error> {
     })
 }
 
+/// Says something beside the answer, to people only. Nobody reading is no failure.
+pub(super) fn warn(text: impl Display) {
+    let _ = writeln!(io::stderr(), "warning: {text}");
+}
+
 /// Writes lines with a secret that is shown once. `remedy`: what to do when nobody sees it, since what it belongs to is
 /// made already.
 pub(super) fn show_once(text: impl Display, remedy: impl Display) -> Result<(), Error> {

@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use super::Error;
 use super::ask::ask;
-use super::out::{plain, say};
+use super::out::{plain, say, warn};
 use crate::app::orders::{Answer, Details, Order, Row};
 use crate::config::Config;
 
@@ -61,9 +61,15 @@ pub(super) fn session(file: &Path, command: &SessionCommand) -> Result<(), Error
         Answer::Revoked { count } => say(format!("ended {count} session(s)"))?,
         Answer::Session { session } if json => say(super::json(&session)?)?,
         Answer::Session { session } => say(page(&session).trim_end())?,
-        Answer::Sessions { sessions } => {
-            for session in sessions {
-                say(if json { super::json(&session)? } else { line(&session) })?;
+        Answer::Sessions { sessions, more } => {
+            for session in &sessions {
+                say(if json { super::json(session)? } else { line(session) })?;
+            }
+            if more {
+                warn(format!(
+                    "only {} are listed; --user NAME lists all of somebody",
+                    sessions.len()
+                ));
             }
         }
         answer => return Err(Error::new(format!("not an answer to this: {answer:?}"))),

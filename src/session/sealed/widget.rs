@@ -28,7 +28,7 @@ impl Pace {
 
 /// Of one partner: 5 a second, 432,000 a day, which leaves room in the store for those who sign in.
 const PARTNER: Pace = Pace { burst: 600, each: 200 };
-/// From one network, so that nobody takes all of them: 2 a second.
+/// From one network, of IPv6 one site, so that nobody takes all of them: 2 a second.
 const NETWORK: Pace = Pace { burst: 200, each: 500 };
 /// Networks that are told apart, about 100 bytes each.
 const NETWORKS: usize = 65_536;
@@ -52,7 +52,7 @@ impl Widgets {
         }
         // Full of those who are asking: from here on only the partner's counts.
         if all.len() < NETWORKS {
-            let own = (partner.to_owned(), Some(network));
+            let own = (partner.to_owned(), Some(site(network)));
             let one = Self::drained(&all, &own, now);
             NETWORK.judge(one, now)?;
             all.insert(own, one.plus(Duration::from_millis(NETWORK.each)));
@@ -63,6 +63,14 @@ impl Widgets {
 
     fn drained(all: &Buckets, of: &Bucket, now: UnixMs) -> UnixMs {
         all.get(of).copied().unwrap_or_default().max(now)
+    }
+}
+
+/// One site of IPv6 has 65,536 networks (RFC 6177).
+fn site(network: Network) -> Network {
+    match network {
+        Network::V6([a, b, c, _]) => Network::V6([a, b, c, 0]),
+        Network::V4(_) | Network::Unknown => network,
     }
 }
 
@@ -116,6 +124,17 @@ mod tests {
         assert!(widgets.open("1", at(0), later).is_err());
         assert_eq!(widgets.open("1", at(200), later), Ok(()));
         assert!(widgets.open("1", at(201), later).is_err());
+    }
+
+    #[test]
+    fn all_networks_of_a_site_share() {
+        let (widgets, now) = (Widgets::default(), UnixMs(1_000_000));
+        let at = |site: u16, number: u64| Network::V6([0x2001, 0xdb8, site, number as u16]);
+        for number in 0..NETWORK.burst {
+            assert_eq!(widgets.open("1", at(1, number), now), Ok(()));
+        }
+        assert!(widgets.open("1", at(1, NETWORK.burst), now).is_err());
+        assert_eq!(widgets.open("1", at(2, 0), now), Ok(()));
     }
 
     #[test]
