@@ -305,7 +305,6 @@ async fn id_of(name: &str, authority: &Authority, users: &dyn Directory) -> Resu
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::session::testing::sample;

@@ -283,19 +283,32 @@ async fn a_socket_that_is_gone_is_made_anew() {
     assert_eq!(listed(&gateway, &[]).len(), 1);
 }
 
+/// Whether another program than this one has the file open. A child that is only about to be one has what we have.
+fn has_open(path: &std::path::Path) -> bool {
+    let own = std::env::current_exe().unwrap();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let others = processes.filter(|process| {
+        std::fs::read_link(process.path().join("exe")).is_ok_and(|program| program != own)
+    });
+    others.into_iter().any(|process| {
+        let Ok(files) = std::fs::read_dir(process.path().join("fd")) else { return false };
+        files.flatten().any(|file| std::fs::read_link(file.path()).is_ok_and(|it| it == path))
+    })
+}
+
 /// A look at the sessions in the moment of a start kept the gateway from starting.
 #[tokio::test]
 async fn a_start_waits_for_a_command_that_has_the_store() {
     let mut gateway = Gateway::whoami();
     assert!(gateway.terminate(PATIENCE).success());
-    let lock = std::fs::File::open(gateway.dir().join("data/sessions.lock")).unwrap();
+    let path = gateway.dir().join("data/sessions.lock").canonicalize().unwrap();
+    let lock = std::fs::File::open(&path).unwrap();
     lock.lock().unwrap();
-    let release = tokio::task::spawn_blocking(move || {
-        // As long as a command may take; the start may come before or after its end.
-        std::thread::sleep(Duration::from_millis(500));
+    let release = tokio::spawn(async move {
+        eventually("a start that has come to the lock", || has_open(&path).then_some(())).await;
         drop(lock);
     });
-    let gateway = gateway.restart();
+    let gateway = tokio::task::spawn_blocking(move || gateway.restart()).await.unwrap();
     gateway.client().get("/auth/login").await.expect(200);
     release.await.unwrap();
 }
